@@ -1,0 +1,70 @@
+"""What scores mean: thresholds and the colour scale, fixed when the model is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Levels taken from good training pictures, each scored without its own patches; test pictures play no part."""
+
+    image_threshold: float
+    """An image score above this is called a defect."""
+    pixel_threshold: float
+    """Map values above this are drawn inside the contour."""
+    map_low: float
+    """The map value where the colour scale starts: the median over good pictures."""
+    map_high: float
+    """The map value where it ends; the pixel threshold is its middle."""
+    pictures: int
+    """How many good pictures the levels come from."""
+    deviations: float = 3.0
+    """Thresholds are mean + `deviations` standard deviations of the good pictures' scores and map maxima."""
+
+    @classmethod
+    def from_good(cls, scores: np.ndarray, map_maxima: np.ndarray, map_medians: np.ndarray) -> Calibration:
+        """From the image scores, largest and median map values of held-out good pictures, each float [pictures]."""
+
+        def level(values: np.ndarray) -> float:
+            values = np.asarray(values, np.float64)
+            return float(values.mean() + cls.deviations * values.std())
+
+        low, threshold = float(np.median(map_medians)), level(map_maxima)
+        return cls(level(scores), threshold, low, 2 * threshold - low, len(scores))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """The inverse of `to_dict`."""
+        return cls(**values)
+
+    def scaled(self, score: float) -> float:
+        """An image score scaled so that the threshold is 0.5; 0 stays 0, not clamped."""
+        return 0.5 * score / self.image_threshold if self.image_threshold > 0 else (0.0 if score <= 0 else float("inf"))
+
+    def is_defect(self, score: float) -> bool:
+        """Whether an image score is above the threshold."""
+        return score > self.image_threshold
+
+    def at(self, threshold: float | None, scaled: bool) -> Calibration:
+        """The same levels for another image threshold, `scaled` (0.5 is ours) or raw.
+
+        The pixel threshold moves along; the colour scale stays, since it belongs to the model.
+        """
+        if threshold is None:
+            return self
+        if not threshold > 0:
+            raise UserError(f"--threshold {threshold} must be above 0")
+        factor = threshold / 0.5 if scaled else threshold / max(self.image_threshold, 1e-12)
+        return replace(
+            self, image_threshold=self.image_threshold * factor, pixel_threshold=self.pixel_threshold * factor
+        )

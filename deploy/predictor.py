@@ -1,0 +1,114 @@
+"""The runner: a program, the statistics that it scores with, and a header that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator
+
+import numpy as np
+
+from . import selfcheck
+from .calibration import Calibration
+from .errors import UserError
+from .files import read_tensors
+from .pictures import Picture
+from .preprocess import Preprocess
+from .program import Program, Runtime, graph_file
+from .stream import batches, stream
+
+
+@dataclass
+class Prediction:
+    """What the model says of one picture."""
+
+    name: str
+    """The picture's path, or `picture N`."""
+    score: float
+    """Raw image score, 0 and up; comparable between pictures of one model."""
+    anomaly_map: np.ndarray
+    """float32 [crop, crop], raw distances, 0 and up, of the crop's pixels."""
+    resized: np.ndarray
+    """The picture, uint8 RGB, short side at `resize`; `anomaly_map` covers its centre crop."""
+
+
+class Predictor:
+    """Scores pictures with a loaded program.
+
+    Args:
+        program: takes `image` and, by name, the statistics; returns map [batch, crop, crop] and score [batch].
+        tensors: the statistics by input name, and the self-check's stored answer.
+        header: `preprocess`, `calibration` and the rest of the model's description.
+
+    Raises:
+        UserError: the program wants a statistic that is missing, or fails its self-check.
+    """
+
+    def __init__(self, program: Program, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+        self.program, self.header = program, header
+        self.preprocess = Preprocess.from_dict(header["preprocess"])
+        self.calibration = Calibration.from_dict(header["calibration"])
+        self.seconds = {"preprocess": 0.0, "inference": 0.0}
+        statistics = [name for name in program.inputs if name != "image"]
+        missing = [name for name in statistics if name not in tensors]
+        if missing or "image" not in program.inputs or len(program.outputs) != 2:
+            raise UserError(
+                f"{program.name} and the stats are not of one export: the program wants {program.inputs}, "
+                f"the stats hold {sorted(tensors)}; give the files of one export"
+            )
+        program.set({name: tensors[name] for name in statistics})
+        answer = program.run(selfcheck.probe(self.preprocess))
+        self.selfcheck = selfcheck.verify(tensors, *answer, program.runtime.precision, program.name)
+
+    @classmethod
+    def load(
+        cls,
+        stats: str | Path,
+        model_file: str | Path | None = None,
+        params_file: str | Path | None = None,
+        runtime: Runtime | None = None,
+    ) -> Predictor:
+        """Load an export. The program's files default to `model.json` or `model.pdmodel` beside the stats file.
+
+        Raises:
+            UserError: a file is missing, damaged, or of another export than the rest.
+        """
+        tensors, header = read_tensors(stats, "stats")
+        model_file = graph_file(model_file or Path(stats).parent / "model")
+        params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
+        for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
+            if file_sha256(path) != header["program"][key]:
+                raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
+        return cls(Program(model_file, params_file, runtime), tensors, header)
+
+    def predict(
+        self,
+        pictures: Iterable[Picture],
+        batch_size: int = 1,
+        workers: int | None = None,
+        on_bad: Callable[[str, UserError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
+        for group in batches(stream(pictures, self.preprocess, workers, on_bad), batch_size):
+            begin = time.perf_counter()
+            image = self.preprocess.normalise(np.stack([self.preprocess.crop(item.resized) for item in group]))
+            middle = time.perf_counter()
+            maps, scores = self.program.run(image)
+            self.seconds["preprocess"] += middle - begin
+            self.seconds["inference"] += time.perf_counter() - middle
+            for item, anomaly_map, score in zip(group, maps, scores):
+                yield Prediction(item.name, float(score), anomaly_map, item.resized)
+
+
+def file_sha256(path: str | Path) -> str:
+    """sha256 of a file's bytes; UserError when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path, or export the model first") from error
+    return digest.hexdigest()

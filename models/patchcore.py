@@ -1,0 +1,140 @@
+"""PatchCore: "Towards Total Recall in Industrial Anomaly Detection", Roth et al. 2021 (arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from deploy.errors import UserError
+
+from .coreset import greedy_coreset
+from .method import AnomalyMethod
+from .neighbours import bank_neighbours, stand_ins
+from .resample import upsample
+
+
+class PatchCore(AnomalyMethod):
+    """A coreset memory bank of patch features; the distance to the nearest one is the anomaly.
+
+    `k` is the percentage of training patches that the bank keeps. Options:
+
+    - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
+    - `image_score`: `reweighted` (equation 7) or `max` (the largest patch distance, equation 6).
+    - `num_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
+    - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
+    """
+
+    NAME = "patchcore"
+    LAYERS = ("layer2", "layer3")
+    K = 10.0
+    OPTIONS = {"patch_size": 3, "image_score": "reweighted", "num_neighbors": 9, "sigma": 4.0}
+
+    def check_k(self, k: float) -> float:
+        """`k` percent, above 0 and at most 100."""
+        if not 0 < k <= 100:
+            raise UserError(f"--k {k:g}: patchcore keeps a percentage of the patches, above 0 and at most 100")
+        return float(k)
+
+    def build(self) -> None:
+        """Pooling, alignment of the deeper layers to the first one's grid, and the map's way back to pixels."""
+        if self.options["image_score"] not in ("reweighted", "max"):
+            raise UserError(f"--image_score {self.options['image_score']} is unknown: choose reweighted or max")
+        patch = self.options["patch_size"]
+        if patch < 1 or patch % 2 == 0:
+            raise UserError(f"--patch_size {patch} must be odd and at least 1")
+        if self.options["num_neighbors"] < 2:
+            raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 2 (b of equation 7)")
+        if self.options["sigma"] < 0:
+            raise UserError(f"--sigma {self.options['sigma']} must be 0 or above")
+        features, size = self.backbone.features, self.preprocess.crop_size
+        self.grid = (features[0].height, features[0].width)
+        self.positions = self.grid[0] * self.grid[1]
+        self.channels = sum(feature.channels for feature in features)
+        # exclusive=False: at the border the padding's zeros count, as in the authors' unfold and mean
+        self.pool = nn.AvgPool2D(patch, 1, patch // 2, exclusive=False)
+        self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in features])
+        self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
+        for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
+            self.register_buffer(name, paddle.zeros(shape))
+        self.register_buffer("neighbors", paddle.zeros([0, self.options["num_neighbors"]], "int64"))
+
+    def embed(self, image: paddle.Tensor) -> paddle.Tensor:
+        """Locally aware patch features (equations 2 and 3): [batch * positions, channels], row by row of the grid."""
+        aligned = []
+        for feature, output, align in zip(self.backbone.features, self.backbone(image), self.align):
+            pooled = self.pool(output).reshape([-1, feature.height, feature.width])
+            if (feature.height, feature.width) != self.grid:
+                pooled = align(pooled)
+            aligned.append(pooled.reshape([-1, feature.channels, self.positions]))
+        return paddle.concat(aligned, 1).transpose([0, 2, 1]).reshape([-1, self.channels])
+
+    def statistics(self) -> dict[str, paddle.Tensor]:
+        """memory_bank [rows, channels] (centred), bank_mean, half squared norms, and each row's neighbours."""
+        kept = {"memory_bank": self.memory_bank, "bank_mean": self.bank_mean, "half_norms": self.half_norms}
+        return {**kept, "neighbors": self.neighbors} if self.options["image_score"] == "reweighted" else kept
+
+    def score(
+        self,
+        image: paddle.Tensor,
+        memory_bank: paddle.Tensor,
+        bank_mean: paddle.Tensor,
+        half_norms: paddle.Tensor,
+        neighbors: paddle.Tensor | None = None,
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Map and image score of [batch, 3, height, width]; see the class for the equations."""
+        query = self.embed(image) - bank_mean
+        # |q - b|^2 is smallest where q b - |b|^2 / 2 is largest: one matrix product finds the nearest row. The distance
+        # to it is then taken directly, since the product cancels badly for near rows. Centring helps both.
+        nearest = paddle.argmax(paddle.matmul(query, memory_bank, transpose_y=True) - half_norms, axis=1)
+        distance = _length(query - paddle.index_select(memory_bank, nearest))
+        patches = distance.reshape([-1, self.positions])
+        score = patches.max(axis=1)
+        if neighbors is not None:
+            score = score * self._weight(query, memory_bank, neighbors, nearest, patches)
+        return self.to_pixels(distance.reshape([-1, *self.grid])), score
+
+    def _weight(
+        self,
+        query: paddle.Tensor,
+        memory_bank: paddle.Tensor,
+        neighbors: paddle.Tensor,
+        nearest: paddle.Tensor,
+        patches: paddle.Tensor,
+    ) -> paddle.Tensor:
+        """Equation 7: 1 - softmax of the distances from the most anomalous patch to its nearest row's neighbours."""
+        worst = paddle.argmax(patches, axis=1)
+        row = worst + self.positions * (paddle.cumsum(paddle.ones_like(worst)) - 1)
+        patch = paddle.index_select(query, row)
+        around = paddle.index_select(neighbors, paddle.index_select(nearest, row))
+        rows = paddle.index_select(memory_bank, around.reshape([-1])).reshape([-1, around.shape[1], self.channels])
+        distances = paddle.sqrt(((patch.unsqueeze(1) - rows) ** 2).sum(axis=2))
+        # column 0 is the nearest row itself, m* in the paper
+        return 1 - nn.functional.softmax(distances, axis=1)[:, 0]
+
+    def summarise(self, features: np.ndarray, pictures: int) -> dict[str, np.ndarray]:
+        """The coreset of the features, centred, with what searching it needs."""
+        count = int(len(features) * self.k / 100)
+        if count < 2:
+            raise UserError(f"--k {self.k:g} keeps {count} of {len(features)} patches: two are needed; raise --k")
+        chosen = greedy_coreset(features, count, self.seed)
+        bank = features[chosen]
+        mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+        bank -= mean
+        half_norms = (bank.astype(np.float64) ** 2).sum(1).astype(np.float32) / 2
+        self._owner = chosen // self.positions
+        self._stand_in = stand_ins(bank, half_norms, self._owner)
+        neighbors = bank_neighbours(bank, half_norms, min(self.options["num_neighbors"], len(bank)))
+        found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
+        return {name: found[name] for name in self.statistics()}
+
+    def without(self, picture: int) -> dict[str, np.ndarray]:
+        """The bank with the picture's rows overwritten by the nearest rows of other pictures."""
+        row = np.where(self._owner == picture, self._stand_in, np.arange(len(self._owner)))
+        kept = {name: value.numpy() for name, value in self.statistics().items()}
+        return {name: value if name == "bank_mean" else value[row] for name, value in kept.items()}
+
+
+def _length(vectors: paddle.Tensor) -> paddle.Tensor:
+    """Euclidean length of [n, channels] as [n]."""
+    return paddle.sqrt((vectors * vectors).sum(axis=1))
