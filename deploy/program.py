@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import platform
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # before paddle is imported: its notices are not for our users
 with warnings.catch_warnings():
@@ -22,11 +23,11 @@ with warnings.catch_warnings():
     import paddle
     from paddle import inference
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from .errors import UserError  # noqa: E402
-from .files import make_folder  # noqa: E402
-from .stream import cores  # noqa: E402
+from .errors import UserError
+from .files import make_folder
+from .stream import cores
 
 GRAPH_SUFFIXES = (".json", ".pdmodel")  # Paddle 3 and Paddle 2
 
@@ -60,6 +61,11 @@ class Runtime:
             raise UserError("--precision bf16: this CPU has neither AVX512-BF16 nor AMX; use --precision fp32")
 
 
+def gpu_usable() -> bool:
+    """Whether this Paddle build has CUDA and sees a GPU."""
+    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+
+
 class Program:
     """A saved program, loaded. Inputs stay set between runs, so only what changes is copied."""
 
@@ -74,7 +80,7 @@ class Program:
             self._predictor = inference.create_predictor(_config(model_file, params_file, self.runtime))
         except Exception as error:  # Paddle raises whatever type its C++ error has
             raise UserError(
-                f"cannot load program {self.name} with Paddle {paddle.__version__}: {_first_line(error)}; export it again"
+                f"cannot load program {self.name} in Paddle {paddle.__version__}: {_first_line(error)}; export it again"
             ) from error
         self.inputs: list[str] = list(self._predictor.get_input_names())
         self.outputs: list[str] = list(self._predictor.get_output_names())

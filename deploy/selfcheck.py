@@ -41,7 +41,9 @@ def difference(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: n
     return float(worst) if np.isfinite(worst) else float("inf")
 
 
-def verify(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: np.ndarray, precision: str, name: str) -> float:
+def verify(
+    tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: np.ndarray, precision: str, name: str
+) -> float:
     """Return the difference; UserError when it exceeds the precision's tolerance."""
     found = difference(tensors, anomaly_map, score)
     if found > TOLERANCE[precision]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -126,4 +127,4 @@ class Backbone(nn.Layer):
                     f"weights {self.source} do not fit {self.arch}: {name} is {tuple(arrays[name].shape)}, "
                     f"not {tuple(state[name].shape)}; give the weights of {self.arch}"
                 )
-        self.net.set_state_dict({name: paddle.to_tensor(arrays[name].astype(np.float32)) for name in self._read})
+            state[name].set_value(arrays[name].astype(np.float32))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Iterable, Iterator, Sequence
+from typing import Any, Callable, ClassVar
 
 import numpy as np
 import paddle
@@ -73,6 +74,7 @@ class AnomalyMethod(nn.Layer):
         self.preprocess = preprocess or Preprocess()
         self.options = {**self.OPTIONS, **options}
         self.seed, self.runtime = seed, runtime or Runtime()
+        paddle.set_device("gpu" if self.runtime.use_gpu else "cpu")
         self.backbone = Backbone(arch, layers or self.LAYERS, self.preprocess.crop_size, weights, seed)
         self.header: dict[str, Any] = {}
         self.calibration: Calibration | None = None

@@ -1,8 +1,8 @@
 """Upsampling and smoothing as matrix products.
 
-Both are linear and act on rows and columns separately, so a [height, width] map M becomes R M C^T. Written as two rank-2
-products they are safe where Paddle Inference's own operators are not: with oneDNN, `interpolate` crashes on json
-programs and rank-4 matmul is silently wrong (Paddle 3.3.1).
+Both are linear and act on rows and columns separately, so a [height, width] map M becomes R M C^T. Written as two
+rank-2 products they are safe where Paddle Inference's own operators are not: with oneDNN, `interpolate` crashes on
+json programs and rank-4 matmul is silently wrong (Paddle 3.3.1).
 """
 
 from __future__ import annotations
@@ -52,7 +52,5 @@ class Resample(nn.Layer):
 
 def upsample(size_out: tuple[int, int], size_in: tuple[int, int], sigma: float = 0.0) -> Resample:
     """Bilinear upsampling followed, when `sigma` > 0, by a Gaussian of `sigma` output pixels, as one Resample."""
-    rows, columns = (
-        gaussian_matrix(out, sigma) @ bilinear_matrix(out, into) for out, into in zip(size_out, size_in)
-    )
+    rows, columns = (gaussian_matrix(out, sigma) @ bilinear_matrix(out, into) for out, into in zip(size_out, size_in))
     return Resample(rows, columns)

@@ -14,6 +14,7 @@ from paddle.vision.models import resnet
 from deploy.errors import UserError
 from deploy.files import read_tensors
 
+FOLDER_VARIABLE = "PADDLEPATCH_WEIGHTS"
 RANDOM = "random"  # as --weights: seeded random weights, for demonstrations and tests
 
 
@@ -35,23 +36,31 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
         return Weights(None, "random weights (NOT pretrained)")
     if weights is not None:
         return Weights(read_weights(weights), str(weights))
-    folder = os.environ.get("PADDLEPATCH_WEIGHTS")
-    if folder and (Path(folder) / f"{arch}.pdparams").is_file():
-        path = Path(folder) / f"{arch}.pdparams"
-        return Weights(read_weights(path), str(path))
-    cache = Path.home() / ".cache/paddle/hapi/weights" / f"{arch}.pdparams"
-    if cache.is_file():
-        return Weights(read_weights(cache), str(cache))
+    folder, cache = os.environ.get(FOLDER_VARIABLE), _cache(arch)
+    local = local_weights(arch)
+    if local is not None:
+        return Weights(read_weights(local), str(local))
     try:
         url, md5 = resnet.model_urls[arch]
         path = Path(paddle.utils.download.get_weights_path_from_url(url, md5))
     except Exception as error:  # no network ends in many types, one per proxy and Paddle version
         raise UserError(
             f"no pretrained weights for {arch}: looked at --weights (not given), "
-            f"$PADDLEPATCH_WEIGHTS/{arch}.pdparams ({folder or 'not set'}), {cache} (absent) and Paddle's download "
+            f"${FOLDER_VARIABLE}/{arch}.pdparams ({folder or 'not set'}), {cache} (absent) and Paddle's download "
             f"({type(error).__name__}); put the file in one of these places"
         ) from error
     return Weights(read_weights(path), str(path))
+
+
+def local_weights(arch: str) -> Path | None:
+    """The file in `$PADDLEPATCH_WEIGHTS` or Paddle's cache, if there is one."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    places = [Path(folder) / f"{arch}.pdparams"] if folder else []
+    return next((path for path in [*places, _cache(arch)] if path.is_file()), None)
+
+
+def _cache(arch: str) -> Path:
+    return Path.home() / ".cache/paddle/hapi/weights" / f"{arch}.pdparams"
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,39 @@
+# `make demo` and `make test` do all set-up themselves. PYTHON chooses the interpreter (3.9 to 3.12).
+PYTHON ?= python3
+VENV ?= .venv
+VENV26 ?= .venv-paddle26
+PIP = -m pip install --quiet --disable-pip-version-check
+.DELETE_ON_ERROR:
+.PHONY: demo test lint test-paddle26 clean
+
+demo: $(VENV)/.run-ready
+	$(VENV)/bin/python demo.py
+
+test: lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.dev-ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+test-paddle26: $(VENV26)/.ready
+	$(VENV26)/bin/python -m pytest -m "not real and not readme"
+
+clean:
+	rm -rf $(VENV) $(VENV26) demo output
+
+$(VENV)/.run-ready: requirements.txt
+	@echo "making the environment $(VENV) (a minute or two, about 1 GB)"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt
+	$(VENV)/bin/python $(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV26)/.ready: requirements-paddle26.txt requirements-dev.txt requirements.txt
+	@echo "making the environment $(VENV26)"
+	$(PYTHON) -m venv $(VENV26)
+	$(VENV26)/bin/python $(PIP) -r requirements-paddle26.txt -r requirements-dev.txt
+	@touch $@

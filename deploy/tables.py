@@ -1,0 +1,118 @@
+"""Tables of scores, and the folder of heat maps beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+from .calibration import Calibration
+from .errors import UserError, report
+from .files import make_folder, write_whole
+from .heatmap import panel
+from .pictures import encode_png
+from .predictor import Prediction
+from .preprocess import Preprocess
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a csv file whole; None becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return write_whole(path, text.getvalue())
+
+
+def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:
+    """The columns that say where a table's figures come from."""
+    return {
+        "seed": header["seed"],
+        "versions": " ".join(f"{name}={version}" for name, version in sorted(header["versions"].items())),
+        "data_sha256": header["data"]["sha256"],
+        "command": command,
+    }
+
+
+class ScoreSheet:
+    """Collects predictions: writes each heat map at once and the table `path,score,...` at the end.
+
+    Args:
+        folder: receives `NAME.csv` and, if `heat_maps`, `heatmaps/`.
+        name: the table's name without suffix.
+        calibration: thresholds and colour scale.
+        preprocess: the map's place in the picture.
+        origin: the columns of `provenance`.
+    """
+
+    COLUMNS = ("path", "score", "scaled", "defective")
+
+    def __init__(
+        self,
+        folder: str | Path,
+        name: str,
+        calibration: Calibration,
+        preprocess: Preprocess,
+        origin: dict[str, Any],
+        heat_maps: bool = True,
+    ) -> None:
+        self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
+        self.calibration, self.preprocess, self.origin, self.heat_maps = calibration, preprocess, origin, heat_maps
+        self.rows: list[tuple[Any, ...]] = []
+        self.defects = 0
+        self.bad: list[str] = []
+
+    def skip(self, name: str, error: UserError) -> None:
+        """Name and count a picture that cannot be read."""
+        self.bad.append(name)
+        report(f"skipped: {error}")
+
+    def add(self, prediction: Prediction, picture_name: str) -> None:
+        """Take a prediction; its heat map becomes `heatmaps/{picture_name}.png`."""
+        calibration, defect = self.calibration, self.calibration.is_defect(prediction.score)
+        scaled = calibration.scaled(prediction.score)
+        origin = self.origin.values()
+        self.rows.append((prediction.name, f"{prediction.score:.9g}", f"{scaled:.6g}", int(defect), *origin))
+        self.defects += defect
+        if self.heat_maps:
+            picture = panel(prediction, calibration, self.preprocess)
+            write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
+
+    def finish(self) -> int:
+        """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped."""
+        write_csv(self.path, (*self.COLUMNS, *self.origin), self.rows)
+        print(f"{len(self.rows)} pictures: {self.defects} defective, {len(self.rows) - self.defects} good")
+        print(f"scores: {self.path}" + (f"; heat maps: {self.folder / 'heatmaps'}" if self.heat_maps else ""))
+        if self.bad:
+            report(f"error: {len(self.bad)} of {len(self.bad) + len(self.rows)} pictures could not be read, see above")
+        return 2 if self.bad else 0
+
+
+def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:
+    """Names for heat maps: paths below the pictures' common folder, with their suffix where two would collide."""
+    parents = [str(path.parent) for path in paths]
+    common = Path(os.path.commonpath([os.path.abspath(parent) for parent in parents])) if parents else Path()
+    names = {str(path): Path(os.path.abspath(path)).relative_to(common) for path in paths}
+    stems = [name.with_suffix("") for name in names.values()]
+    taken = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+
+    def name(path: str) -> str:
+        relative = names[path]
+        return str(relative) if relative.with_suffix("") in taken else str(relative.with_suffix(""))
+
+    return name
+
+
+def header_text(header: dict[str, Any]) -> str:
+    """One line of what a model is."""
+    size = header["preprocess"]
+    data = header["data"]
+    return (
+        f"{header['method']} on {header['arch']} ({' '.join(header['layers'])}), k {header['k']:g}, "
+        f"resize {size['resize']} crop {size['crop_size']}, fitted on {data['pictures']} pictures, "
+        f"options {json.dumps(header['options'])}"
+    )

@@ -1,0 +1,53 @@
+"""Evaluate saved models on their categories' test pictures.
+
+python eval.py --data_path DATA --category bottle --method patchcore --arch resnet18 --k 10 --eval_PRO
+"""
+
+from __future__ import annotations
+
+import options
+from datasets.mvtec import select_categories
+from deploy.errors import UserError, run_script
+from deploy.options import Parser, positive
+from deploy.tables import header_text, provenance
+from evaluation.report import summary, write_report
+from evaluation.run import evaluate_category
+from models import load_model
+
+
+def main() -> int:
+    parser = Parser(prog="eval.py", description=__doc__)
+    parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
+    options.add_model_options(parser, category="all")
+    parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
+    parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
+    parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
+    parser.moot("batch_size", "--test_batch_size sets the pictures per run")
+    options.add_evaluation_options(parser)
+    options.add_run_options(parser)
+    args = parser.parse()
+
+    categories = select_categories(args.data_path, args.category)
+    if args.model_path is not None and len(categories) > 1:
+        raise UserError(
+            f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
+        )
+    folder = options.run_folder(args)
+    command = options.command("eval.py", args)
+    rows, origins = [], []
+    for category in categories:
+        path = options.model_file(args, category.name)
+        model = load_model(path, options.runtime(args))
+        options.check_model(args, model, path)
+        print(f"== {category.name}: {header_text(model.header)}", flush=True)
+        maps = folder / category.name / "heatmaps" if args.save_pic else None
+        row = evaluate_category(model, category, args.test_batch_size, args.num_workers, options.pro_limit(args), maps)
+        print(summary(row) + (f"; heat maps: {maps}" if maps else ""), flush=True)
+        rows.append(row)
+        origins.append(provenance(model.header, command))
+    print(f"figures: {write_report(folder / f'{args.category}_seed{args.seed}.csv', rows, origins)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,66 @@
+"""AU-PRO: area under the per-region-overlap curve (Bergmann et al. 2021, the MVTec AD evaluation), exact.
+
+The curve is per-region overlap, averaged over all ground-truth regions of all pictures, against the false positive rate
+over all good pixels, with every distinct map value as a threshold. It is integrated by trapezoids from 0 to a limit,
+interpolated there, and divided by the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+
+def aupro(
+    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: Sequence[float] = (0.3,)
+) -> list[float] | None:
+    """AU-PRO at each false positive rate in `limits` (above 0, at most 1), each 0 to 1.
+
+    Args:
+        maps: float [height, width] per picture, larger is more anomalous.
+        masks: bool [height, width] per picture; regions are 8-connected.
+
+    Returns:
+        One value per limit, or None without any region or any good pixel.
+    """
+    values, weights, regions = [], [], 0
+    for anomaly_map, mask in zip(maps, masks):
+        if not mask.any():
+            continue
+        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+        inside = labels[mask]
+        values.append(anomaly_map[mask])
+        weights.append(1.0 / np.bincount(inside, minlength=count)[inside])
+        regions += count - 1
+    good = np.sort(np.concatenate([np.ravel(anomaly_map[~mask]) for anomaly_map, mask in zip(maps, masks)]))
+    if regions == 0 or good.size == 0:
+        return None
+    value, overlap = _gains(np.concatenate(values), np.concatenate(weights) / regions)
+    # Between two region values the curve runs level; at a region value that good pixels share it runs aslant.
+    rate_before = (good.size - np.searchsorted(good, value, "right")) / good.size
+    rate_after = (good.size - np.searchsorted(good, value, "left")) / good.size
+    rates = np.concatenate([[0.0], np.stack([rate_before, rate_after], 1).ravel(), [1.0]])
+    before = np.concatenate([[0.0], overlap[:-1]])
+    overlaps = np.concatenate([[0.0], np.stack([before, overlap], 1).ravel(), [1.0]])
+    return [_area(rates, overlaps, limit) for limit in limits]
+
+
+def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values, falling, and the mean overlap of all regions once each is passed."""
+    order = np.argsort(-values, kind="stable")
+    values, gained = values[order], np.cumsum(weights[order], dtype=np.float64)
+    last = np.append(values[1:] != values[:-1], True)
+    return values[last], np.minimum(gained[last], 1.0)
+
+
+def _area(rates: np.ndarray, overlaps: np.ndarray, limit: float) -> float:
+    """Trapezoids from 0 to `limit`, interpolated at the limit, over the limit."""
+    end = int(np.searchsorted(rates, limit, "right"))
+    x, y = rates[:end], overlaps[:end]
+    if x[-1] < limit:
+        share = (limit - x[-1]) / (rates[end] - x[-1])
+        x = np.append(x, limit)
+        y = np.append(y, y[-1] + share * (overlaps[end] - y[-1]))
+    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / limit)

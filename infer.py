@@ -1,0 +1,85 @@
+"""Run an exported model on pictures: a table and heat maps. Needs the `deploy` package and the exported files alone.
+
+python infer.py --stats exported/bottle/stats --input_file PICTURE|FOLDER
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from deploy.errors import UserError, run_script
+from deploy.options import Parser, command_line, positive
+from deploy.pictures import list_pictures
+from deploy.predictor import Predictor
+from deploy.program import Runtime
+from deploy.progress import progress
+from deploy.tables import ScoreSheet, header_text, picture_namer, provenance
+
+
+def main() -> int:
+    parser = Parser(prog="infer.py", description=__doc__)
+    parser.add_argument("-i", "--input_file", required=True, help="a picture or a folder of them")
+    parser.add_argument("--stats", required=True, help="the stats file of the export")
+    parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
+    parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
+    parser.add_argument("--save_path", default="./output/infer", help="receives infer.csv and heatmaps/")
+    parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
+    parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
+    parser.flag("save_pic", True, "write a heat map per picture")
+    parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
+    parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
+    parser.flag("use_tensorrt", False, "run on TensorRT (unmeasured)")
+    parser.flag("enable_mkldnn", True, "use oneDNN on the CPU")
+    parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
+    parser.add_argument("--num_workers", type=int, default=None, help="decoding threads; one per core if not given")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the computation")
+    parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")
+    parser.flag("enable_benchmark", False, "print the time of each stage")
+    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; printed, decides nothing")
+    parser.moot("config", "this script reads no configuration file", "-c")
+    parser.moot("category", "the stats file says what the model is")
+    parser.moot("seed", "nothing is random here")
+    parser.moot("enable_post_process", "the program itself scores")
+    args = parser.parse()
+
+    pictures = list_pictures(args.input_file)
+    runtime = Runtime(
+        use_gpu=args.use_gpu,
+        onednn=args.enable_mkldnn,
+        threads=args.cpu_threads,
+        precision=args.precision,
+        tensorrt=args.use_tensorrt,
+        gpu_mem=args.gpu_mem,
+        ir_optim=args.ir_optim,
+    )
+    predictor = Predictor.load(args.stats, args.model_file, args.params_file, runtime)
+    print(
+        f"{predictor.program.name}: {header_text(predictor.header)}; self-check {predictor.selfcheck:.1e}", flush=True
+    )
+    shown = {"stats": args.stats, "input_file": args.input_file, "batch_size": args.batch_size}
+    command = command_line("infer.py", {**shown, "precision": args.precision, "threshold": args.threshold})
+    sheet = ScoreSheet(
+        Path(args.save_path),
+        "infer",
+        predictor.calibration.at(args.threshold, scaled=True),
+        predictor.preprocess,
+        provenance(predictor.header, command),
+        args.save_pic,
+    )
+    name = picture_namer(pictures)
+    predictions = predictor.predict(pictures, args.batch_size, args.num_workers, sheet.skip)
+    begin = time.perf_counter()
+    for prediction in progress(predictions, len(pictures), "infer"):
+        sheet.add(prediction, name(prediction.name))
+    if not sheet.rows:
+        raise UserError("none of the pictures could be read: no table was written")
+    if args.enable_benchmark:
+        each = {stage: 1000 * seconds / len(sheet.rows) for stage, seconds in predictor.seconds.items()}
+        each["all, with decoding and writing"] = 1000 * (time.perf_counter() - begin) / len(sheet.rows)
+        print("ms per picture: " + ", ".join(f"{stage} {value:.2f}" for stage, value in each.items()))
+    return sheet.finish()
+
+
+if __name__ == "__main__":
+    run_script(main)

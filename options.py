@@ -1,0 +1,144 @@
+"""Options that several scripts share, and what they mean for models and files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from datasets.mvtec import Category
+from deploy.errors import UserError
+from deploy.options import Parser, command_line, positive
+from deploy.preprocess import Preprocess
+from deploy.program import Runtime, gpu_usable
+from models import ALIASES, METHODS, method_named
+from models.backbone import ARCHS
+
+RESULT_OPTIONS = (
+    "data_path",
+    "category",
+    "method",
+    "arch",
+    "k",
+    "layers",
+    "resize",
+    "crop_size",
+    "batch_size",
+    "weights",
+    "seed",
+    "patch_size",
+    "image_score",
+    "num_neighbors",
+    "sigma",
+    "eval",
+    "eval_PRO",
+    "non_partial_AUC",
+    "skip_bad",
+)
+"""The options that decide a result: they make up the `command` that models and tables carry."""
+
+
+def add_model_options(parser: Parser, category: str | None) -> None:
+    """Which model: category, method, arch, k, and where it lies."""
+    parser.add_argument("--category", default=category, help="NAME[,NAME...], all, textures or objects")
+    parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
+    parser.add_argument("--arch", default="resnet18", help=f"backbone, one of {', '.join(ARCHS)}")
+    parser.add_argument("--k", type=float, default=None, help="percent of patches kept (patchcore: 10)")
+    parser.add_argument("--save_path", default="./output", help="where models and results are")
+    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; printed, decides nothing")
+
+
+def add_run_options(parser: Parser) -> None:
+    """How programs run."""
+    parser.flag("cpu", False, "use the CPU even where there is a GPU")
+    parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
+    parser.add_argument("--num_workers", type=int, default=None, help="decoding threads; one per core if not given")
+
+
+def add_evaluation_options(parser: Parser) -> None:
+    """What is measured and drawn."""
+    parser.flag("eval_PRO", False, "also compute AU-PRO")
+    parser.flag("non_partial_AUC", False, "integrate PRO_score over all false positive rates, not 0 to 0.3")
+    parser.flag("save_pic", True, "write a heat map per test picture")
+    parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
+    parser.moot("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")
+
+
+def runtime(args: argparse.Namespace) -> Runtime:
+    """A GPU where Paddle has one and --cpu is not given."""
+    if args.num_workers is not None and args.num_workers < 0:
+        raise UserError(f"--num_workers {args.num_workers} must be 0 or more")
+    return Runtime(use_gpu=gpu_usable() and not args.cpu, threads=args.cpu_threads)
+
+
+def pro_limit(args: argparse.Namespace) -> float | None:
+    """The false positive rate up to which PRO_score integrates; None without --eval_PRO."""
+    return (1.0 if args.non_partial_AUC else 0.3) if args.eval_PRO else None
+
+
+def run_name(args: argparse.Namespace) -> str:
+    """`{method}_{arch}_{k}`, with the method's own name and default k."""
+    method = method_named(args.method)
+    return f"{method.NAME}_{args.arch}_{method.K if args.k is None else args.k:g}"
+
+
+def run_folder(args: argparse.Namespace) -> Path:
+    """`{save_path}/{method}_{arch}_{k}`."""
+    return Path(args.save_path) / run_name(args)
+
+
+def model_file(args: argparse.Namespace, category: str) -> Path:
+    """--model_path, or the category's model in the run folder; UserError naming what is missing."""
+    if args.model_path is not None:
+        return Path(args.model_path)
+    path = run_folder(args) / f"{category}.safetensors"
+    if not path.is_file():
+        raise UserError(
+            f"no model at {path}: train {category} first with the same --method, --arch, --k and --save_path, "
+            "or give --model_path"
+        )
+    return path
+
+
+def one_category(args: argparse.Namespace) -> str:
+    """The single category that predict and export need."""
+    if args.category is None and args.model_path is None:
+        raise UserError("--category is needed to find the model (or give --model_path)")
+    if args.category is None:
+        return Path(args.model_path).stem
+    if args.category in ("all", "textures", "objects") or "," in args.category:
+        raise UserError(f"--category {args.category}: give one category here")
+    return args.category
+
+
+def check_model(args: argparse.Namespace, model: Any, path: Path) -> None:
+    """UserError when the options describe another model than the file at `path` holds."""
+    asked = {"method": method_named(args.method).NAME, "arch": args.arch, "k": args.k}
+    size = {"resize": getattr(args, "resize", None), "crop_size": getattr(args, "crop_size", None)}
+    held = {**model.header, **model.header["preprocess"]}
+    for name, value in {**(asked if args.model_path is None else {}), **size}.items():
+        if value is not None and value != held[name]:
+            raise UserError(
+                f"--{name} {value}: {path} was trained with {held[name]}; train it again or drop the option"
+            )
+
+
+def preprocess(args: argparse.Namespace) -> Preprocess:
+    """From --resize and --crop_size."""
+    return Preprocess(args.resize, args.crop_size)
+
+
+def command(script: str, args: argparse.Namespace) -> str:
+    """The command that repeats the result."""
+    values = vars(args)
+    shown = {name: values[name] for name in RESULT_OPTIONS if name in values}
+    if "k" in shown:
+        method = method_named(args.method)
+        shown.update(method=method.NAME, k=f"{method.K if args.k is None else args.k:g}")
+    return command_line(script, shown)
+
+
+def names(categories: list[Category]) -> str:
+    """Their names in a row."""
+    return ", ".join(category.name for category in categories)

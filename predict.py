@@ -1,0 +1,57 @@
+"""Score pictures with a trained model: a table and a heat map per picture.
+
+python predict.py PICTURE|FOLDER... --category bottle --method patchcore --arch resnet18 --k 10
+"""
+
+from __future__ import annotations
+
+import options
+from deploy.errors import UserError, run_script
+from deploy.options import Parser, positive
+from deploy.pictures import list_pictures
+from deploy.progress import progress
+from deploy.tables import ScoreSheet, header_text, picture_namer, provenance
+from models import load_model
+
+
+def main() -> int:
+    parser = Parser(prog="predict.py", description=__doc__)
+    parser.add_argument("picture_path", nargs="+", help="pictures, or folders of them")
+    options.add_model_options(parser, category=None)
+    parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
+    parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
+    parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
+    parser.add_argument(
+        "--threshold", type=float, default=None, help="call a defect above this; the model's if not given"
+    )
+    parser.flag("norm", True, "--threshold is on the scaled score (0.5 is the model's threshold), else on the raw one")
+    parser.flag("save_pic", True, "write a heat map per picture")
+    parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
+    options.add_run_options(parser)
+    args = parser.parse()
+
+    category = options.one_category(args)
+    pictures = [picture for place in args.picture_path for picture in list_pictures(place)]
+    path = options.model_file(args, category)
+    model = load_model(path, options.runtime(args))
+    options.check_model(args, model, path)
+    print(f"{path}: {header_text(model.header)}", flush=True)
+    sheet = ScoreSheet(
+        options.run_folder(args) / category,
+        "predict",
+        model.calibration.at(args.threshold, args.norm),
+        model.preprocess,
+        provenance(model.header, options.command("predict.py", args)),
+        args.save_pic,
+    )
+    name = picture_namer(pictures)
+    predictions = model.predict(pictures, args.test_batch_size, args.num_workers, sheet.skip)
+    for prediction in progress(predictions, len(pictures), "predict"):
+        sheet.add(prediction, name(prediction.name))
+    if not sheet.rows:
+        raise UserError("none of the pictures could be read: no table was written")
+    return sheet.finish()
+
+
+if __name__ == "__main__":
+    run_script(main)

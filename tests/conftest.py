@@ -1,0 +1,67 @@
+"""What the tests share: generated pictures, one trained run, and the scripts run as users run them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from datasets.sample import write_sample
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+WEIGHTS = SHARED / "weights" / "resnet18.pdparams"
+MVTEC = SHARED / "data" / "mvtec"
+
+needs_real = pytest.mark.skipif(
+    not (WEIGHTS.is_file() and MVTEC.is_dir()), reason=f"no real data and weights in {SHARED}: those tests are skipped"
+)
+FAST = ["--weights", "random", "--layers", "layer2", "layer3", "--k", "2", "--crop_size", "96", "--resize", "112"]
+
+
+def run(script: str, *words: object, cwd: Path = ROOT, env: dict[str, str] | None = None, **more: object):  # noqa: ANN201
+    """Run a script of the project as a user would; output and exit code come back."""
+    command = [sys.executable, *(["-m", script[3:]] if script.startswith("-m ") else [script]), *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, **more)
+
+
+def done(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    """The result, which must be a success."""
+    assert result.returncode == 0, f"{result.args}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def refused(result: subprocess.CompletedProcess, *words: str) -> str:
+    """The one line on stderr of a refusal, which must hold all `words` and no traceback."""
+    assert result.returncode == 2, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+    return lines[0]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature data set in MVTec layout: washer and fabric."""
+    folder = tmp_path_factory.mktemp("data")
+    write_sample(folder, seed=3, train=8, good=3, bad=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """train.py run once on washer, evaluated and exported: `.output`, `.run`, `.model`, `.export`, `.words`."""
+    output = tmp_path_factory.mktemp("output")
+    words = ["--data_path", data, "--category", "washer", *FAST, "--save_path", output]
+    done(run("train.py", *words, "--eval", "--eval_PRO"))
+    folder = output / "patchcore_resnet18_2"
+    done(run("export_model.py", "--category", "washer", "--k", "2", "--save_path", output))
+    export = folder / "washer" / "export"
+    return SimpleNamespace(
+        output=output, run=folder, model=folder / "washer.safetensors", export=export, words=words, data=data
+    )

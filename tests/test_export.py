@@ -1,0 +1,130 @@
+"""Exported programs equal dygraph, and files that do not belong together are refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import pytest
+from conftest import done, refused, run
+from safetensors.numpy import load_file
+
+from deploy import Predictor, Runtime
+from deploy.files import read_tensors, write_tensors
+from deploy.pictures import list_pictures
+from models import load_model
+
+
+@pytest.fixture(scope="module")
+def test_images(trained: SimpleNamespace) -> np.ndarray:
+    model = load_model(trained.model)
+    paths = list_pictures(trained.data / "washer" / "test")[:7]
+    return model.preprocess.normalise(np.stack([model.preprocess.crop(model.preprocess.resized(p)) for p in paths]))
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_exported_equals_dygraph(trained: SimpleNamespace, test_images: np.ndarray, onednn: bool, batch: int) -> None:
+    with paddle.no_grad():
+        known = [t.numpy() for t in load_model(trained.model)(paddle.to_tensor(test_images[:batch]))]
+    predictor = Predictor.load(trained.export / "stats", runtime=Runtime(onednn=onednn))
+    for _ in range(2):  # the statistics stay set: the second run must see the same
+        for found, expected in zip(predictor.program.run(test_images[:batch]), known):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.max())
+
+
+def test_program_carries_no_statistics_and_no_unread_layers(trained: SimpleNamespace) -> None:
+    names = ["model.json" if (trained.export / "model.json").is_file() else "model.pdmodel", "model.pdiparams", "stats"]
+    if names[0] == "model.json":
+        assert sorted(p.name for p in trained.export.iterdir()) == sorted(names)
+    backbone = next(trained.run.glob("resnet18-*.safetensors"))
+    bank = load_file(trained.export / "stats")["memory_bank"].nbytes
+    assert (trained.export / "model.pdiparams").stat().st_size < backbone.stat().st_size + min(bank, 400_000)
+
+
+def test_export_again_replaces_and_is_repeatable(trained: SimpleNamespace, tmp_path: Path) -> None:
+    words = ["--model_path", trained.model, "--save_dir", tmp_path]
+    done(run("export_model.py", *words))
+    first = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    done(run("export_model.py", *words))
+    again = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert sorted(again) == sorted(first)
+    assert again["model.pdiparams"] == first["model.pdiparams"]
+
+
+def infer(trained: SimpleNamespace, export: Path, out: Path, *words: object):  # noqa: ANN201
+    picture = trained.data / "washer/test/chip/000.png"
+    return run("infer.py", "--stats", export / "stats", "--input_file", picture, "--save_path", out, *words)
+
+
+@pytest.fixture
+def copy(trained: SimpleNamespace, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained.export, tmp_path / "export"))
+
+
+def graph(export: Path) -> Path:
+    return next(p for p in export.iterdir() if p.suffix in (".json", ".pdmodel"))
+
+
+@pytest.mark.parametrize("which", ["graph", "params", "stats"])
+def test_truncated_files_are_refused(trained: SimpleNamespace, copy: Path, tmp_path: Path, which: str) -> None:
+    path = {"graph": graph(copy), "params": copy / "model.pdiparams", "stats": copy / "stats"}[which]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(infer(trained, copy, tmp_path / "out"), path.name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_changed_statistics_are_refused(trained: SimpleNamespace, copy: Path, tmp_path: Path) -> None:
+    content = bytearray((copy / "stats").read_bytes())
+    content[-1000] ^= 0x40
+    (copy / "stats").write_bytes(content)
+    refused(infer(trained, copy, tmp_path / "out"), "stats", "damaged")
+
+
+def test_a_program_that_computes_something_else_is_refused(
+    trained: SimpleNamespace, copy: Path, tmp_path: Path
+) -> None:
+    """Well-formed statistics with other numbers: only the self-check can tell."""
+    tensors, header = read_tensors(copy / "stats", "stats")
+    tensors["memory_bank"] = tensors["memory_bank"] * np.float32(1.01)
+    write_tensors(copy / "stats", tensors, header)
+    refused(infer(trained, copy, tmp_path / "out"), "self-check", "differs")
+
+
+def test_missing_files_and_wrong_kinds_are_named(trained: SimpleNamespace, copy: Path, tmp_path: Path) -> None:
+    refused(infer(trained, tmp_path / "nowhere", tmp_path / "out"), "nowhere")
+    shutil.copy(trained.model, copy / "stats")
+    refused(infer(trained, copy, tmp_path / "out"), "stats", "holds a PaddlePatch model")
+    shutil.copy(trained.export / "stats", copy / "stats")
+    graph(copy).unlink()
+    refused(infer(trained, copy, tmp_path / "out"), "no program")
+
+
+def test_the_other_paddle_versions_suffix_is_found(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """TIPC configs name model.pdmodel; Paddle 3 writes model.json."""
+    files = ["--model_file", trained.export / "model.pdmodel", "--params_file", trained.export / "model.pdiparams"]
+    done(infer(trained, trained.export, tmp_path / "out", *files, "--model_name", "PatchCore"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--use_gpu", "True"], "--use_gpu"),
+        (["--use_tensorrt", "True"], "--use_tensorrt"),
+        (["--precision", "fp16"], "fp16"),
+        (["--precision", "bf16", "--enable_mkldnn", "False"], "bf16"),
+        (["--precision", "fp8"], "--precision"),
+        (["--batch_size", "0"], "--batch_size"),
+        (["--enable_mkldnn", "perhaps"], "perhaps"),
+        (["--colour"], "--colour"),
+    ],
+)
+def test_what_this_build_cannot_do_is_said(
+    trained: SimpleNamespace, tmp_path: Path, words: list[str], said: str
+) -> None:
+    if said == "--use_gpu" and paddle.is_compiled_with_cuda():
+        pytest.skip("this build has CUDA")
+    refused(infer(trained, trained.export, tmp_path / "out", *words), said)

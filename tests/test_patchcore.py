@@ -1,0 +1,163 @@
+"""PatchCore's graph against literal numpy versions of its equations, and the Python interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from deploy import Preprocess, UserError
+from models import METHODS, PatchCore
+from models.backbone import ARCHS
+from models.resample import bilinear_matrix, upsample
+
+SMALL = Preprocess(112, 96)
+
+
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 256, (120, 130, 3), dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PatchCore:
+    return PatchCore(k=20, preprocess=SMALL, weights="random").fit(pictures(6), batch_size=4)
+
+
+def embed(model: PatchCore, items: list[np.ndarray]) -> np.ndarray:
+    crops = np.stack([SMALL.crop(SMALL.resized(item)) for item in items])
+    with paddle.no_grad():
+        return model.embed(paddle.to_tensor(SMALL.normalise(crops))).numpy()
+
+
+@pytest.mark.parametrize("image_score", ["reweighted", "max"])
+def test_scores_equal_the_papers_equations(image_score: str) -> None:
+    model = PatchCore(k=20, preprocess=SMALL, weights="random", image_score=image_score).fit(pictures(6), batch_size=4)
+    bank = (model.memory_bank.numpy() + model.bank_mean.numpy()).astype(np.float64)
+    test = pictures(3, seed=9)
+    features = embed(model, test).astype(np.float64).reshape(3, model.positions, -1)
+    for patches, prediction in zip(features, model.predict(test, batch_size=3)):
+        distances = np.linalg.norm(patches[:, None] - bank[None], axis=2)
+        nearest = distances.min(axis=1)
+        worst = nearest.argmax()  # equation 6: m_test,*
+        star = distances[worst].argmin()  # m*
+        score = nearest[worst]
+        if image_score == "reweighted":  # equation 7, N_b(m*) from the bank itself, b = 9
+            around = np.argsort(np.linalg.norm(bank - bank[star], axis=1), kind="stable")[:9]
+            exponentials = np.exp(np.linalg.norm(patches[worst] - bank[around], axis=1) - score)
+            score *= 1 - 1 / exponentials.sum()
+        assert prediction.score == pytest.approx(score, rel=1e-5)
+        grid = nearest.reshape(model.grid)
+        rows, columns = (bilinear_matrix(96, side).astype(np.float64) for side in model.grid)
+        np.testing.assert_allclose(
+            prediction.anomaly_map, gaussian_filter(rows @ grid @ columns.T, 4.0), rtol=2e-5, atol=1e-5 * score
+        )
+
+
+def test_features_are_locally_aware_and_aligned(fitted: PatchCore) -> None:
+    """Equations 2 and 3: mean over 3x3 with zeros outside, deeper layers upsampled bilinearly, concatenated."""
+    crop = SMALL.normalise(SMALL.crop(SMALL.resized(pictures(1)[0]))[None])
+    with paddle.no_grad():
+        outputs = [output[0].numpy().astype(np.float64) for output in fitted.backbone(paddle.to_tensor(crop))]
+    expected = []
+    for output in outputs:
+        padded = np.pad(output, ((0, 0), (1, 1), (1, 1)))
+        height, width = output.shape[1:]
+        mean = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9
+        expected.append(
+            np.stack([bilinear_matrix(12, height) @ plane @ bilinear_matrix(12, width).T for plane in mean])
+        )
+    expected = np.concatenate(expected).reshape(384, -1).T
+    np.testing.assert_allclose(embed(fitted, pictures(1)), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_upsample_equals_interpolate() -> None:
+    maps = paddle.rand([3, 5, 7])
+    ours = upsample((20, 31), (5, 7))(maps).numpy()
+    theirs = paddle.nn.functional.interpolate(maps.unsqueeze(1), (20, 31), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(ours, theirs.squeeze(1).numpy(), atol=1e-6)
+
+
+def test_whole_bank_finds_every_training_patch() -> None:
+    model = PatchCore(k=100, preprocess=SMALL, weights="random").fit(pictures(3))
+    assert model.memory_bank.shape[0] == 3 * model.positions
+    assert max(prediction.anomaly_map.max() for prediction in model.predict(pictures(3))) < 1e-3
+
+
+def test_held_out_statistics_hold_nothing_of_the_picture(fitted: PatchCore) -> None:
+    for picture in range(6):
+        own = np.flatnonzero(fitted._owner == picture)
+        others = fitted.memory_bank.numpy()[fitted._owner != picture]
+        held = fitted.without(picture)["memory_bank"]
+        assert len(own) and (held[own][:, None] == others[None]).all(2).any(1).all()
+        stand_in = np.linalg.norm(held[own] - fitted.memory_bank.numpy()[own], axis=1)
+        nearest = np.linalg.norm(fitted.memory_bank.numpy()[own][:, None] - others[None], axis=2).min(1)
+        np.testing.assert_allclose(stand_in, nearest, rtol=1e-3)
+
+
+def test_save_and_load_give_the_same(fitted: PatchCore, tmp_path: Path) -> None:
+    path = fitted.save(tmp_path / "thing.safetensors")
+    again = PatchCore.load(path)
+    before, after = (list(model.predict(pictures(2, seed=5))) for model in (fitted, again))
+    assert [p.score for p in before] == [p.score for p in after]
+    assert again.calibration == fitted.calibration
+    assert len(list(tmp_path.iterdir())) == 2, "the model and its backbone, nothing else"
+
+
+def test_paths_and_arrays_are_alike(fitted: PatchCore, data: Path) -> None:
+    from deploy.pictures import decode
+
+    path = data / "washer/test/chip/000.png"
+    of_path, of_array = fitted.predict([path, decode(path)])
+    assert of_path.score == pytest.approx(of_array.score, rel=1e-6)
+    assert (of_path.name, of_array.name) == (str(path), "picture 1")
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "resnet18"])
+def test_every_backbone_fits_and_predicts(arch: str) -> None:
+    model = PatchCore(arch, k=10, preprocess=Preprocess(64, 64), weights="random").fit(pictures(2))
+    with paddle.no_grad():
+        crops = np.stack([model.preprocess.crop(model.preprocess.resized(p)) for p in pictures(2, seed=3)])
+        _, score = model(paddle.to_tensor(model.preprocess.normalise(crops)))
+    compiled = [prediction.score for prediction in model.predict(pictures(2, seed=3), batch_size=2)]
+    np.testing.assert_allclose(compiled, score.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"arch": "resnet9"}, "resnet9"),
+        ({"layers": ["layer9"]}, "layer9"),
+        ({"k": 0}, "--k 0"),
+        ({"k": 101}, "--k 101"),
+        ({"patch_size": 2}, "--patch_size 2"),
+        ({"image_score": "mean"}, "--image_score mean"),
+        ({"num_neighbors": 1}, "--num_neighbors 1"),
+        ({"sigma": -1}, "--sigma -1"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_unusable_arguments_are_named(arguments: dict, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        PatchCore(**{"weights": "random", "preprocess": SMALL, **arguments})
+
+
+def test_unusable_pictures_are_named() -> None:
+    model = PatchCore(weights="random", preprocess=SMALL)
+    with pytest.raises(UserError, match="not fitted"):
+        model.predict(pictures(1))
+    with pytest.raises(UserError, match="not fitted"):
+        model.save("nowhere")
+    with pytest.raises(UserError, match="at least two"):
+        model.fit(pictures(1))
+    with pytest.raises(UserError, match="float64"):
+        model.fit([np.zeros((50, 50, 3))] * 2)
+    with pytest.raises(UserError, match="no/such"):
+        model.fit(["no/such.png"] * 2)
+
+
+def test_registry_names_match() -> None:
+    assert all(name == method.NAME for name, method in METHODS.items())

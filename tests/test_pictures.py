@@ -1,0 +1,141 @@
+"""Whatever a camera or an office writes is read alike; masks and crops share one geometry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.mvtec import LabelledPicture, read_mask
+from deploy import Preprocess, UserError
+from deploy.pictures import decode, list_pictures
+from deploy.stream import batches, stream
+
+RGB = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (0, 0), 3)
+
+
+def save(path: Path, picture: Image.Image, **settings: object) -> Path:
+    picture.save(path, **settings)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [
+        ("png", "RGB"),
+        ("png", "L"),
+        ("png", "1"),
+        ("png", "P"),
+        ("png", "RGBA"),
+        ("png", "LA"),
+        ("jpg", "RGB"),
+        ("jpg", "L"),
+        ("jpg", "CMYK"),
+        ("tif", "RGB"),
+        ("tif", "CMYK"),
+        ("bmp", "RGB"),
+        ("webp", "RGB"),
+    ],
+)
+def test_formats_decode_as_pillow_does(tmp_path: Path, suffix: str, mode: str) -> None:
+    settings = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"x.{suffix}", Image.fromarray(RGB).convert(mode), **settings)
+    expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    found = decode(path)
+    assert found.dtype == np.uint8
+    assert np.abs(found - expected).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    grey = RGB[..., 0].astype(np.uint16) * 256 + 7
+    path = save(tmp_path / f"x.{suffix}", Image.fromarray(grey))
+    assert np.abs(decode(path)[..., 1].astype(int) - RGB[..., 0]).max() <= 1
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "x.jpg", Image.fromarray(RGB), exif=exif, quality=95)
+    assert decode(path).shape == (60, 40, 3)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    whole = save(tmp_path / "x.png", Image.fromarray(RGB)).read_bytes()
+    photo = save(tmp_path / "x.jpg", Image.fromarray(RGB)).read_bytes()
+    cases = {"empty.png": b"", "text.png": b"hello", "cut.png": whole[:-200], "cut.jpg": photo[: len(photo) // 2]}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            decode(tmp_path / name)
+    with pytest.raises(UserError, match="missing.png"):
+        decode(tmp_path / "missing.png")
+
+
+def test_odd_names_and_suffixes_are_found(tmp_path: Path) -> None:
+    names = ["Ünïcode 图片.png", "with space.PNG", "b.jpeg", "sub/c.TIF"]
+    (tmp_path / "sub").mkdir()
+    for name in names:
+        save(tmp_path / name, Image.fromarray(RGB))
+    save(tmp_path / ".hidden.png", Image.fromarray(RGB))
+    (tmp_path / "notes.txt").write_text("x")
+    found = list_pictures(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in found) == sorted(names)
+    assert all(decode(path).shape == (40, 60, 3) for path in found)
+
+
+@pytest.mark.parametrize("shape", [(90, 90), (90, 150), (151, 90), (50, 40), (33, 33)])
+def test_geometry(shape: tuple[int, int]) -> None:
+    size = Preprocess(64, 48)
+    resized = size.resized(np.zeros((*shape, 3), np.uint8))
+    assert min(resized.shape[:2]) == 64
+    assert abs(resized.shape[0] / resized.shape[1] - shape[0] / shape[1]) < 0.02
+    assert size.crop(resized).shape == (48, 48, 3)
+    assert size.normalise(size.crop(resized)[None]).shape == (1, 3, 48, 48)
+
+
+def test_normalisation_is_imagenets() -> None:
+    size = Preprocess(32, 32)
+    crop = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    expected = (crop / 255 - np.array(size.mean)) / np.array(size.std)
+    np.testing.assert_allclose(size.normalise(crop), expected.transpose(0, 3, 1, 2), atol=1e-5)
+
+
+def test_masks_keep_small_defects_and_their_place(tmp_path: Path) -> None:
+    size = Preprocess(256, 224)
+    for radius in (4, 8, 40):
+        mask = np.zeros((1024, 1024), np.uint8)
+        cv2.circle(mask, (512, 400), radius, 255, -1)
+        path = save(tmp_path / "m.png", Image.fromarray(mask))
+        small = read_mask(LabelledPicture(tmp_path / "x.png", "dent", path), size)
+        assert small.shape == (224, 224)
+        assert small.sum() * 16 == pytest.approx((mask > 0).sum(), rel=0.1 if radius > 4 else 0.35)
+        y, x = np.argwhere(small).mean(0)
+        assert (y, x) == pytest.approx((400 / 4 - 16, 512 / 4 - 16), abs=0.6)
+
+
+def test_antialiasing() -> None:
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[::2] = 255
+    assert np.abs(Preprocess(64, 64).resized(stripes).astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_stream_keeps_order_and_hands_over_bad_pictures(tmp_path: Path, workers: int) -> None:
+    paths = []
+    for number in range(20):
+        path = tmp_path / f"{number:02d}.png"
+        save(path, Image.fromarray(np.full((40, 40, 3), number, np.uint8)))
+        paths.append(path)
+    paths[7].write_text("no picture")
+    bad = []
+    size = Preprocess(40, 40)
+    groups = list(batches(stream(paths, size, workers, lambda name, error: bad.append(name)), 4))
+    assert [int(item.resized[0, 0, 0]) for group in groups for item in group] == [n for n in range(20) if n != 7]
+    assert [len(group) for group in groups] == [4, 4, 4, 4, 3]
+    assert bad == [str(paths[7])]
+    with pytest.raises(UserError, match="07.png"):
+        list(stream(paths, size, workers))

@@ -1,0 +1,114 @@
+"""Fit one model per category from good pictures, and optionally evaluate it.
+
+python train.py --data_path DATA --category bottle --method patchcore --arch resnet18 --k 10 --eval --eval_PRO
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import options
+from datasets.mvtec import Category, select_categories
+from deploy.errors import UserError, report, run_script
+from deploy.options import Parser, positive
+from deploy.tables import header_text, provenance
+from evaluation.report import summary, write_report
+from evaluation.run import evaluate_category
+from models import AnomalyMethod, method_named
+from models.weights import RANDOM
+
+
+def main() -> int:
+    parser = Parser(prog="train.py", description=__doc__)
+    parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
+    options.add_model_options(parser, category="all")
+    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers to read (patchcore: layer2 layer3)")
+    parser.add_argument("--weights", default=None, help="backbone weights (.pdparams), or 'random'")
+    parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
+    parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
+    parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
+    parser.add_argument("--patch_size", type=positive, default=3, help="features are averaged over this neighbourhood")
+    parser.add_argument("--image_score", default="reweighted", help="reweighted (eq. 7 of the paper) or max")
+    parser.add_argument("--num_neighbors", type=positive, default=9, help="b of eq. 7")
+    parser.add_argument("--sigma", type=float, default=4.0, help="Gaussian smoothing of the map, pixels")
+    parser.flag("save_model", True, "write the model")
+    parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
+    parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
+    parser.flag("eval", False, "evaluate on the test pictures afterwards")
+    options.add_evaluation_options(parser)
+    options.add_run_options(parser)
+    parser.moot("inc", "patchcore has no mean and covariance to accumulate")
+    parser.moot("einsum", "patchcore has no Mahalanobis distance to compute")
+    parser.moot("load_projection", "patchcore has no projection that decides its result")
+    parser.moot("debug", "errors carry their traceback without it")
+    args = parser.parse()
+
+    folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
+    categories = select_categories(args.data_path, args.category)
+    command = options.command("train.py", args)
+    print(f"{options.run_name(args)}: {len(categories)} categories: {options.names(categories)}")
+    rows, origins = [], []
+    for category in categories:
+        clock = Clock()
+        model = fit(args, category, clock)
+        if args.save_model:
+            clock.say(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
+        if args.eval:
+            maps = folder / category.name / "heatmaps" if args.save_pic else None
+            limit = options.pro_limit(args)
+            row = evaluate_category(model, category, args.test_batch_size, args.num_workers, limit, maps)
+            clock.say(f"{summary(row)}" + (f"; heat maps: {maps}" if maps else ""))
+            rows.append(row)
+            origins.append(provenance(model.header, command))
+            table = write_report(folder / f"{args.category}_seed{args.seed}.csv", rows, origins)
+    if rows:
+        print(f"figures: {table}")
+    return 0
+
+
+class Clock:
+    """Prints lines with the seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.begin = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        print(f"[{time.perf_counter() - self.begin:6.1f} s] {text}", flush=True)
+
+
+def fit(args: argparse.Namespace, category: Category, clock: Clock) -> AnomalyMethod:
+    """A model of the category's good pictures."""
+    print(f"== {category.name}", flush=True)
+    pictures = category.train_pictures()
+    model = method_named(args.method)(
+        arch=args.arch,
+        k=args.k,
+        layers=args.layers,
+        preprocess=options.preprocess(args),
+        weights=args.weights,
+        seed=args.seed,
+        runtime=options.runtime(args),
+        patch_size=args.patch_size,
+        image_score=args.image_score,
+        num_neighbors=args.num_neighbors,
+        sigma=args.sigma,
+    )
+    print(f"weights: {model.backbone.source}", flush=True)
+    if args.weights == RANDOM:
+        report("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
+    skipped: list[str] = []
+
+    def skip(name: str, error: UserError) -> None:
+        skipped.append(name)
+        report(f"skipped: {error}")
+
+    model.fit(pictures, args.batch_size, args.num_workers, skip if args.skip_bad else None, clock.say)
+    print(header_text(model.header) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    return model
+
+
+if __name__ == "__main__":
+    run_script(main)
