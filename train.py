@@ -98,7 +98,7 @@ def fit(args: argparse.Namespace, category: Category, clock: Clock) -> AnomalyMe
     )
     print(f"weights: {model.backbone.source}", flush=True)
     if args.weights == RANDOM:
-        report("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
+        print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped: list[str] = []
 
     def skip(name: str, error: UserError) -> None:

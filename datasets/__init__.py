@@ -1,0 +1,1 @@
+"""Bringing pictures in: data sets in MVTec AD's layout, and a generated sample of one."""

@@ -18,6 +18,7 @@ class Parser(argparse.ArgumentParser):
         self._moot: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
+        """Raise what `run_script` turns into one line and exit code 2."""
         raise UserError(f"{self.prog}: {message} (see {self.prog} --help)")
 
     def flag(self, name: str, default: bool, help: str) -> None:

@@ -112,9 +112,23 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
         static = paddle.jit.to_static(layer, input_spec=list(inputs), full_graph=True)
         try:
             paddle.jit.save(static, str(prefix))
+            files = graph_file(prefix), prefix.with_suffix(".pdiparams")
+            for path in files:
+                _check_written(path)
         except OSError as error:
             raise UserError(f"cannot write a program in {folder}: {error.strerror or _first_line(error)}") from error
-    return graph_file(prefix), prefix.with_suffix(".pdiparams")
+    return files
+
+
+def _check_written(path: Path) -> None:
+    """OSError if the disk is full: Paddle does not notice and leaves a file cut short. Where more fits, all did."""
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.seek(size)
+        file.write(bytes(1 << 16))
+        file.flush()
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
 def graph_file(path: str | Path) -> Path:

@@ -1,0 +1,1 @@
+"""Turning anomaly maps and scores into figures, tables and pictures."""
