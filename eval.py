@@ -40,11 +40,12 @@ def main() -> int:
         model = load_model(path, options.runtime(args))
         options.check_model(args, model, path)
         print(f"== {category.name}: {header_text(model.header)}", flush=True)
-        maps = folder / category.name / "heatmaps" if args.save_pic else None
-        row = evaluate_category(model, category, args.test_batch_size, args.num_workers, options.pro_limit(args), maps)
-        print(summary(row) + (f"; heat maps: {maps}" if maps else ""), flush=True)
+        origin, limit = provenance(model.header, command), options.pro_limit(args)
+        batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+        row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
+        print(summary(row), flush=True)
         rows.append(row)
-        origins.append(provenance(model.header, command))
+        origins.append(origin)
     print(f"figures: {write_report(folder / f'{args.category}_seed{args.seed}.csv', rows, origins)}")
     return 0
 

@@ -56,12 +56,12 @@ def main() -> int:
         if args.save_model:
             clock.say(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
         if args.eval:
-            maps = folder / category.name / "heatmaps" if args.save_pic else None
-            limit = options.pro_limit(args)
-            row = evaluate_category(model, category, args.test_batch_size, args.num_workers, limit, maps)
-            clock.say(f"{summary(row)}" + (f"; heat maps: {maps}" if maps else ""))
+            origin, limit = provenance(model.header, command), options.pro_limit(args)
+            batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+            row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
+            clock.say(summary(row))
             rows.append(row)
-            origins.append(provenance(model.header, command))
+            origins.append(origin)
             table = write_report(folder / f"{args.category}_seed{args.seed}.csv", rows, origins)
     if rows:
         print(f"figures: {table}")

@@ -6,9 +6,12 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable
+
+import numpy as np
 
 from .calibration import Calibration
 from .errors import UserError, report
@@ -47,6 +50,8 @@ class ScoreSheet:
         calibration: thresholds and colour scale.
         preprocess: the map's place in the picture.
         origin: the columns of `provenance`.
+        heat_maps: whether to draw.
+        extra: names of further columns, see `add`.
     """
 
     COLUMNS = ("path", "score", "scaled", "defective")
@@ -59,9 +64,11 @@ class ScoreSheet:
         preprocess: Preprocess,
         origin: dict[str, Any],
         heat_maps: bool = True,
+        extra: Sequence[str] = (),
     ) -> None:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
         self.calibration, self.preprocess, self.origin, self.heat_maps = calibration, preprocess, origin, heat_maps
+        self.columns = (*self.COLUMNS, *extra, *origin)
         self.rows: list[tuple[Any, ...]] = []
         self.defects = 0
         self.bad: list[str] = []
@@ -71,20 +78,23 @@ class ScoreSheet:
         self.bad.append(name)
         report(f"skipped: {error}")
 
-    def add(self, prediction: Prediction, picture_name: str) -> None:
-        """Take a prediction; its heat map becomes `heatmaps/{picture_name}.png`."""
+    def add(
+        self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
+    ) -> None:
+        """Take a prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`."""
         calibration, defect = self.calibration, self.calibration.is_defect(prediction.score)
-        scaled = calibration.scaled(prediction.score)
-        origin = self.origin.values()
-        self.rows.append((prediction.name, f"{prediction.score:.9g}", f"{scaled:.6g}", int(defect), *origin))
+        scaled = f"{calibration.scaled(prediction.score):.6g}"
+        self.rows.append(
+            (prediction.name, f"{prediction.score:.9g}", scaled, int(defect), *extra, *self.origin.values())
+        )
         self.defects += defect
         if self.heat_maps:
-            picture = panel(prediction, calibration, self.preprocess)
+            picture = panel(prediction, calibration, self.preprocess, mask)
             write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
 
     def finish(self) -> int:
         """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped."""
-        write_csv(self.path, (*self.COLUMNS, *self.origin), self.rows)
+        write_csv(self.path, self.columns, self.rows)
         print(f"{len(self.rows)} pictures: {self.defects} defective, {len(self.rows) - self.defects} good")
         print(f"scores: {self.path}" + (f"; heat maps: {self.folder / 'heatmaps'}" if self.heat_maps else ""))
         if self.bad:
@@ -97,12 +107,11 @@ def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:
     parents = [str(path.parent) for path in paths]
     common = Path(os.path.commonpath([os.path.abspath(parent) for parent in parents])) if parents else Path()
     names = {str(path): Path(os.path.abspath(path)).relative_to(common) for path in paths}
-    stems = [name.with_suffix("") for name in names.values()]
-    taken = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    stems = Counter(name.with_suffix("") for name in names.values())
 
     def name(path: str) -> str:
         relative = names[path]
-        return str(relative) if relative.with_suffix("") in taken else str(relative.with_suffix(""))
+        return str(relative) if stems[relative.with_suffix("")] > 1 else str(relative.with_suffix(""))
 
     return name
 

@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploy.calibration import Calibration
-from deploy.files import write_whole
-from deploy.heatmap import panel
-from deploy.pictures import encode_png
 from deploy.predictor import Prediction
-from deploy.preprocess import Preprocess
 from deploy.tables import write_csv
 
 from .aupro import aupro
@@ -71,22 +67,6 @@ def evaluate(
         if areas:
             figures["PRO_score"], figures["PRO_score_0.05"] = areas
     return figures
-
-
-def with_pictures(
-    predictions: Iterable[Prediction],
-    names: Sequence[str],
-    masks: Sequence[np.ndarray | None],
-    calibration: Calibration,
-    preprocess: Preprocess,
-    folder: Path | None,
-) -> Iterable[Prediction]:
-    """Pass predictions on, writing each one's heat map with its ground truth to `folder/{name}.png` on the way."""
-    for prediction, name, mask in zip(predictions, names, masks):
-        if folder is not None:
-            shown = mask if mask is not None and mask.any() else None
-            write_whole(folder / f"{name}.png", encode_png(panel(prediction, calibration, preprocess, shown)))
-        yield prediction
 
 
 def write_report(path: Path, rows: list[dict[str, Any]], origins: list[dict[str, Any]]) -> Path:

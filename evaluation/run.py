@@ -11,9 +11,9 @@ from deploy.calibration import Calibration
 from deploy.predictor import Prediction
 from deploy.preprocess import Preprocess
 from deploy.progress import progress
-from deploy.tables import picture_namer
+from deploy.tables import ScoreSheet, picture_namer
 
-from .report import evaluate, with_pictures
+from .report import evaluate
 
 
 class Model(Protocol):
@@ -29,12 +29,17 @@ class Model(Protocol):
 def evaluate_category(
     model: Model,
     category: Category,
+    folder: Path,
+    origin: dict[str, Any],
     batch_size: int = 1,
     workers: int | None = None,
     pro_limit: float | None = None,
-    heat_maps: Path | None = None,
+    heat_maps: bool = True,
 ) -> dict[str, Any]:
-    """The row of `category` for the report: its name and FIGURES. Writes heat maps below `heat_maps` when given.
+    """The row of `category` for the report: its name and FIGURES.
+
+    Writes `folder/eval.csv` (`path,score,scaled,defective,kind,...`) and, if `heat_maps`, `folder/heatmaps/`. `origin`
+    is the table's `provenance`; `pro_limit` is that of `evaluate`.
 
     Raises:
         UserError: no test pictures, or one that cannot be read.
@@ -42,10 +47,14 @@ def evaluate_category(
     pictures = category.test_pictures()
     paths = [picture.path for picture in pictures]
     masks = [read_mask(picture, model.preprocess) for picture in pictures]
-    namer = picture_namer(paths)
+    sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, origin, heat_maps, ("kind",))
+    name = picture_namer(paths)
+    found = []
     predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
-    shown = with_pictures(
-        predictions, [namer(str(path)) for path in paths], masks, model.calibration, model.preprocess, heat_maps
-    )
-    figures = evaluate(shown, [picture.defective for picture in pictures], masks, model.calibration, pro_limit)
+    for prediction, picture, mask in zip(predictions, pictures, masks):
+        shown = mask if mask is not None and mask.any() else None
+        sheet.add(prediction, name(prediction.name), shown, (picture.defect,))
+        found.append(prediction)
+    sheet.finish()
+    figures = evaluate(found, [picture.defective for picture in pictures], masks, model.calibration, pro_limit)
     return {"category": category.name, **figures}
