@@ -29,7 +29,10 @@ RESULT_OPTIONS = (
     "patch_size",
     "image_score",
     "num_neighbors",
+    "reweight_neighbors",
     "sigma",
+    "eps",
+    "load_projection",
     "eval",
     "eval_PRO",
     "non_partial_AUC",
@@ -43,10 +46,41 @@ def add_model_options(parser: Parser, category: str | None) -> None:
     parser.add_argument("--category", default=category, help="NAME[,NAME...], all, textures or objects")
     parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
     parser.add_argument("--arch", default="resnet18", help=f"backbone, one of {', '.join(ARCHS)}")
-    parser.add_argument("--k", type=float, default=None, help="percent of patches kept (patchcore: 10)")
+    parser.add_argument(
+        "--k", type=float, default=None, help="percent of patches kept (patchcore: 10); channels (padim, orthoad: 100)"
+    )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
     parser.add_argument("--seed", type=int, default=521, help="decides everything random")
     parser.add_argument("--model_name", default=None, help="a label of TIPC configs; printed, decides nothing")
+
+
+METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
+    "image_score": (str, "patchcore: reweighted, max, top, smooth; padim, orthoad: smooth, max, top"),
+    "sigma": (float, "Gaussian smoothing of the map, pixels"),
+    "patch_size": (positive, "patchcore: features are averaged over this neighbourhood"),
+    "num_neighbors": (positive, "patchcore: a distance is the mean over this many nearest rows"),
+    "reweight_neighbors": (positive, "patchcore: b of the re-weighting, eq. 7"),
+    "eps": (float, "padim, orthoad: added to the covariances' diagonal"),
+    "load_projection": (str, "padim, orthoad: .npy file in place of the drawn channels or projection"),
+}
+"""Options that belong to a method; one that the method does not have is an error."""
+
+
+def add_method_options(parser: Parser) -> None:
+    """Settings of the methods, each with the method's own default when not given."""
+    for name, (kind, help) in METHOD_OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, default=None, help=f"{help} (defaults: {_defaults(name)})")
+
+
+def _defaults(name: str) -> str:
+    found = {key: method.OPTIONS[name] for key, method in METHODS.items() if name in method.OPTIONS}
+    return ", ".join(f"{key} {value}" for key, value in found.items())
+
+
+def method_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the method's name stands for, and what was given."""
+    given = {name: getattr(args, name) for name in METHOD_OPTIONS if getattr(args, name) is not None}
+    return {**method_named(args.method)[1], **given}
 
 
 def add_run_options(parser: Parser) -> None:
@@ -79,7 +113,7 @@ def pro_limit(args: argparse.Namespace) -> float | None:
 
 def run_name(args: argparse.Namespace) -> str:
     """`{method}_{arch}_{k}`, with the method's own name and default k."""
-    method = method_named(args.method)
+    method = method_named(args.method)[0]
     return f"{method.NAME}_{args.arch}_{method.K if args.k is None else args.k:g}"
 
 
@@ -114,9 +148,10 @@ def one_category(args: argparse.Namespace) -> str:
 
 def check_model(args: argparse.Namespace, model: Any, path: Path) -> None:
     """UserError when the options describe another model than the file at `path` holds."""
-    asked = {"method": method_named(args.method).NAME, "arch": args.arch, "k": args.k}
+    method, options = method_named(args.method)
+    asked = {"method": method.NAME, "arch": args.arch, "k": args.k, **options}
     size = {"resize": getattr(args, "resize", None), "crop_size": getattr(args, "crop_size", None)}
-    held = {**model.header, **model.header["preprocess"]}
+    held = {**model.header, **model.header["preprocess"], **model.header["options"]}
     for name, value in {**(asked if args.model_path is None else {}), **size}.items():
         if value is not None and value != held[name]:
             raise UserError(
@@ -134,8 +169,9 @@ def command(script: str, args: argparse.Namespace) -> str:
     values = vars(args)
     shown = {name: values[name] for name in RESULT_OPTIONS if name in values}
     if "k" in shown:
-        method = method_named(args.method)
-        shown.update(method=method.NAME, k=f"{method.K if args.k is None else args.k:g}")
+        method, options = method_named(args.method)
+        standard = all(method.OPTIONS[name] == value for name, value in options.items())
+        shown.update(method=method.NAME if standard else args.method, k=f"{method.K if args.k is None else args.k:g}")
     return command_line(script, shown)
 
 

@@ -24,24 +24,20 @@ def main() -> int:
     parser = Parser(prog="train.py", description=__doc__)
     parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
     options.add_model_options(parser, category="all")
-    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers to read (patchcore: layer2 layer3)")
+    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers to read (default: the method's)")
     parser.add_argument("--weights", default=None, help="backbone weights (.pdparams), or 'random'")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
     parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
     parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
-    parser.add_argument("--patch_size", type=positive, default=3, help="features are averaged over this neighbourhood")
-    parser.add_argument("--image_score", default="reweighted", help="reweighted (eq. 7 of the paper) or max")
-    parser.add_argument("--num_neighbors", type=positive, default=9, help="b of eq. 7")
-    parser.add_argument("--sigma", type=float, default=4.0, help="Gaussian smoothing of the map, pixels")
+    options.add_method_options(parser)
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     options.add_evaluation_options(parser)
     options.add_run_options(parser)
-    parser.moot("inc", "patchcore has no mean and covariance to accumulate")
-    parser.moot("einsum", "patchcore has no Mahalanobis distance to compute")
-    parser.moot("load_projection", "patchcore has no projection that decides its result")
+    parser.moot("inc", "mean and covariance are always accumulated in one pass")
+    parser.moot("einsum", "the distance is always one batched matrix product")
     parser.moot("debug", "errors carry their traceback without it")
     args = parser.parse()
 
@@ -83,7 +79,7 @@ def fit(args: argparse.Namespace, category: Category, clock: Clock) -> AnomalyMe
     """A model of the category's good pictures."""
     print(f"== {category.name}", flush=True)
     pictures = category.train_pictures()
-    model = method_named(args.method)(
+    model = method_named(args.method)[0](
         arch=args.arch,
         k=args.k,
         layers=args.layers,
@@ -91,10 +87,7 @@ def fit(args: argparse.Namespace, category: Category, clock: Clock) -> AnomalyMe
         weights=args.weights,
         seed=args.seed,
         runtime=options.runtime(args),
-        patch_size=args.patch_size,
-        image_score=args.image_score,
-        num_neighbors=args.num_neighbors,
-        sigma=args.sigma,
+        **options.method_options(args),
     )
     print(f"weights: {model.backbone.source}", flush=True)
     if args.weights == RANDOM:

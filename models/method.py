@@ -33,8 +33,8 @@ CALIBRATION_PICTURES = 64
 class AnomalyMethod(nn.Layer):
     """A method as one layer: its `forward` is the whole scorer, its fitted statistics are buffers.
 
-    A method says how features are made (`embed`), what is kept of them (`summarise`), how a picture is scored against
-    that (`score`), and what the statistics would be had a training picture not been seen (`without`).
+    A method says how features are made (`embed`), what is kept of them (`begin`, `absorb`, `summarise`), how a picture
+    is scored against that (`score`), and what the statistics would be without a training picture (`without`).
 
     Args:
         arch: backbone, one of `models.backbone.ARCHS`.
@@ -54,6 +54,8 @@ class AnomalyMethod(nn.Layer):
     LAYERS: ClassVar[tuple[str, ...]]
     K: ClassVar[float]
     OPTIONS: ClassVar[dict[str, Any]]
+    FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
+    """Options that a saved model records and does not need again."""
 
     def __init__(
         self,
@@ -105,12 +107,30 @@ class AnomalyMethod(nn.Layer):
         """float32 [batch, 3, height, width] to map [batch, height, width] and score [batch], both 0 and up."""
         raise NotImplementedError
 
-    def summarise(self, features: np.ndarray, pictures: int) -> dict[str, np.ndarray]:
-        """The statistics of features float32 [pictures * positions, channels], by the names of `statistics`."""
+    def constants(self) -> dict[str, paddle.Tensor]:
+        """Buffers that are fixed before fitting and belong to the program, by name."""
+        return {}
+
+    def take_constants(self, constants: dict[str, np.ndarray]) -> None:
+        """Restore what `constants` gave when the model was saved."""
+
+    def begin(self, pictures: int) -> None:
+        """Get ready for the features of at most `pictures` pictures."""
         raise NotImplementedError
 
-    def without(self, picture: int) -> dict[str, np.ndarray]:
-        """The statistics as if training picture number `picture` had contributed nothing. Only while fitting."""
+    def absorb(self, features: np.ndarray) -> None:
+        """Take the features of the next pictures: float32 [pictures * positions, channels]."""
+        raise NotImplementedError
+
+    def summarise(self) -> dict[str, np.ndarray]:
+        """The statistics of all features absorbed, by the names of `statistics`."""
+        raise NotImplementedError
+
+    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
+        """The statistics that change had training picture number `picture` contributed nothing. Only after fitting.
+
+        `features` are the picture's own, float32 [positions, channels].
+        """
         raise NotImplementedError
 
     # What users call ------------------------------------------------------------------------------------------------
@@ -140,13 +160,13 @@ class AnomalyMethod(nn.Layer):
             UserError: an unreadable picture, or fewer than two pictures.
         """
         pictures = list(pictures)
-        features, crops, seen = self._features(pictures, batch_size, workers, on_bad)
-        say(f"features: {len(seen)} pictures, {features.shape[0]} patches of {features.shape[1]} channels")
-        self._take(self.summarise(features, len(seen)))
-        del features
+        embedding = compile_embedding(self, self.runtime)
+        crops, seen = self._absorb(embedding, pictures, batch_size, workers, on_bad)
+        say(f"features: {len(seen)} pictures")
+        self._take(self.summarise())
         say(self.describe())
         self._self_check()
-        self.calibration = self._calibrate(crops)
+        self.calibration = self._calibrate(embedding, crops)
         say(
             f"calibration: {self.calibration.pictures} good pictures scored without their own patches; image threshold "
             f"{self.calibration.image_threshold:.4f}, pixel threshold {self.calibration.pixel_threshold:.4f}"
@@ -178,8 +198,8 @@ class AnomalyMethod(nn.Layer):
         return self._predictor
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """What a model or stats file stores: the statistics and the self-check's answer."""
-        return {**arrays_of(self.statistics()), **self._checks}
+        """What a model or stats file stores: statistics, constants and the self-check's answer."""
+        return {**arrays_of(self.statistics()), **arrays_of(self.constants()), **self._checks}
 
     def save(self, path: str | Path, command: str = "") -> Path:
         """Write the model to `path` (.safetensors) and, once per folder, its backbone beside it.
@@ -209,6 +229,7 @@ class AnomalyMethod(nn.Layer):
         if header["method"] != cls.NAME:
             raise UserError(f"{path} is a {header['method']} model, not {cls.NAME}: give --method {header['method']}")
         backbone = Path(path).parent / header["backbone"]["file"]
+        options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
         model = cls(
             header["arch"],
             header["k"],
@@ -217,13 +238,15 @@ class AnomalyMethod(nn.Layer):
             backbone,
             header["seed"],
             runtime,
-            **header["options"],
+            **options,
         )
         if model.backbone.sha256 != header["backbone"]["sha256"]:
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
-        missing = [name for name in (*model.statistics(), selfcheck.SCORE, selfcheck.MAP) if name not in tensors]
+        needed = (*model.statistics(), *model.constants(), selfcheck.SCORE, selfcheck.MAP)
+        missing = [name for name in needed if name not in tensors]
         if missing:
             raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}; train it again")
+        model.take_constants({name: tensors[name] for name in model.constants()})
         model._take({name: tensors[name] for name in model.statistics()})
         model._checks = {name: tensors[name] for name in (selfcheck.SCORE, selfcheck.MAP)}
         model.calibration, model.header = Calibration.from_dict(header["calibration"]), header
@@ -240,41 +263,46 @@ class AnomalyMethod(nn.Layer):
             self.register_buffer(name, paddle.to_tensor(value))
         self._predictor = None
 
-    def _features(
+    def _absorb(
         self,
+        embedding: Program,
         pictures: list[Picture],
         batch_size: int,
         workers: int | None,
         on_bad: Callable[[str, UserError], None] | None,
-    ) -> tuple[np.ndarray, list[np.ndarray], dict[str, str]]:
-        """Features of all pictures, every crop needed for calibration, and a fingerprint of each picture by name."""
-        program = compile_embedding(self, self.runtime)
-        parts: list[np.ndarray] = []
-        crops: list[np.ndarray] = []
+    ) -> tuple[dict[int, np.ndarray], dict[str, str]]:
+        """Feed all pictures to `absorb`; return calibration's crops by picture number, and fingerprints by name."""
+        count = len(pictures)
+        wanted = set(np.linspace(0, count - 1, min(count, CALIBRATION_PICTURES)).round().astype(int).tolist())
+        crops: dict[int, np.ndarray] = {}
         seen: dict[str, str] = {}
-        shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
+        self.begin(count)
+        shown = progress(stream(pictures, self.preprocess, workers, on_bad), count, "features")
         for group in batches(shown, batch_size):
             batch = np.stack([self.preprocess.crop(item.resized) for item in group])
-            parts.append(program.run(self.preprocess.normalise(batch))[0])
-            crops.extend(batch)
-            seen.update({item.name: hashlib.sha256(crop.tobytes()).hexdigest() for item, crop in zip(group, batch)})
+            self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
+            for item, crop in zip(group, batch):
+                if len(seen) in wanted:
+                    crops[len(seen)] = crop
+                seen[item.name] = hashlib.sha256(crop.tobytes()).hexdigest()
         if len(seen) < 2:
             raise UserError(f"fitting needs at least two good pictures, got {len(seen)}")
-        return np.concatenate(parts), crops, seen
+        return crops, seen
 
     def _self_check(self) -> None:
         with paddle.no_grad():
             answer = self(paddle.to_tensor(selfcheck.probe(self.preprocess)))
         self._checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
 
-    def _calibrate(self, crops: list[np.ndarray]) -> Calibration:
+    def _calibrate(self, embedding: Program, crops: dict[int, np.ndarray]) -> Calibration:
         """Score good pictures, each against the statistics without it, through the same compiled program."""
-        program: Program = compile_scoring(self, self.runtime)
-        numbers = np.unique(np.linspace(0, len(crops) - 1, min(len(crops), CALIBRATION_PICTURES)).round().astype(int))
+        scoring = compile_scoring(self, self.runtime)
+        scoring.set(arrays_of(self.statistics()))
         scores, maxima, medians = [], [], []
-        for number in progress(numbers, len(numbers), "calibration"):
-            program.set(self.without(int(number)))
-            anomaly_map, score = program.run(self.preprocess.normalise(crops[number][None]))
+        for number, crop in progress(crops.items(), len(crops), "calibration"):
+            image = self.preprocess.normalise(crop[None])
+            scoring.set(self.without(number, embedding.run(image)[0]))
+            anomaly_map, score = scoring.run(image)
             scores.append(score[0])
             maxima.append(anomaly_map.max())
             medians.append(np.median(anomaly_map))

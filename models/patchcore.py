@@ -12,6 +12,7 @@ from .coreset import greedy_coreset
 from .method import AnomalyMethod
 from .neighbours import bank_neighbours, stand_ins
 from .resample import upsample
+from .scores import check_image_score, image_score
 
 
 class PatchCore(AnomalyMethod):
@@ -20,15 +21,17 @@ class PatchCore(AnomalyMethod):
     `k` is the percentage of training patches that the bank keeps. Options:
 
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
-    - `image_score`: `reweighted` (equation 7) or `max` (the largest patch distance, equation 6).
-    - `num_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
+    - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
+      largest 1 % of patch distances) or `smooth` (the largest value of the map).
+    - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
+    - `reweight_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     """
 
     NAME = "patchcore"
     LAYERS = ("layer2", "layer3")
     K = 10.0
-    OPTIONS = {"patch_size": 3, "image_score": "reweighted", "num_neighbors": 9, "sigma": 4.0}
+    OPTIONS = {"patch_size": 3, "image_score": "reweighted", "num_neighbors": 1, "reweight_neighbors": 9, "sigma": 4.0}
 
     def check_k(self, k: float) -> float:
         """`k` percent, above 0 and at most 100."""
@@ -38,13 +41,16 @@ class PatchCore(AnomalyMethod):
 
     def build(self) -> None:
         """Pooling, alignment of the deeper layers to the first one's grid, and the map's way back to pixels."""
-        if self.options["image_score"] not in ("reweighted", "max"):
-            raise UserError(f"--image_score {self.options['image_score']} is unknown: choose reweighted or max")
+        check_image_score(self.options["image_score"], ("reweighted", "max", "top", "smooth"), self.NAME)
         patch = self.options["patch_size"]
         if patch < 1 or patch % 2 == 0:
             raise UserError(f"--patch_size {patch} must be odd and at least 1")
-        if self.options["num_neighbors"] < 2:
-            raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 2 (b of equation 7)")
+        if self.options["reweight_neighbors"] < 2:
+            raise UserError(
+                f"--reweight_neighbors {self.options['reweight_neighbors']} must be at least 2 (b of equation 7)"
+            )
+        if self.options["num_neighbors"] < 1:
+            raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
         if self.options["sigma"] < 0:
             raise UserError(f"--sigma {self.options['sigma']} must be 0 or above")
         features, size = self.backbone.features, self.preprocess.crop_size
@@ -57,7 +63,7 @@ class PatchCore(AnomalyMethod):
         self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
-        self.register_buffer("neighbors", paddle.zeros([0, self.options["num_neighbors"]], "int64"))
+        self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
         """Locally aware patch features (equations 2 and 3): [batch * positions, channels], row by row of the grid."""
@@ -86,13 +92,21 @@ class PatchCore(AnomalyMethod):
         query = self.embed(image) - bank_mean
         # |q - b|^2 is smallest where q b - |b|^2 / 2 is largest: one matrix product finds the nearest row. The distance
         # to it is then taken directly, since the product cancels badly for near rows. Centring helps both.
-        nearest = paddle.argmax(paddle.matmul(query, memory_bank, transpose_y=True) - half_norms, axis=1)
-        distance = _length(query - paddle.index_select(memory_bank, nearest))
+        nearness = paddle.matmul(query, memory_bank, transpose_y=True) - half_norms
+        count = self.options["num_neighbors"]
+        if count == 1:
+            nearest = paddle.argmax(nearness, axis=1)
+            distance = _length(query - paddle.index_select(memory_bank, nearest))
+        else:
+            several = paddle.topk(nearness, count, axis=1)[1]
+            nearest = several[:, 0]
+            distance = self._distances(query, memory_bank, several).mean(axis=1)
         patches = distance.reshape([-1, self.positions])
-        score = patches.max(axis=1)
-        if neighbors is not None:
-            score = score * self._weight(query, memory_bank, neighbors, nearest, patches)
-        return self.to_pixels(distance.reshape([-1, *self.grid])), score
+        anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
+        if self.options["image_score"] != "reweighted":
+            return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
+        weight = self._weight(query, memory_bank, neighbors, nearest, patches)
+        return anomaly_map, weight * image_score("max", patches, anomaly_map)
 
     def _weight(
         self,
@@ -107,32 +121,49 @@ class PatchCore(AnomalyMethod):
         row = worst + self.positions * (paddle.cumsum(paddle.ones_like(worst)) - 1)
         patch = paddle.index_select(query, row)
         around = paddle.index_select(neighbors, paddle.index_select(nearest, row))
-        rows = paddle.index_select(memory_bank, around.reshape([-1])).reshape([-1, around.shape[1], self.channels])
-        distances = paddle.sqrt(((patch.unsqueeze(1) - rows) ** 2).sum(axis=2))
         # column 0 is the nearest row itself, m* in the paper
-        return 1 - nn.functional.softmax(distances, axis=1)[:, 0]
+        return 1 - nn.functional.softmax(self._distances(patch, memory_bank, around), axis=1)[:, 0]
 
-    def summarise(self, features: np.ndarray, pictures: int) -> dict[str, np.ndarray]:
-        """The coreset of the features, centred, with what searching it needs."""
+    def _distances(self, query: paddle.Tensor, memory_bank: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
+        """From each of query [n, channels] to its own rows [n, count] of the bank: [n, count]."""
+        chosen = paddle.index_select(memory_bank, rows.reshape([-1])).reshape([-1, rows.shape[1], self.channels])
+        return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
+
+    def begin(self, pictures: int) -> None:
+        """Room for the patches of all pictures."""
+        self._patches = np.empty((pictures * self.positions, self.channels), np.float32)
+        self._filled = 0
+
+    def absorb(self, features: np.ndarray) -> None:
+        """Keep every patch for the coreset."""
+        self._patches[self._filled : self._filled + len(features)] = features
+        self._filled += len(features)
+
+    def summarise(self) -> dict[str, np.ndarray]:
+        """The coreset of the patches, centred, with what searching it needs."""
+        features = self._patches[: self._filled]
         count = int(len(features) * self.k / 100)
         if count < 2:
             raise UserError(f"--k {self.k:g} keeps {count} of {len(features)} patches: two are needed; raise --k")
+        if count < self.options["num_neighbors"]:
+            raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = greedy_coreset(features, count, self.seed)
         bank = features[chosen]
+        del features, self._patches
         mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
         bank -= mean
         half_norms = (bank.astype(np.float64) ** 2).sum(1).astype(np.float32) / 2
         self._owner = chosen // self.positions
         self._stand_in = stand_ins(bank, half_norms, self._owner)
-        neighbors = bank_neighbours(bank, half_norms, min(self.options["num_neighbors"], len(bank)))
+        neighbors = bank_neighbours(bank, half_norms, min(self.options["reweight_neighbors"], len(bank)))
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         return {name: found[name] for name in self.statistics()}
 
-    def without(self, picture: int) -> dict[str, np.ndarray]:
+    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
         """The bank with the picture's rows overwritten by the nearest rows of other pictures."""
         row = np.where(self._owner == picture, self._stand_in, np.arange(len(self._owner)))
-        kept = {name: value.numpy() for name, value in self.statistics().items()}
-        return {name: value if name == "bank_mean" else value[row] for name, value in kept.items()}
+        kept = {name: value.numpy() for name, value in self.statistics().items() if name != "bank_mean"}
+        return {name: value[row] for name, value in kept.items()}
 
 
 def _length(vectors: paddle.Tensor) -> paddle.Tensor:

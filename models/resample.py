@@ -24,6 +24,13 @@ def bilinear_matrix(size_out: int, size_in: int) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
+def nearest_matrix(size_out: int, size_in: int) -> np.ndarray:
+    """float32 [size_out, size_in] of zeros and ones: nearest neighbour, `floor(position * size_in / size_out)`."""
+    matrix = np.zeros((size_out, size_in), np.float32)
+    matrix[np.arange(size_out), np.arange(size_out) * size_in // size_out] = 1
+    return matrix
+
+
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
     """float32 [size, size]: `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4)."""
     if sigma == 0:

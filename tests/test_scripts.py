@@ -87,10 +87,10 @@ def test_same_seed_same_bytes_whatever_the_name(trained: SimpleNamespace, tmp_pa
 
 def test_all_categories_one_backbone_and_the_predecessors_options(data: Path, tmp_path: Path) -> None:
     words = ["--data_path", data, "--category", "all", *FAST, "--save_path", tmp_path]
-    words += ["--save_model_subfolder=False", "--inc", "--einsum", "--debug", "--load_projection", "x.npy"]
+    words += ["--save_model_subfolder=False", "--inc", "--einsum", "--debug"]
     words += ["--eval", "--eval_PRO", "--non_partial_AUC", "--cpu", "--num_workers", "0", "--test_batch_size", "2"]
     result = done(run("train.py", *words, "--model_name", "PatchCore", "--image_score", "max"))
-    for name in ("--inc", "--einsum", "--debug", "--load_projection"):
+    for name in ("--inc", "--einsum", "--debug"):
         assert f"note: {name} has no effect" in result.stderr
     assert "RANDOM" in result.stdout
     rows = table(tmp_path / "all_seed521.csv")

@@ -1,0 +1,62 @@
+"""OrthoAD: "Semi-orthogonal Embedding for Efficient Unsupervised Anomaly Segmentation", Kim et al. 2021
+(arXiv 2105.14737)."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+
+from deploy.errors import UserError
+
+from .gaussian import GaussianMethod
+
+
+class OrthoAD(GaussianMethod):
+    """A Gaussian per position over all channels projected to `k` by a matrix with orthonormal columns.
+
+    Option `orthogonal`: how a random normal matrix is made so, by `qr` or by `svd`. The others are those of
+    `GaussianMethod`.
+    """
+
+    NAME = "orthoad"
+    OPTIONS = {**GaussianMethod.OPTIONS, "orthogonal": "qr"}
+
+    def make_projection(self, channels: int) -> np.ndarray:
+        """float32 [channels, k], uniform among matrices with orthonormal columns (both ways give that)."""
+        normal = np.random.default_rng(self.seed).standard_normal((channels, self.k))
+        if self.options["orthogonal"] == "qr":
+            matrix, triangle = np.linalg.qr(normal)
+            matrix = matrix * np.sign(np.diag(triangle))
+        elif self.options["orthogonal"] == "svd":
+            left, _, right = np.linalg.svd(normal, full_matrices=False)
+            matrix = left @ right
+        else:
+            raise UserError(f"--orthogonal {self.options['orthogonal']} is unknown: choose qr or svd")
+        return matrix.astype(np.float32)
+
+    def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
+        """A [channels, k] matrix with orthonormal columns."""
+        if projection.shape != (channels, self.k) or projection.dtype.kind != "f":
+            raise UserError(f"--load_projection must hold floats [{channels}, {self.k}], not {projection.shape}")
+        if np.abs(projection.T @ projection - np.eye(self.k)).max() > 1e-3:
+            raise UserError("--load_projection must have orthonormal columns")
+        return projection.astype(np.float32)
+
+    def use_projection(self, projection: np.ndarray) -> None:
+        """Split the rows by layer."""
+        super().use_projection(projection)
+        start = 0
+        for layer, feature in enumerate(self.backbone.features):
+            rows = np.ascontiguousarray(projection[start : start + feature.channels])
+            self.register_buffer(f"rows_{layer}", paddle.to_tensor(rows), persistable=False)
+            start += feature.channels
+
+    def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor:
+        """The layer's share of the projection, on its own grid: upsampling commutes with it."""
+        channels, places = output.shape[1:]
+        rows = output.transpose([0, 2, 1]).reshape([-1, channels])
+        return paddle.matmul(rows, getattr(self, f"rows_{layer}")).reshape([-1, places, self.k]).transpose([0, 2, 1])
+
+    def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
+        """Their sum."""
+        return sum(parts[1:], parts[0])

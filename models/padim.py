@@ -1,0 +1,65 @@
+"""PaDiM: "a Patch Distribution Modeling Framework for Anomaly Detection and Localization", Defard et al. 2020
+(arXiv 2011.08785)."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+
+from deploy.errors import UserError
+
+from .gaussian import GaussianMethod
+
+
+class PaDiM(GaussianMethod):
+    """A Gaussian per position over `k` channels drawn at random from all layers.
+
+    Option `channels`: `random` over all layers together, or `even`, the same number from each layer. The others are
+    those of `GaussianMethod`.
+    """
+
+    NAME = "padim"
+    OPTIONS = {**GaussianMethod.OPTIONS, "channels": "random"}
+
+    def make_projection(self, channels: int) -> np.ndarray:
+        """int64 [k], sorted channel numbers, counted through the layers."""
+        random = np.random.default_rng(self.seed)
+        if self.options["channels"] == "random":
+            return np.sort(random.choice(channels, self.k, replace=False))
+        if self.options["channels"] != "even":
+            raise UserError(f"--channels {self.options['channels']} is unknown: choose random or even")
+        layers = self.backbone.features
+        chosen, start = [], 0
+        for number, feature in enumerate(layers):
+            share = (self.k + len(layers) - 1 - number) // len(layers)
+            if share > feature.channels:
+                raise UserError(f"--k {self.k}: {self.backbone.layers[number]} has no {share} channels to draw evenly")
+            chosen.append(start + np.sort(random.choice(feature.channels, share, replace=False)))
+            start += feature.channels
+        return np.concatenate(chosen)
+
+    def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
+        """k different channel numbers."""
+        numbers = np.sort(projection.ravel())
+        fits = numbers.dtype.kind in "iu" and len(np.unique(numbers)) == self.k == len(numbers)
+        if not fits or numbers[0] < 0 or numbers[-1] >= channels:
+            raise UserError(f"--load_projection must hold {self.k} different whole numbers from 0 to {channels - 1}")
+        return numbers.astype(np.int64)
+
+    def use_projection(self, projection: np.ndarray) -> None:
+        """Split the channel numbers by layer."""
+        super().use_projection(projection)
+        start = 0
+        for layer, feature in enumerate(self.backbone.features):
+            own = projection[(projection >= start) & (projection < start + feature.channels)] - start
+            self.register_buffer(f"channels_{layer}", paddle.to_tensor(own), persistable=False)
+            start += feature.channels
+
+    def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
+        """Pick the layer's channels; None where none was drawn."""
+        channels = getattr(self, f"channels_{layer}")
+        return paddle.index_select(output, channels, axis=1) if channels.shape[0] else None
+
+    def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
+        """Side by side."""
+        return paddle.concat(parts, axis=1) if len(parts) > 1 else parts[0]

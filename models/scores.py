@@ -1,0 +1,31 @@
+"""Image scores that any method can take from its distances and map, inside the program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+
+from deploy.errors import UserError
+
+TOP = 0.01  # share of positions that `top` averages
+
+
+def check_image_score(name: str, choices: Sequence[str], method: str) -> None:
+    """UserError unless `name` is one of the method's `choices`."""
+    if name not in choices:
+        raise UserError(f"--image_score {name}: {method} has {', '.join(choices)}")
+
+
+def image_score(name: str, distances: paddle.Tensor, anomaly_map: paddle.Tensor) -> paddle.Tensor:
+    """Score [batch] from distances [batch, positions] and map [batch, height, width].
+
+    `max`: the largest distance. `top`: the mean of the largest 1 % of distances, at least one. `smooth`: the largest
+    value of the map.
+    """
+    if name == "max":
+        return distances.max(axis=1)
+    if name == "top":
+        count = max(1, round(TOP * distances.shape[1]))
+        return paddle.topk(distances, count, axis=1)[0].mean(axis=1)
+    return anomaly_map.reshape([-1, anomaly_map.shape[1] * anomaly_map.shape[2]]).max(axis=1)

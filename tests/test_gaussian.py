@@ -1,0 +1,156 @@
+"""PaDiM and OrthoAD against literal numpy versions of their equations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from deploy import Preprocess, UserError
+from models import OrthoAD, PaDiM
+from models.gaussian import GaussianMethod
+from models.resample import bilinear_matrix
+
+SMALL = Preprocess(64, 64)
+
+
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 256, (70, 80, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def literal_features(model: GaussianMethod, items: list[np.ndarray]) -> np.ndarray:
+    """All layers by nearest neighbour on the first one's grid, concatenated, then reduced: [pictures, positions, k]."""
+    crops = SMALL.normalise(np.stack([SMALL.crop(SMALL.resized(item)) for item in items]))
+    with paddle.no_grad():
+        outputs = [output.numpy().astype(np.float64) for output in model.backbone(paddle.to_tensor(crops))]
+    side = outputs[0].shape[2]
+    full = np.concatenate([o.repeat(side // o.shape[2], 2).repeat(side // o.shape[3], 3) for o in outputs], axis=1)
+    flat = full.reshape(len(items), full.shape[1], -1).transpose(0, 2, 1)
+    projection = model.projection.numpy()
+    return flat[..., projection] if projection.ndim == 1 else flat @ projection
+
+
+def literal_distances(model: GaussianMethod, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Equation 2 of PaDiM, position by position: [pictures, positions]."""
+    found = np.empty(test.shape[:2])
+    for position in range(test.shape[1]):
+        mean = train[:, position].mean(0)
+        covariance = np.cov(train[:, position], rowvar=False) + model.options["eps"] * np.eye(model.k)
+        offset = test[:, position] - mean
+        found[:, position] = np.sqrt((offset @ np.linalg.inv(covariance) * offset).sum(1))
+    return found
+
+
+CASES = [
+    (PaDiM, {}),
+    (PaDiM, {"channels": "even", "image_score": "max"}),
+    (OrthoAD, {"image_score": "top"}),
+    (OrthoAD, {"orthogonal": "svd", "eps": 0.3, "sigma": 2.0}),
+]
+
+
+@pytest.mark.parametrize(("method", "options"), CASES)
+def test_scores_equal_the_papers_equations(method: type[GaussianMethod], options: dict) -> None:
+    model = method(k=20, preprocess=SMALL, weights="random", **options).fit(pictures(40), batch_size=7)
+    train, test = literal_features(model, pictures(40)), literal_features(model, pictures(3, seed=9))
+    rows = bilinear_matrix(64, model.grid[0]).astype(np.float64)
+    for distances, prediction in zip(literal_distances(model, train, test), model.predict(pictures(3, seed=9), 3)):
+        expected = gaussian_filter(rows @ distances.reshape(model.grid) @ rows.T, model.options["sigma"])
+        np.testing.assert_allclose(prediction.anomaly_map, expected, rtol=2e-3)
+        top = max(1, round(0.01 * distances.size))
+        score = {"smooth": expected.max(), "max": distances.max(), "top": np.sort(distances)[-top:].mean()}
+        assert prediction.score == pytest.approx(score[model.options["image_score"]], rel=2e-3)
+
+
+def test_statistics_do_not_depend_on_the_batches() -> None:
+    one, many = (PaDiM(k=15, preprocess=SMALL, weights="random").fit(pictures(20), batch_size=b) for b in (20, 3))
+    np.testing.assert_allclose(one.position_mean.numpy(), many.position_mean.numpy(), rtol=1e-4, atol=1e-5)
+    spread = np.abs(one.whitening.numpy()).max()
+    np.testing.assert_allclose(one.whitening.numpy(), many.whitening.numpy(), atol=1e-3 * spread)
+
+
+def test_accumulation_is_sound_far_from_zero() -> None:
+    """Sums of squares would lose everything here: the mean is 10,000 times the spread."""
+    model = PaDiM(k=6, preprocess=SMALL, weights="random", eps=1e-6)
+    values = 1e4 + np.random.default_rng(0).normal(size=(60, model.positions, 6))
+    model.begin(60)
+    for start in range(0, 60, 8):
+        model.absorb(values[start : start + 8].reshape(-1, 6).astype(np.float32))
+    scatter = model._scatter[5] / 59
+    np.testing.assert_allclose(scatter, np.cov(values[:, 5].astype(np.float32), rowvar=False), atol=5e-3)
+
+
+@pytest.mark.parametrize("picture", [0, 7, 29])
+def test_held_out_distances_equal_a_fit_without_the_picture(picture: int) -> None:
+    model = PaDiM(k=12, preprocess=SMALL, weights="random").fit(pictures(30))
+    features = literal_features(model, pictures(30))
+    rest = np.delete(features, picture, axis=0)
+    expected = literal_distances(model, rest, features[picture : picture + 1])[0]
+    changed = model.without(picture, features[picture].astype(np.float32))["whitening"]
+    offset = (features[picture] - model.position_mean.numpy())[:, None]
+    found = np.linalg.norm((offset @ changed)[:, 0], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
+def test_projections() -> None:
+    even = PaDiM(k=20, preprocess=SMALL, weights="random", channels="even").projection.numpy()
+    assert [((even >= a) & (even < b)).sum() for a, b in ((0, 64), (64, 192), (192, 448))] == [7, 7, 6]
+    for way in ("qr", "svd"):
+        matrix = OrthoAD(k=20, preprocess=SMALL, weights="random", orthogonal=way).projection.numpy()
+        np.testing.assert_allclose(matrix.T @ matrix, np.eye(20), atol=1e-5)
+    first, again, other = (
+        PaDiM(k=20, preprocess=SMALL, weights="random", seed=s).projection.numpy() for s in (1, 1, 2)
+    )
+    assert (first == again).all() and (first != other).any()
+    assert len(np.unique(first)) == 20
+
+
+@pytest.mark.parametrize("method", [PaDiM, OrthoAD])
+def test_a_given_projection_is_used_and_travels_with_the_model(method: type[GaussianMethod], tmp_path: Path) -> None:
+    given = method(k=9, preprocess=SMALL, weights="random", seed=77).projection.numpy()
+    path = tmp_path / "p.npy"
+    np.save(path, given)
+    model = method(k=9, preprocess=SMALL, weights="random", load_projection=str(path)).fit(pictures(12))
+    assert (model.projection.numpy() == given).all()
+    saved = model.save(tmp_path / "model.safetensors")
+    path.unlink()
+    again = method.load(saved)
+    assert [p.score for p in again.predict(pictures(1))] == [p.score for p in model.predict(pictures(1))]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "word"),
+    [
+        (PaDiM, {"k": 449}, "448 channels"),
+        (PaDiM, {"k": 2.5}, "--k 2.5"),
+        (OrthoAD, {"k": 0}, "--k 0"),
+        (PaDiM, {"eps": 0}, "--eps"),
+        (PaDiM, {"image_score": "reweighted"}, "smooth, max, top"),
+        (PaDiM, {"channels": "odd"}, "--channels odd"),
+        (OrthoAD, {"orthogonal": "odd"}, "--orthogonal odd"),
+        (PaDiM, {"k": 300, "channels": "even"}, "layer1"),
+        (PaDiM, {"patch_size": 3}, "patch_size"),
+        (PaDiM, {"load_projection": "no/such.npy"}, "no/such.npy"),
+    ],
+)
+def test_unusable_arguments_are_named(method: type[GaussianMethod], options: dict, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        method(**{"k": 10, "weights": "random", "preprocess": SMALL, **options})
+
+
+def test_projections_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.npy"
+    for method, array in (
+        (PaDiM, np.arange(9)),
+        (PaDiM, np.zeros(10, int)),
+        (PaDiM, np.arange(10) + 440),
+        (OrthoAD, np.zeros((448, 10))),
+        (OrthoAD, np.zeros((10, 448))),
+    ):
+        np.save(path, array)
+        with pytest.raises(UserError, match="--load_projection"):
+            method(k=10, weights="random", preprocess=SMALL, load_projection=str(path))
