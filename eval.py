@@ -32,7 +32,6 @@ def main() -> int:
         raise UserError(
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
         )
-    folder = options.run_folder(args)
     command = options.command("eval.py", args)
     rows, origins = [], []
     for category in categories:
@@ -40,6 +39,7 @@ def main() -> int:
         model = load_model(path, options.runtime(args))
         options.check_model(args, model, path)
         print(f"== {category.name}: {header_text(model.header)}", flush=True)
+        folder = options.results_folder(args, model)
         origin, limit = provenance(model.header, command), options.pro_limit(args)
         batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
         row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)

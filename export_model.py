@@ -29,7 +29,7 @@ def main() -> int:
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"{path}: {header_text(model.header)}", flush=True)
-    done = export(model, args.save_dir or options.run_folder(args) / category / "export")
+    done = export(model, args.save_dir or options.results_folder(args, model) / category / "export")
     print(f"the program agrees with dygraph to {done.difference:.1e} (relative)")
     print(f"program: {done.model_file} {done.params_file}; stats: {done.stats}")
     here = Path(".").resolve()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from deploy.errors import UserError, run_script
-from deploy.options import Parser, command_line, positive
+from deploy.options import Parser, command_line, natural, positive
 from deploy.pictures import list_pictures
 from deploy.predictor import Predictor
 from deploy.program import Runtime
@@ -32,11 +32,11 @@ def main() -> int:
     parser.flag("use_tensorrt", False, "run on TensorRT (unmeasured)")
     parser.flag("enable_mkldnn", True, "use oneDNN on the CPU")
     parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
-    parser.add_argument("--num_workers", type=int, default=None, help="decoding threads; one per core if not given")
+    parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the computation")
     parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")
     parser.flag("enable_benchmark", False, "print the time of each stage")
-    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; printed, decides nothing")
+    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
     parser.moot("config", "this script reads no configuration file", "-c")
     parser.moot("category", "the stats file says what the model is")
     parser.moot("seed", "nothing is random here")

@@ -8,10 +8,10 @@ from typing import Any
 
 from datasets.mvtec import Category
 from deploy.errors import UserError
-from deploy.options import Parser, command_line, positive
+from deploy.options import Parser, command_line, natural, positive
 from deploy.preprocess import Preprocess
 from deploy.program import Runtime, gpu_usable
-from models import ALIASES, METHODS, method_named
+from models import ALIASES, METHODS, AnomalyMethod, method_named
 from models.backbone import ARCHS
 
 RESULT_OPTIONS = (
@@ -51,7 +51,7 @@ def add_model_options(parser: Parser, category: str | None) -> None:
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
     parser.add_argument("--seed", type=int, default=521, help="decides everything random")
-    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; printed, decides nothing")
+    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
 
 
 METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
@@ -87,7 +87,7 @@ def add_run_options(parser: Parser) -> None:
     """How programs run."""
     parser.flag("cpu", False, "use the CPU even where there is a GPU")
     parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
-    parser.add_argument("--num_workers", type=int, default=None, help="decoding threads; one per core if not given")
+    parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
 
 
 def add_evaluation_options(parser: Parser) -> None:
@@ -101,8 +101,6 @@ def add_evaluation_options(parser: Parser) -> None:
 
 def runtime(args: argparse.Namespace) -> Runtime:
     """A GPU where Paddle has one and --cpu is not given."""
-    if args.num_workers is not None and args.num_workers < 0:
-        raise UserError(f"--num_workers {args.num_workers} must be 0 or more")
     return Runtime(use_gpu=gpu_usable() and not args.cpu, threads=args.cpu_threads)
 
 
@@ -120,6 +118,12 @@ def run_name(args: argparse.Namespace) -> str:
 def run_folder(args: argparse.Namespace) -> Path:
     """`{save_path}/{method}_{arch}_{k}`."""
     return Path(args.save_path) / run_name(args)
+
+
+def results_folder(args: argparse.Namespace, model: AnomalyMethod) -> Path:
+    """Where what comes of `model` goes: `{save_path}/{method}_{arch}_{k}`, by what the model is."""
+    header = model.header
+    return Path(args.save_path) / f"{header['method']}_{header['arch']}_{header['k']:g}"
 
 
 def model_file(args: argparse.Namespace, category: str) -> Path:
@@ -146,7 +150,7 @@ def one_category(args: argparse.Namespace) -> str:
     return args.category
 
 
-def check_model(args: argparse.Namespace, model: Any, path: Path) -> None:
+def check_model(args: argparse.Namespace, model: AnomalyMethod, path: Path) -> None:
     """UserError when the options describe another model than the file at `path` holds."""
     method, options = method_named(args.method)
     asked = {"method": method.NAME, "arch": args.arch, "k": args.k, **options}

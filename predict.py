@@ -37,7 +37,7 @@ def main() -> int:
     options.check_model(args, model, path)
     print(f"{path}: {header_text(model.header)}", flush=True)
     sheet = ScoreSheet(
-        options.run_folder(args) / category,
+        options.results_folder(args, model) / category,
         "predict",
         model.calibration.at(args.threshold, args.norm),
         model.preprocess,

@@ -19,6 +19,7 @@ from safetensors.numpy import save as tensors_to_bytes
 
 from .errors import UserError
 
+FORMAT = 1  # of the header; raised when older code could misread it
 HEADER_KEY = "paddlepatch"  # one metadata key only: safetensors writes several in random order
 
 
@@ -71,7 +72,9 @@ def scratch_folder(beside: str | Path | None = None) -> Iterator[Path]:
 def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
     """Write arrays and a json header as one safetensors file; equal input gives equal bytes."""
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    text = json.dumps({**header, "tensors_sha256": fingerprint(arrays)}, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(
+        {**header, "format": FORMAT, "tensors_sha256": fingerprint(arrays)}, sort_keys=True, ensure_ascii=False
+    )
     return write_whole(path, tensors_to_bytes(arrays, metadata={HEADER_KEY: text}))
 
 
@@ -85,11 +88,13 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], di
         with open(path, "rb") as file:
             outer = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         header = json.loads(outer["__metadata__"][HEADER_KEY])
-        found, sha256 = header["kind"], header.pop("tensors_sha256")
+        found, sha256, _ = header["kind"], header.pop("tensors_sha256"), header["format"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged or no PaddlePatch {kind} file ({error}): make it again") from error
     if found != kind:
         raise UserError(f"{path} holds a PaddlePatch {found}, not a {kind}: give the {kind} file")
+    if header["format"] != FORMAT:
+        raise UserError(f"{path} has format {header['format']}, this PaddlePatch reads {FORMAT}: update or train again")
     if sha256 != fingerprint(tensors):
         raise UserError(f"{path} is damaged: its arrays are not those that were written; make it again")
     return tensors, header

@@ -61,6 +61,11 @@ def positive(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return 0 if text.strip() == "0" else positive(text)
+
+
 def command_line(script: str, options: dict[str, Any]) -> str:
     """The command that repeats a run, from the options that decide its result, in a fixed order."""
     words = ["python", script]

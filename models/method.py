@@ -168,7 +168,7 @@ class AnomalyMethod(nn.Layer):
         self._self_check()
         self.calibration = self._calibrate(embedding, crops)
         say(
-            f"calibration: {self.calibration.pictures} good pictures scored without their own patches; image threshold "
+            f"calibration: {self.calibration.pictures} good pictures scored as if not seen; image threshold "
             f"{self.calibration.image_threshold:.4f}, pixel threshold {self.calibration.pixel_threshold:.4f}"
         )
         self.header = self._describe(seen)
@@ -312,7 +312,6 @@ class AnomalyMethod(nn.Layer):
         backbone = self.backbone
         return {
             "kind": "model",
-            "format": 1,
             "method": self.NAME,
             "arch": backbone.arch,
             "layers": list(backbone.layers),
