@@ -26,6 +26,7 @@ RESULT_OPTIONS = (
     "batch_size",
     "weights",
     "seed",
+    "sampler",
     "patch_size",
     "image_score",
     "num_neighbors",
@@ -47,7 +48,10 @@ def add_model_options(parser: Parser, category: str | None) -> None:
     parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
     parser.add_argument("--arch", default="resnet18", help=f"backbone, one of {', '.join(ARCHS)}")
     parser.add_argument(
-        "--k", type=float, default=None, help="percent of patches kept (patchcore: 10); channels (padim, orthoad: 100)"
+        "--k",
+        type=float,
+        default=None,
+        help="percent of patches kept, above 100 their number (patchcore: 10); channels (padim, orthoad: 100)",
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
     parser.add_argument("--seed", type=int, default=521, help="decides everything random")
@@ -57,6 +61,7 @@ def add_model_options(parser: Parser, category: str | None) -> None:
 METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "image_score": (str, "patchcore: reweighted, max, top, smooth; padim, orthoad: smooth, max, top"),
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
+    "sampler": (str, "patchcore: greedy, approx_greedy, random, identity"),
     "patch_size": (positive, "patchcore: features are averaged over this neighbourhood"),
     "num_neighbors": (positive, "patchcore: a distance is the mean over this many nearest rows"),
     "reweight_neighbors": (positive, "patchcore: b of the re-weighting, eq. 7"),

@@ -16,14 +16,13 @@ from deploy.files import fingerprint
 from .weights import find_weights
 
 ARCHS = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
+    *("resnext50_32x4d", "resnext50_64x4d", "resnext101_32x4d", "resnext101_64x4d"),
+    *("densenet121", "densenet161", "densenet169", "densenet201"),
+    *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "shufflenet_v2_x1_0"),
 )
+STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
+"""Names that every backbone knows: the last of its outermost layers at this stride. In a ResNet they are its own."""
 
 
 class Feature(NamedTuple):
@@ -44,12 +43,21 @@ class _Keep:
         self.outputs[self.name] = output
 
 
+class _Visit(NamedTuple):
+    """A sublayer being left during the exploring run."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: frozenset[str]
+    """The parameters of all sublayers entered so far."""
+
+
 class Backbone(nn.Layer):
     """A frozen network whose forward returns the outputs of `layers`, in that order.
 
     Args:
         arch: one of `ARCHS`.
-        layers: names of sublayers, e.g. `("layer2", "layer3")`.
+        layers: names of sublayers, or of `STAGES`, e.g. `("layer2", "layer3")`.
         size: height and width of the pictures.
         weights: see `find_weights`.
         seed: for random weights.
@@ -71,17 +79,18 @@ class Backbone(nn.Layer):
         self.net.eval()
         for parameter in self.net.parameters():
             parameter.stop_gradient = True
-        self._outputs: dict[str, paddle.Tensor] = {}
-        sublayers = dict(self.net.named_sublayers())
-        for name in self.layers:
-            if name not in sublayers:
-                direct = ", ".join(name for name, _ in self.net.named_children())
-                raise UserError(f"--layers {name}: {arch} has no such layer; its stages are {direct}")
-            sublayers[name].register_forward_post_hook(_Keep(self._outputs, name))
-        self.features, self._read = self._explore(size)
+        visits = self._explore(size)
+        names = [self._resolve(layer, visits, size) for layer in self.layers]
+        taken = [next(visit for visit in visits if visit.name == name) for name in names]
+        self.features = [Feature(*visit.shape[1:]) for visit in taken]
+        self._read = sorted(max((visit.read for visit in taken), key=len))
         if found.arrays is not None:
             self._take(found.arrays)
         self.sha256 = fingerprint(self.arrays())
+        self._outputs: dict[str, paddle.Tensor] = {}
+        sublayers = dict(self.net.named_sublayers())
+        for layer, name in zip(self.layers, names):
+            sublayers[name].register_forward_post_hook(_Keep(self._outputs, layer))
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         """float32 [batch, 3, height, width], normalised, to one [batch, channels, h, w] per layer."""
@@ -93,26 +102,43 @@ class Backbone(nn.Layer):
         state = self.net.state_dict()
         return {name: state[name].numpy() for name in self._read}
 
-    def _explore(self, size: int) -> tuple[list[Feature], list[str]]:
-        """Run once on a blank picture: the outputs' shapes, and the parameters used up to the last named layer."""
-        used: list[str] = []
+    def _explore(self, size: int) -> list[_Visit]:
+        """Run once on a blank picture and note every sublayer that gives one feature map, in the order of leaving."""
+        visits: list[_Visit] = []
+        entered: set[str] = set()
+        known = set(self.net.state_dict())
         hooks = []
-        for prefix, layer in self.net.named_sublayers():
-            own = [f"{prefix}.{name}" for name, _ in layer.named_parameters(include_sublayers=False)]
-            own += [f"{prefix}.{name}" for name, _ in layer.named_buffers(include_sublayers=False)]
+        for name, layer in self.net.named_sublayers():
+            own = {f"{name}.{key}" for key, _ in layer.named_parameters(include_sublayers=False)}
+            own |= {f"{name}.{key}" for key, _ in layer.named_buffers(include_sublayers=False)}
 
-            def note(layer: nn.Layer, inputs: Any, own: list[str] = own) -> None:
-                if len(self._outputs) < len(self.layers):
-                    used.extend(own)
+            def enter(layer: nn.Layer, inputs: Any, own: frozenset[str] = frozenset(own & known)) -> None:
+                entered.update(own)
 
-            hooks.append(layer.register_forward_pre_hook(note))
+            def leave(layer: nn.Layer, inputs: Any, output: Any, name: str = name) -> None:
+                if isinstance(output, paddle.Tensor) and output.ndim == 4:
+                    visits.append(_Visit(name, tuple(output.shape), frozenset(entered)))
+
+            hooks += [layer.register_forward_pre_hook(enter), layer.register_forward_post_hook(leave)]
         with paddle.no_grad():
-            outputs = self(paddle.zeros([1, 3, size, size]))
+            self.net(paddle.zeros([1, 3, size, size]))
         for hook in hooks:
             hook.remove()
-        self._outputs.clear()
-        known = self.net.state_dict()
-        return [Feature(*output.shape[1:]) for output in outputs], sorted(name for name in set(used) if name in known)
+        return visits
+
+    def _resolve(self, layer: str, visits: list[_Visit], size: int) -> str:
+        """The sublayer that `layer` names."""
+        if any(visit.name == layer for visit in visits):
+            return layer
+        if layer in STAGES:
+            # the outermost layers, or one level below where the network is wrapped in one sequence
+            for depth in (0, 1):
+                outer = [visit for visit in visits if visit.name.count(".") == depth]
+                fitting = [visit.name for visit in outer if -(-size // visit.shape[2]) == STAGES[layer]]
+                if fitting:
+                    return fitting[-1]
+        direct = ", ".join(name for name, _ in self.net.named_children())
+        raise UserError(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
 
     def _take(self, arrays: dict[str, np.ndarray]) -> None:
         state = self.net.state_dict()

@@ -11,6 +11,36 @@ PROJECTED = 128  # dimensions of the random projection, as in the authors' code
 BLOCK = 16  # a distance is summed block by block, and given up as soon as it is too large to matter
 
 
+SAMPLERS = ("greedy", "approx_greedy", "random", "identity")
+STARTS = 10  # of approximate greedy, as in the authors' code
+
+
+def sample(features: np.ndarray, count: int, seed: int, sampler: str) -> np.ndarray:
+    """Choose `count` rows of float32 [patches, channels] by one of SAMPLERS: int64 [chosen] row numbers.
+
+    `greedy` is the paper's coreset, exact. `approx_greedy` is the authors' faster variant: it starts from the mean
+    distance to STARTS random rows instead of from a first centre. `random` draws without looking, `identity` keeps all.
+    """
+    if sampler == "identity":
+        return np.arange(len(features))
+    if sampler == "random":
+        return np.sort(np.random.default_rng(seed).choice(len(features), count, replace=False))
+    if sampler == "approx_greedy":
+        return approximate_coreset(features, count, seed)
+    return greedy_coreset(features, count, seed)
+
+
+def approximate_coreset(features: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Approximate greedy k-center on a random projection; arguments and result as in `greedy_coreset`."""
+    random = np.random.default_rng(seed)
+    projected = project(features, random)
+    starts = random.choice(len(features), min(STARTS, len(features)), replace=False)
+    mean = np.zeros(len(features))
+    for start in starts:
+        mean += np.linalg.norm(projected - projected[start], axis=1) / len(starts)
+    return farthest_first(projected, count, (mean**2).astype(np.float32))
+
+
 def greedy_coreset(features: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Choose `count` rows, each the one farthest from all chosen before, on a random projection.
 
@@ -59,6 +89,25 @@ def _squared(a: np.ndarray, b: np.ndarray, limit: float) -> float:
         if total >= limit:
             break
     return total
+
+
+@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def farthest_first(points: np.ndarray, count: int, squared: np.ndarray) -> np.ndarray:
+    """Choose the row with the largest of `squared` (changed in place), lower all to the distance from it, repeat.
+
+    float32 [patches, dimensions] and [patches] to int64 [chosen]; fewer than `count` once all of `squared` are 0.
+    """
+    chosen = np.empty(min(count, len(points)), np.int64)
+    for new in range(len(chosen)):
+        point = np.argmax(squared)
+        if squared[point] <= 0:
+            return chosen[:new]
+        chosen[new] = point
+        for i in numba.prange(len(points)):
+            distance = _squared(points[i], points[point], squared[i])
+            if distance < squared[i]:
+                squared[i] = distance
+    return chosen
 
 
 @numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"})

@@ -8,7 +8,7 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .coreset import greedy_coreset
+from .coreset import SAMPLERS, sample
 from .method import AnomalyMethod
 from .neighbours import bank_neighbours, stand_ins
 from .resample import upsample
@@ -18,8 +18,10 @@ from .scores import check_image_score, image_score
 class PatchCore(AnomalyMethod):
     """A coreset memory bank of patch features; the distance to the nearest one is the anomaly.
 
-    `k` is the percentage of training patches that the bank keeps. Options:
+    `k` is the percentage of training patches that the bank keeps; above 100, their number. Options:
 
+    - `sampler`: how they are chosen, see `models.coreset.sample`: `greedy` (the paper's coreset), `approx_greedy`,
+      `random`, or `identity`, which keeps all.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
       largest 1 % of patch distances) or `smooth` (the largest value of the map).
@@ -31,17 +33,28 @@ class PatchCore(AnomalyMethod):
     NAME = "patchcore"
     LAYERS = ("layer2", "layer3")
     K = 10.0
-    OPTIONS = {"patch_size": 3, "image_score": "reweighted", "num_neighbors": 1, "reweight_neighbors": 9, "sigma": 4.0}
+    OPTIONS = {
+        "sampler": "greedy",
+        "patch_size": 3,
+        "image_score": "reweighted",
+        "num_neighbors": 1,
+        "reweight_neighbors": 9,
+        "sigma": 4.0,
+    }
 
     def check_k(self, k: float) -> float:
-        """`k` percent, above 0 and at most 100."""
-        if not 0 < k <= 100:
-            raise UserError(f"--k {k:g}: patchcore keeps a percentage of the patches, above 0 and at most 100")
+        """`k` percent, above 0 and up to 100, or a whole number of patches above 100."""
+        if not k > 0 or (k > 100 and k != int(k)):
+            raise UserError(
+                f"--k {k:g}: give a percentage of the patches above 0, or above 100 a whole number of patches"
+            )
         return float(k)
 
     def build(self) -> None:
         """Pooling, alignment of the deeper layers to the first one's grid, and the map's way back to pixels."""
         check_image_score(self.options["image_score"], ("reweighted", "max", "top", "smooth"), self.NAME)
+        if self.options["sampler"] not in SAMPLERS:
+            raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
         patch = self.options["patch_size"]
         if patch < 1 or patch % 2 == 0:
             raise UserError(f"--patch_size {patch} must be odd and at least 1")
@@ -142,12 +155,12 @@ class PatchCore(AnomalyMethod):
     def summarise(self) -> dict[str, np.ndarray]:
         """The coreset of the patches, centred, with what searching it needs."""
         features = self._patches[: self._filled]
-        count = int(len(features) * self.k / 100)
+        count = int(len(features) * self.k / 100) if self.k <= 100 else min(int(self.k), len(features))
         if count < 2:
             raise UserError(f"--k {self.k:g} keeps {count} of {len(features)} patches: two are needed; raise --k")
         if count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
-        chosen = greedy_coreset(features, count, self.seed)
+        chosen = sample(features, count, self.seed, self.options["sampler"])
         bank = features[chosen]
         del features, self._patches
         mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)

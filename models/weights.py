@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
-from paddle.vision.models import resnet
 
 from deploy.errors import UserError
 from deploy.files import read_tensors
@@ -41,7 +41,7 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
     if local is not None:
         return Weights(read_weights(local), str(local))
     try:
-        url, md5 = resnet.model_urls[arch]
+        url, md5 = _download_of(arch)
         path = Path(paddle.utils.download.get_weights_path_from_url(url, md5))
     except Exception as error:  # no network ends in many types, one per proxy and Paddle version
         raise UserError(
@@ -57,6 +57,16 @@ def local_weights(arch: str) -> Path | None:
     folder = os.environ.get(FOLDER_VARIABLE)
     places = [Path(folder) / f"{arch}.pdparams"] if folder else []
     return next((path for path in [*places, _cache(arch)] if path.is_file()), None)
+
+
+def _download_of(arch: str) -> tuple[str, str]:
+    """Address and md5 in Paddle's own tables; their key for `mobilenet_v2` is `mobilenetv2_1.0`, and the like."""
+    urls = sys.modules[getattr(paddle.vision.models, arch).__module__].model_urls
+
+    def plain(name: str) -> str:
+        return name.replace("_", "").replace(".", "")
+
+    return next(urls[key] for key in urls if plain(key) in (plain(arch), plain(arch) + "10", plain(arch) + "x10"))
 
 
 def _cache(arch: str) -> Path:

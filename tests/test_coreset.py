@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.coreset import BLOCK, greedy_coreset, k_center, project
+from models.coreset import BLOCK, SAMPLERS, farthest_first, greedy_coreset, k_center, project, sample
 
 
 def brute_force(points: np.ndarray, count: int, first: int) -> list[int]:
@@ -44,6 +44,25 @@ def test_copies_are_left_out() -> None:
     chosen = k_center(points, 200, 0)
     assert len(chosen) == 40
     assert len(np.unique(points[chosen], axis=0)) == 40
+
+
+def test_approximate_selection_equals_its_definition() -> None:
+    points = np.random.default_rng(6).integers(0, 9, size=(700, BLOCK)).astype(np.float32)
+    mean = np.mean([np.linalg.norm(points - points[start], axis=1) for start in (3, 99, 500)], axis=0)
+    squared = (mean**2).astype(np.float32)
+    expected, distance = [], squared.astype(np.float64)
+    for _ in range(100):
+        expected.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((points - points[expected[-1]]) ** 2).sum(1))
+    assert farthest_first(points, 100, squared.copy()).tolist() == expected
+
+
+def test_samplers_choose_as_many_as_asked() -> None:
+    features = np.random.default_rng(7).normal(size=(400, 40)).astype(np.float32)
+    for sampler in SAMPLERS:
+        chosen = sample(features, 50, 1, sampler)
+        assert len(np.unique(chosen)) == len(chosen) == (400 if sampler == "identity" else 50)
+        assert chosen.tolist() == sample(features, 50, 1, sampler).tolist()
 
 
 def test_projection_keeps_distances_and_seed_decides() -> None:

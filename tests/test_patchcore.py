@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
 from models import METHODS, PatchCore
-from models.backbone import ARCHS
+from models.backbone import ARCHS, Backbone
 from models.resample import bilinear_matrix, upsample
 
 SMALL = Preprocess(112, 96)
@@ -85,6 +85,14 @@ def test_upsample_equals_interpolate() -> None:
     np.testing.assert_allclose(ours, theirs.squeeze(1).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "k", "rows"), [("random", 20, 86), ("approx_greedy", 150, 150), ("identity", 5, 432)]
+)
+def test_samplers(sampler: str, k: float, rows: int) -> None:
+    model = PatchCore(k=k, preprocess=SMALL, weights="random", sampler=sampler).fit(pictures(3))
+    assert model.memory_bank.shape == [rows, 384]
+
+
 def test_whole_bank_finds_every_training_patch() -> None:
     model = PatchCore(k=100, preprocess=SMALL, weights="random").fit(pictures(3))
     assert model.memory_bank.shape[0] == 3 * model.positions
@@ -120,7 +128,22 @@ def test_paths_and_arrays_are_alike(fitted: PatchCore, data: Path) -> None:
     assert (of_path.name, of_array.name) == (str(path), "picture 1")
 
 
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "resnet18"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_stages_of_every_backbone(arch: str) -> None:
+    """layer1 to layer3 mean strides 4, 8 and 16 everywhere; unread parameters are not asked for."""
+    backbone = Backbone(arch, ("layer1", "layer2", "layer3"), 64, "random")
+    assert [feature.height for feature in backbone.features] == [16, 8, 4]
+    assert all(feature.channels > 8 for feature in backbone.features)
+    assert not any(name.startswith(("layer4", "fc.", "classifier")) for name in backbone.arrays())
+
+
+FAMILIES = (
+    *("resnet34", "resnet50", "wide_resnet50_2", "resnext50_32x4d", "densenet121"),
+    *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0"),
+)
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
 def test_every_backbone_fits_and_predicts(arch: str) -> None:
     model = PatchCore(arch, k=10, preprocess=Preprocess(64, 64), weights="random").fit(pictures(2))
     with paddle.no_grad():
@@ -136,7 +159,8 @@ def test_every_backbone_fits_and_predicts(arch: str) -> None:
         ({"arch": "resnet9"}, "resnet9"),
         ({"layers": ["layer9"]}, "layer9"),
         ({"k": 0}, "--k 0"),
-        ({"k": 101}, "--k 101"),
+        ({"k": 100.5}, "--k 100.5"),
+        ({"sampler": "best"}, "--sampler best"),
         ({"patch_size": 2}, "--patch_size 2"),
         ({"image_score": "mean"}, "--image_score mean"),
         ({"reweight_neighbors": 1}, "--reweight_neighbors 1"),
