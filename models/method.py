@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -72,6 +73,9 @@ class AnomalyMethod(nn.Layer):
         unknown = set(options) - set(self.OPTIONS)
         if unknown:
             raise UserError(f"{self.NAME} has no option {', '.join(sorted(unknown))}")
+        for name, value in {"k": k, **options}.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{name} {value} is not a finite number")
         self.k = self.check_k(self.K if k is None else k)
         self.preprocess = preprocess or Preprocess()
         self.options = {**self.OPTIONS, **options}

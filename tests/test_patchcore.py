@@ -160,6 +160,8 @@ def test_every_backbone_fits_and_predicts(arch: str) -> None:
         ({"layers": ["layer9"]}, "layer9"),
         ({"k": 0}, "--k 0"),
         ({"k": 100.5}, "--k 100.5"),
+        ({"k": float("inf")}, "--k inf"),
+        ({"sigma": float("nan")}, "--sigma nan"),
         ({"sampler": "best"}, "--sampler best"),
         ({"patch_size": 2}, "--patch_size 2"),
         ({"image_score": "mean"}, "--image_score mean"),
