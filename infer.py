@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from deploy.errors import UserError, run_script
+from deploy.errors import run_script
 from deploy.options import Parser, command_line, natural, positive
 from deploy.pictures import list_pictures
 from deploy.predictor import Predictor
@@ -72,9 +72,7 @@ def main() -> int:
     begin = time.perf_counter()
     for prediction in progress(predictions, len(pictures), "infer"):
         sheet.add(prediction, name(prediction.name))
-    if not sheet.rows:
-        raise UserError("none of the pictures could be read: no table was written")
-    if args.enable_benchmark:
+    if args.enable_benchmark and sheet.rows:
         each = {stage: 1000 * seconds / len(sheet.rows) for stage, seconds in predictor.seconds.items()}
         each["all, with decoding and writing"] = 1000 * (time.perf_counter() - begin) / len(sheet.rows)
         print("ms per picture: " + ", ".join(f"{stage} {value:.2f}" for stage, value in each.items()))

@@ -6,7 +6,7 @@ python predict.py PICTURE|FOLDER... --category bottle --method patchcore --arch 
 from __future__ import annotations
 
 import options
-from deploy.errors import UserError, run_script
+from deploy.errors import run_script
 from deploy.options import Parser, positive
 from deploy.pictures import list_pictures
 from deploy.progress import progress
@@ -48,8 +48,6 @@ def main() -> int:
     predictions = model.predict(pictures, args.test_batch_size, args.num_workers, sheet.skip)
     for prediction in progress(predictions, len(pictures), "predict"):
         sheet.add(prediction, name(prediction.name))
-    if not sheet.rows:
-        raise UserError("none of the pictures could be read: no table was written")
     return sheet.finish()
 
 

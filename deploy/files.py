@@ -78,26 +78,42 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict
     return write_whole(path, tensors_to_bytes(arrays, metadata={HEADER_KEY: text}))
 
 
-def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_tensors` wrote. `kind` ("model", "stats") must be the header's; UserError otherwise."""
+def read_header(path: str | Path, kind: str) -> dict[str, Any]:
+    """The json header of what `write_tensors` wrote, without its arrays; `kind` and errors as in `read_tensors`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no {kind} file at {path}: check the path, or make it first")
     try:
-        tensors = load_file(path)
         with open(path, "rb") as file:
-            outer = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("it is too short for its header")
+            outer = json.loads(file.read(length))
         header = json.loads(outer["__metadata__"][HEADER_KEY])
-        found, sha256, _ = header["kind"], header.pop("tensors_sha256"), header["format"]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged or no PaddlePatch {kind} file ({error}): make it again") from error
+        found, version, _ = header["kind"], header["format"], header["tensors_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, kind, error) from error
     if found != kind:
         raise UserError(f"{path} holds a PaddlePatch {found}, not a {kind}: give the {kind} file")
-    if header["format"] != FORMAT:
-        raise UserError(f"{path} has format {header['format']}, this PaddlePatch reads {FORMAT}: update or train again")
-    if sha256 != fingerprint(tensors):
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, this PaddlePatch reads {FORMAT}: update or train again")
+    return header
+
+
+def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote. `kind` ("model", "stats") must be the header's; UserError otherwise."""
+    header = read_header(path, kind)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, kind, error) from error
+    if header.pop("tensors_sha256") != fingerprint(tensors):
         raise UserError(f"{path} is damaged: its arrays are not those that were written; make it again")
     return tensors, header
+
+
+def _damaged(path: str | Path, kind: str, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged or no PaddlePatch {kind} file ({error}): make it again")
 
 
 def fingerprint(arrays: dict[str, np.ndarray]) -> str:

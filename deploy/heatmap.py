@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,21 +42,23 @@ def panel(
     window = (slice(top, top + side), slice(left, left + side))
 
     anomaly_map = cv2.resize(prediction.anomaly_map, (side, side), interpolation=cv2.INTER_LINEAR)
-    heat = _hatched(picture, window)
+    hatched = _hatched(picture, window)
+    heat = hatched.copy()
     heat[window] = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
     _outline(heat[window], anomaly_map > calibration.pixel_threshold)
     tiles = [("picture", picture)]
     if mask is not None:
-        truth = _hatched(picture, window)
+        truth = hatched.copy()
         large = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
         red = np.where(large[..., None], np.uint8([255, 40, 40]), picture[window])
         truth[window] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)
         tiles.append(("ground truth", truth))
+    tiles.append(("anomaly map", heat))
     defect = calibration.is_defect(prediction.score)
     verdict = (
         f"{'DEFECT' if defect else 'good'}: score {prediction.score:.3f}, threshold {calibration.image_threshold:.3f}"
     )
-    return _strip(_readable(prediction.name), verdict, (180, 0, 0) if defect else (0, 110, 0), tiles, heat, calibration)
+    return _strip(_readable(prediction.name), verdict, (180, 0, 0) if defect else (0, 110, 0), tiles, calibration)
 
 
 def _strip(
@@ -63,25 +66,22 @@ def _strip(
     verdict: str,
     colour: tuple[int, int, int],
     tiles: list[tuple[str, np.ndarray]],
-    heat: np.ndarray,
     calibration: Calibration,
 ) -> np.ndarray:
-    columns = [*tiles, ("anomaly map", heat)]
-    width = sum(tile.shape[1] + GAP for _, tile in columns) + BAR + GAP
+    width = sum(tile.shape[1] + GAP for _, tile in tiles) + BAR + GAP
     sheet = np.full((2 * TITLE + TILE + GAP, max(width, 560), 3), 255, np.uint8)
     _write(sheet, verdict, (GAP, 20), colour, 0.55)
     name = name[-max(8, (sheet.shape[1] - _text_width(verdict, 0.55) - 4 * GAP) // 8) :]
     _write(sheet, name, (sheet.shape[1] - GAP - _text_width(name, 0.4), 20), (120, 120, 120), 0.4)
     x = GAP
-    for label, tile in columns:
+    for label, tile in tiles:
         _write(sheet, label, (x, 50), INK, 0.42)
         sheet[2 * TITLE : 2 * TITLE + TILE, x : x + tile.shape[1]] = tile
         x += tile.shape[1] + GAP
     ramp = np.linspace(calibration.map_high, calibration.map_low, TILE, dtype=np.float32)[:, None].repeat(16, 1)
     sheet[2 * TITLE : 2 * TITLE + TILE, x : x + 16] = _colours(ramp, calibration)
     for value in (calibration.map_low, calibration.pixel_threshold, calibration.map_high):
-        span = max(calibration.map_high - calibration.map_low, 1e-12)
-        y = 2 * TITLE + round((1 - (value - calibration.map_low) / span) * (TILE - 1))
+        y = 2 * TITLE + round((1 - _share(value, calibration)) * (TILE - 1))
         if 2 * TITLE <= y < 2 * TITLE + TILE:
             cv2.line(sheet, (x + 12, y), (x + 19, y), INK, 1)
             _write(sheet, f"{value:.2f}", (x + 22, min(max(y + 4, 2 * TITLE + 9), 2 * TITLE + TILE - 1)), INK, 0.38)
@@ -90,9 +90,13 @@ def _strip(
 
 def _colours(values: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Map values as RGB: map_low and below is the scale's first colour, map_high and above its last."""
-    span = max(calibration.map_high - calibration.map_low, 1e-12)
-    grey = np.clip((values - calibration.map_low) / span * 255, 0, 255).astype(np.uint8)
+    grey = np.clip(_share(values, calibration) * 255, 0, 255).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+
+
+def _share(value: Any, calibration: Calibration) -> Any:
+    """Where a map value, or an array of them, lies on the colour scale: 0 at its start, 1 at its end."""
+    return (value - calibration.map_low) / max(calibration.map_high - calibration.map_low, 1e-12)
 
 
 def _outline(picture: np.ndarray, inside: np.ndarray) -> None:

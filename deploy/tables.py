@@ -93,7 +93,13 @@ class ScoreSheet:
             write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
 
     def finish(self) -> int:
-        """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped."""
+        """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped.
+
+        Raises:
+            UserError: no picture could be read; no table is written.
+        """
+        if not self.rows:
+            raise UserError("none of the pictures could be read: no table was written")
         write_csv(self.path, self.columns, self.rows)
         print(f"{len(self.rows)} pictures: {self.defects} defective, {len(self.rows) - self.defects} good")
         print(f"scores: {self.path}" + (f"; heat maps: {self.folder / 'heatmaps'}" if self.heat_maps else ""))

@@ -62,8 +62,6 @@ class GaussianMethod(AnomalyMethod):
         check_image_score(self.options["image_score"], ("smooth", "max", "top"), self.NAME)
         if self.options["eps"] <= 0:
             raise UserError(f"--eps {self.options['eps']} must be above 0: covariances need it to be invertible")
-        if self.options["sigma"] < 0:
-            raise UserError(f"--sigma {self.options['sigma']} must be 0 or above")
         features, size = self.backbone.features, self.preprocess.crop_size
         channels = sum(feature.channels for feature in features)
         if self.k > channels:

@@ -64,8 +64,6 @@ class PatchCore(AnomalyMethod):
             )
         if self.options["num_neighbors"] < 1:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
-        if self.options["sigma"] < 0:
-            raise UserError(f"--sigma {self.options['sigma']} must be 0 or above")
         features, size = self.backbone.features, self.preprocess.crop_size
         self.grid = (features[0].height, features[0].width)
         self.positions = self.grid[0] * self.grid[1]

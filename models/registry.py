@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import UserError
-from deploy.files import read_tensors
+from deploy.files import read_header
 from deploy.program import Runtime
 
 from .method import AnomalyMethod
@@ -35,4 +35,4 @@ def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
 
 def load_model(path: str | Path, runtime: Runtime | None = None) -> AnomalyMethod:
     """Load a model of whatever method its file says; errors as in `AnomalyMethod.load`."""
-    return method_named(read_tensors(path, "model")[1]["method"])[0].load(path, runtime)
+    return method_named(read_header(path, "model")["method"])[0].load(path, runtime)

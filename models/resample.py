@@ -12,6 +12,8 @@ import paddle
 from paddle import nn
 from scipy.ndimage import gaussian_filter1d
 
+from deploy.errors import UserError
+
 
 def bilinear_matrix(size_out: int, size_in: int) -> np.ndarray:
     """float32 [size_out, size_in]: bilinear interpolation with half-pixel centres (`align_corners=False`)."""
@@ -33,6 +35,8 @@ def nearest_matrix(size_out: int, size_in: int) -> np.ndarray:
 
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
     """float32 [size, size]: `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4)."""
+    if sigma < 0:
+        raise UserError(f"--sigma {sigma} must be 0 or above")
     if sigma == 0:
         return np.eye(size, dtype=np.float32)
     return gaussian_filter1d(np.eye(size), sigma, axis=0).astype(np.float32)
