@@ -34,6 +34,9 @@ RESULT_OPTIONS = (
     "sigma",
     "eps",
     "load_projection",
+    "k_image",
+    "descriptor_layer",
+    "gallery",
     "eval",
     "eval_PRO",
     "non_partial_AUC",
@@ -51,7 +54,7 @@ def add_model_options(parser: Parser, category: str | None) -> None:
         "--k",
         type=float,
         default=None,
-        help="percent of patches kept, above 100 their number (patchcore: 10); channels (padim, orthoad: 100)",
+        help="percent of patches kept, above 100 their number (patchcore: 10); channels (padim, orthoad: 100); pictures (spade: 50)",
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
     parser.add_argument("--seed", type=int, default=521, help="decides everything random")
@@ -59,13 +62,16 @@ def add_model_options(parser: Parser, category: str | None) -> None:
 
 
 METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
-    "image_score": (str, "patchcore: reweighted, max, top, smooth; padim, orthoad: smooth, max, top"),
+    "image_score": (str, "max, top, smooth; patchcore: also reweighted; spade: also knn"),
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
     "sampler": (str, "patchcore: greedy, approx_greedy, random, identity"),
     "patch_size": (positive, "patchcore: features are averaged over this neighbourhood"),
     "num_neighbors": (positive, "patchcore: a distance is the mean over this many nearest rows"),
     "reweight_neighbors": (positive, "patchcore: b of the re-weighting, eq. 7"),
     "eps": (float, "padim, orthoad: added to the covariances' diagonal"),
+    "k_image": (positive, "spade: the image score is the mean over this many nearest pictures"),
+    "descriptor_layer": (str, "spade: the layer whose mean describes a picture"),
+    "gallery": (str, "spade: all_positions of the neighbours, or same_position"),
     "load_projection": (str, "padim, orthoad: .npy file in place of the drawn channels or projection"),
 }
 """Options that belong to a method; one that the method does not have is an error."""

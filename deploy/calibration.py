@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,14 +29,15 @@ class Calibration:
     """Thresholds are mean + `deviations` standard deviations of the good pictures' scores and map maxima."""
 
     @classmethod
-    def from_good(cls, scores: np.ndarray, map_maxima: np.ndarray, map_medians: np.ndarray) -> Calibration:
-        """From the image scores, largest and median map values of held-out good pictures, each float [pictures]."""
+    def from_good(cls, answers: Iterable[tuple[np.ndarray, float]]) -> Calibration:
+        """From the map [height, width] and image score of every held-out good picture."""
+        rows = [(score, anomaly_map.max(), np.median(anomaly_map)) for anomaly_map, score in answers]
+        scores, maxima, medians = np.array(rows, np.float64).T
 
         def level(values: np.ndarray) -> float:
-            values = np.asarray(values, np.float64)
             return float(values.mean() + cls.deviations * values.std())
 
-        low, threshold = float(np.median(map_medians)), level(map_maxima)
+        low, threshold = float(np.median(medians)), level(maxima)
         return cls(level(scores), threshold, low, 2 * threshold - low, len(scores))
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import numpy as np
 from . import selfcheck
 from .calibration import Calibration
 from .errors import UserError
-from .files import read_tensors
 from .pictures import Picture
 from .preprocess import Preprocess
 from .program import Program, Runtime, graph_file
 from .stream import batches, stream
+from .tensors import read_tensors
 
 
 @dataclass

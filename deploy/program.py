@@ -82,13 +82,19 @@ class Program:
             raise UserError(
                 f"cannot load program {self.name} in Paddle {paddle.__version__}: {_first_line(error)}; export it again"
             ) from error
+        self._held: dict[str, paddle.Tensor] = {}
         self.inputs: list[str] = list(self._predictor.get_input_names())
         self.outputs: list[str] = list(self._predictor.get_output_names())
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
-        """Set inputs by name; they keep their values over any number of runs."""
+        """Set inputs by name, for any number of runs. On the CPU they are read where they are, and not copied."""
         for name, value in values.items():
-            self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
+            handle, array = self._predictor.get_input_handle(name), np.ascontiguousarray(value)
+            if self.runtime.use_gpu:
+                handle.copy_from_cpu(array)
+            else:
+                self._held[name] = tensor_over(array)
+                handle.share_external_data(self._held[name])
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
         """Run on float32 [batch, 3, height, width] (the input named `image`) and return every output."""
@@ -98,6 +104,12 @@ class Program:
             return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise UserError(f"program {self.name} does not run with these inputs: {_first_line(error)}") from error
+
+
+def tensor_over(array: np.ndarray) -> paddle.Tensor:
+    """A CPU tensor over the array's own memory: of a memory-mapped one, only what is used is ever read."""
+    name = paddle.utils.unique_name.generate("array")
+    return paddle.Tensor(value=array, place=paddle.CPUPlace(), zero_copy=True, name=name, persistable=False)
 
 
 def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Path) -> tuple[Path, Path]:

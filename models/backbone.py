@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 
 from deploy.errors import UserError
-from deploy.files import fingerprint
+from deploy.tensors import fingerprint
 
 from .weights import find_weights
 
@@ -31,6 +31,10 @@ class Feature(NamedTuple):
     channels: int
     height: int
     width: int
+
+
+class LacksParameters(UserError):
+    """Weights without a parameter that a layer needs."""
 
 
 class _Keep:
@@ -85,7 +89,8 @@ class Backbone(nn.Layer):
         self.features = [Feature(*visit.shape[1:]) for visit in taken]
         self._read = sorted(max((visit.read for visit in taken), key=len))
         if found.arrays is not None:
-            self._take(found.arrays)
+            order = sorted(zip(taken, self.layers), key=lambda pair: -len(pair[0].read))
+            self._take(found.arrays, {name: layer for visit, layer in order for name in visit.read})
         self.sha256 = fingerprint(self.arrays())
         self._outputs: dict[str, paddle.Tensor] = {}
         sublayers = dict(self.net.named_sublayers())
@@ -96,6 +101,15 @@ class Backbone(nn.Layer):
         """float32 [batch, 3, height, width], normalised, to one [batch, channels, h, w] per layer."""
         self.net(image)
         return [self._outputs[name] for name in self.layers]
+
+    @property
+    def file(self) -> str:
+        """The name under which a run folder stores the backbone."""
+        return f"{self.arch}-{self.sha256[:12]}.safetensors"
+
+    def content(self) -> dict[str, str]:
+        """What a model's header says of its backbone."""
+        return {"file": self.file, "sha256": self.sha256, "source": Path(self.source).name}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters that `layers` depend on, by name; what a run folder stores and the fingerprint covers."""
@@ -140,12 +154,12 @@ class Backbone(nn.Layer):
         direct = ", ".join(name for name, _ in self.net.named_children())
         raise UserError(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
 
-    def _take(self, arrays: dict[str, np.ndarray]) -> None:
+    def _take(self, arrays: dict[str, np.ndarray], wanted_by: dict[str, str]) -> None:
         state = self.net.state_dict()
         for name in self._read:
             if name not in arrays:
-                raise UserError(
-                    f"weights {self.source} lack {name}, which {self.arch} needs for {' '.join(self.layers)}: "
+                raise LacksParameters(
+                    f"weights {self.source} lack {name}, which {self.arch} needs for {wanted_by[name]}: "
                     f"they are of another network or incomplete"
                 )
             if tuple(arrays[name].shape) != tuple(state[name].shape):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import paddle
 from paddle import nn
 from paddle.static import InputSpec
@@ -65,8 +63,3 @@ def compile_embedding(method: nn.Layer, runtime: Runtime) -> Program:
 def statistic_spec(name: str, value: paddle.Tensor) -> InputSpec:
     """The program input for one statistic: its row count is free, the other dimensions are the method's."""
     return InputSpec([None, *value.shape[1:]], str(value.dtype).replace("paddle.", ""), name)
-
-
-def arrays_of(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
-    """Tensors as arrays, by the same names."""
-    return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.files import make_folder, scratch_folder, write_tensors
+from deploy.files import make_folder, scratch_folder
 from deploy.predictor import Predictor, file_sha256
 from deploy.program import Runtime
+from deploy.tensors import write_tensors
 
 from .compiled import save_scoring
-from .method import AnomalyMethod
+from .detector import Detector
 
 
 class Export(NamedTuple):
@@ -23,7 +24,7 @@ class Export(NamedTuple):
     difference: float
 
 
-def export(model: AnomalyMethod, folder: str | Path) -> Export:
+def export(model: Detector, folder: str | Path) -> Export:
     """Write `model.json` (Paddle 2: `model.pdmodel`), `model.pdiparams` and `stats` to `folder`.
 
     Everything is written aside, loaded from there and compared with the stored dygraph answer, with oneDNN and without,

@@ -170,10 +170,10 @@ class GaussianMethod(AnomalyMethod):
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
         along by (n - 1) / (n - 2). The whitening is stretched, position by position, to give that.
         """
-        n, whitening = self._seen, self.whitening.numpy()
+        n, whitening = self._seen, self.fitted["whitening"]
         if n < 3:
             raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
-        offset = features.astype(np.float64) - self.position_mean.numpy()
+        offset = features.astype(np.float64) - self.fitted["position_mean"]
         white = np.matmul(offset[:, None].astype(np.float32), whitening)[:, 0].astype(np.float64)
         squared = (white**2).sum(axis=1)
         left = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)

@@ -12,7 +12,7 @@ from .coreset import SAMPLERS, sample
 from .method import AnomalyMethod
 from .neighbours import bank_neighbours, stand_ins
 from .resample import upsample
-from .scores import check_image_score, image_score
+from .scores import check_image_score, columns, image_score
 
 
 class PatchCore(AnomalyMethod):
@@ -110,8 +110,8 @@ class PatchCore(AnomalyMethod):
             distance = _length(query - paddle.index_select(memory_bank, nearest))
         else:
             several = paddle.topk(nearness, count, axis=1)[1]
-            nearest = several[:, 0]
-            distance = self._distances(query, memory_bank, several).mean(axis=1)
+            nearest = columns(several, 0, 1).reshape([-1])
+            distance = self._distances(query, memory_bank, several).sum(axis=1) / count
         patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
         if self.options["image_score"] != "reweighted":
@@ -173,8 +173,7 @@ class PatchCore(AnomalyMethod):
     def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
         """The bank with the picture's rows overwritten by the nearest rows of other pictures."""
         row = np.where(self._owner == picture, self._stand_in, np.arange(len(self._owner)))
-        kept = {name: value.numpy() for name, value in self.statistics().items() if name != "bank_mean"}
-        return {name: value[row] for name, value in kept.items()}
+        return {name: value[row] for name, value in self.fitted.items() if name != "bank_mean"}
 
 
 def _length(vectors: paddle.Tensor) -> paddle.Tensor:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import UserError
-from deploy.files import read_header
 from deploy.program import Runtime
+from deploy.tensors import read_header
 
 from .method import AnomalyMethod
 from .orthoad import OrthoAD
 from .padim import PaDiM
 from .patchcore import PatchCore
+from .spade import SPADE
 
-METHODS: dict[str, type[AnomalyMethod]] = {method.NAME: method for method in (PatchCore, PaDiM, OrthoAD)}
+METHODS: dict[str, type[AnomalyMethod]] = {method.NAME: method for method in (PatchCore, PaDiM, OrthoAD, SPADE)}
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "coreset": ("patchcore", {}),
     "sample": ("padim", {"channels": "random"}),

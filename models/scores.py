@@ -1,4 +1,4 @@
-"""Image scores that any method can take from its distances and map, inside the program."""
+"""What several methods' graphs are made of: choosing columns, and image scores from distances and map."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def check_image_score(name: str, choices: Sequence[str], method: str) -> None:
         raise UserError(f"--image_score {name}: {method} has {', '.join(choices)}")
 
 
+def columns(table: paddle.Tensor, start: int, stop: int) -> paddle.Tensor:
+    """Columns `start` to `stop` of [rows, columns] as a dense tensor.
+
+    A slice would be a view, which Paddle 2.6's index_select takes for a dense tensor in dygraph: silently wrong rows.
+    """
+    return paddle.index_select(table, paddle.arange(start, stop), axis=1)
+
+
 def image_score(name: str, distances: paddle.Tensor, anomaly_map: paddle.Tensor) -> paddle.Tensor:
     """Score [batch] from distances [batch, positions] and map [batch, height, width].
 
@@ -27,5 +35,5 @@ def image_score(name: str, distances: paddle.Tensor, anomaly_map: paddle.Tensor)
         return distances.max(axis=1)
     if name == "top":
         count = max(1, round(TOP * distances.shape[1]))
-        return paddle.topk(distances, count, axis=1)[0].mean(axis=1)
+        return paddle.topk(distances, count, axis=1)[0].sum(axis=1) / count
     return anomaly_map.reshape([-1, anomaly_map.shape[1] * anomaly_map.shape[2]]).max(axis=1)

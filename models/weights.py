@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 
 from deploy.errors import UserError
-from deploy.files import read_tensors
+from deploy.tensors import read_tensors
 
 FOLDER_VARIABLE = "PADDLEPATCH_WEIGHTS"
 RANDOM = "random"  # as --weights: seeded random weights, for demonstrations and tests

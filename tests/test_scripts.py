@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import FAST, ROOT, done, run
 
-from deploy.files import read_tensors
+from deploy.tensors import read_tensors
 from deploy.pictures import decode
 from models import load_model
 

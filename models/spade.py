@@ -1,0 +1,214 @@
+"""SPADE: "Sub-Image Anomaly Detection with Deep Pyramid Correspondences", Cohen and Hoshen 2020 (arXiv 2005.02357)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from deploy.errors import UserError
+
+from .backbone import Backbone, LacksParameters
+from .method import AnomalyMethod
+from .resample import upsample
+from .scores import check_image_score, columns, image_score
+
+READINGS = ("all_positions", "same_position")
+CELLS = 1 << 22  # position pairs compared at a time
+FAR = 1e6  # every value of a descriptor that must never be a nearest one
+
+
+class SPADE(AnomalyMethod):
+    """The most similar good pictures, then the distance of every position to what they show.
+
+    `k` is the number of good pictures whose feature pyramids form a picture's gallery; all, where there are fewer.
+    The pyramids of all training pictures lie on disk, memory-mapped: only the neighbours' are ever read. Options:
+
+    - `k_image`: the image score is the mean squared distance to this many nearest descriptors (equation 1).
+    - `descriptor_layer`: its mean over all positions is the picture's descriptor; layer4 in the paper.
+    - `gallery`: `all_positions` of the neighbours (equation 3, the paper's reading), or `same_position`, which compares
+      a position with the same one of each neighbour (ind_knn_ad's reading; much faster, wants aligned products).
+    - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth` of the pixel distances, see `models.scores`.
+    - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
+
+    A position's squared distance to its nearest one in the gallery is taken per layer, and the mean over the layers,
+    each brought to the first one's grid, is its anomaly.
+    """
+
+    NAME = "spade"
+    LAYERS = ("layer1", "layer2", "layer3")
+    K = 50
+    OPTIONS = {
+        "k_image": 5,
+        "descriptor_layer": "layer4",
+        "gallery": "all_positions",
+        "image_score": "knn",
+        "sigma": 4.0,
+    }
+
+    def check_k(self, k: float) -> float:
+        """A whole number of pictures."""
+        if k != int(k) or k < 1:
+            raise UserError(f"--k {k:g}: {self.NAME} reads a number of pictures, a whole number of at least 1")
+        return int(k)
+
+    def make_backbone(self, arch: str, weights: str | Path | None) -> Backbone:
+        """The pyramid's layers, and last the descriptor's."""
+        layer = self.options["descriptor_layer"]
+        try:
+            return Backbone(arch, (*self.layers, layer), self.preprocess.crop_size, weights, self.seed)
+        except LacksParameters as error:
+            raise UserError(
+                f"{error}; SPADE takes a picture's descriptor from --descriptor_layer {layer}: name another one, "
+                f"for instance --descriptor_layer {self.layers[-1]}"
+            ) from error
+
+    def build(self) -> None:
+        """Alignment of the deeper layers to the first one's grid, and the map's way back to pixels."""
+        check_image_score(self.options["image_score"], ("knn", "max", "top", "smooth"), self.NAME)
+        if self.options["gallery"] not in READINGS:
+            raise UserError(f"--gallery {self.options['gallery']} is unknown: choose {' or '.join(READINGS)}")
+        if self.options["k_image"] < 1:
+            raise UserError(f"--k_image {self.options['k_image']} must be at least 1")
+        *self.features, last = self.backbone.features
+        size = self.preprocess.crop_size
+        self.grid = (self.features[0].height, self.features[0].width)
+        self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in self.features])
+        self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
+        self.register_buffer("descriptors", paddle.zeros([0, last.channels]))
+        self.register_buffer("gallery_rows", paddle.zeros([0], "int64"))
+        self.galleries = [f"gallery_{number}" for number in range(len(self.features))]
+        for name, f in zip(self.galleries, self.features):
+            self.register_buffer(name, paddle.zeros([0, f.height * f.width, f.channels]))
+
+    def read(self, image: paddle.Tensor) -> tuple[list[paddle.Tensor], paddle.Tensor]:
+        """The pyramid, one [batch, positions, channels] per layer, and the descriptor [batch, channels]."""
+        *layers, last = self.backbone(image)
+        flat = [layer.reshape([-1, f.channels, f.height * f.width]) for layer, f in zip(layers, self.features)]
+        return [layer.transpose([0, 2, 1]) for layer in flat], self._describe(last)
+
+    def _describe(self, output: paddle.Tensor) -> paddle.Tensor:
+        """The mean over all positions of [batch, channels, height, width]: [batch, channels]."""
+        last = self.backbone.features[-1]
+        return output.reshape([-1, last.channels, last.height * last.width]).sum(axis=2) / (last.height * last.width)
+
+    def embed(self, image: paddle.Tensor) -> paddle.Tensor:
+        """One row per picture: its layers, channel by channel, and its descriptor."""
+        *layers, last = self.backbone(image)
+        rows = [layer.reshape([-1, f.channels * f.height * f.width]) for layer, f in zip(layers, self.features)]
+        return paddle.concat([*rows, self._describe(last)], axis=1)
+
+    def statistics(self) -> dict[str, paddle.Tensor]:
+        """descriptors [pictures, channels], the picture in the galleries that each stands for, and the galleries."""
+        names = ("descriptors", "gallery_rows", *self.galleries)
+        return {name: getattr(self, name) for name in names}
+
+    def score(
+        self, image: paddle.Tensor, descriptors: paddle.Tensor, gallery_rows: paddle.Tensor, *galleries: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Map and image score of [batch, 3, height, width]; see the class for the equations."""
+        pyramid, descriptor = self.read(image)
+        pictures = self.descriptors.shape[0]
+        count, near = min(self.k, pictures), min(self.options["k_image"], pictures - 1)
+        nearness = paddle.matmul(descriptor, descriptors, transpose_y=True) - _half_norms(descriptors)
+        nearest = paddle.topk(nearness, max(count, near), axis=1)[1]
+        picked = paddle.index_select(gallery_rows, columns(nearest, 0, count).reshape([-1])).reshape([-1, count])
+        compare = self._all_positions if self.options["gallery"] == "all_positions" else self._same_position
+        parts = []
+        for layer, gallery, align, f in zip(pyramid, galleries, self.align, self.features):
+            squared = compare(layer, gallery, picked).reshape([-1, f.height, f.width])
+            parts.append(align(squared) if (f.height, f.width) != self.grid else squared)
+        distances = sum(parts[1:], parts[0]) / len(parts)
+        anomaly_map = self.to_pixels(distances)
+        if self.options["image_score"] != "knn":
+            patches = distances.reshape([-1, self.grid[0] * self.grid[1]])
+            return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
+        first = paddle.index_select(descriptors, columns(nearest, 0, near).reshape([-1]))
+        offset = descriptor.unsqueeze(1) - first.reshape([-1, near, descriptors.shape[1]])
+        return anomaly_map, (offset * offset).sum(axis=[1, 2]) / near
+
+    def _all_positions(self, query: paddle.Tensor, gallery: paddle.Tensor, picked: paddle.Tensor) -> paddle.Tensor:
+        """Squared distance of query [batch, positions, channels] to the nearest position of its picked pictures."""
+        positions, channels = query.shape[1:]
+        pictures = max(1, CELLS // positions**2)
+        ones = paddle.ones_like(query.sum(axis=2, keepdim=True))
+        wide, best = paddle.concat([query, ones], axis=2), None
+        for start in range(0, picked.shape[1], pictures):
+            some = columns(picked, start, min(start + pictures, picked.shape[1]))
+            rows = some.shape[1] * positions
+            block = paddle.index_select(gallery, some.reshape([-1])).reshape([-1, rows, channels])
+            # q b - |b|^2 / 2 is largest for the nearest b; a column of ones makes it one product, which is faster here
+            against = paddle.concat([block, -_half_norms(block).unsqueeze(2)], axis=2)
+            nearest = paddle.argmax(paddle.matmul(wide, against, transpose_y=True), axis=2)
+            picture = paddle.cumsum(paddle.ones_like(nearest), axis=0) - 1
+            found = paddle.index_select(block.reshape([-1, channels]), (nearest + rows * picture).reshape([-1]))
+            best = _lower(best, query - found.reshape([-1, positions, channels]))
+        return best
+
+    def _same_position(self, query: paddle.Tensor, gallery: paddle.Tensor, picked: paddle.Tensor) -> paddle.Tensor:
+        """Squared distance of query [batch, positions, channels] to the same position of its picked pictures."""
+        best = None
+        for number in range(picked.shape[1]):
+            one = columns(picked, number, number + 1).reshape([-1])
+            best = _lower(best, query - paddle.index_select(gallery, one))
+        return best
+
+    def begin(self, pictures: int) -> None:
+        """Open a nameless temporary file per layer: it is gone when nothing maps it any more."""
+        self._spool = [tempfile.TemporaryFile() for _ in self.features]
+        self._descriptors: list[np.ndarray] = []
+
+    def absorb(self, features: np.ndarray) -> None:
+        """Append the pyramids to the files and keep the descriptors."""
+        start = 0
+        for file, f in zip(self._spool, self.features):
+            width = f.channels * f.height * f.width
+            layer = features[:, start : start + width].reshape(len(features), f.channels, -1)
+            try:
+                file.write(np.ascontiguousarray(layer.transpose(0, 2, 1)).data)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write the gallery in {tempfile.gettempdir()}: {error.strerror}; free space there, or set "
+                    "TMPDIR to a folder with more"
+                ) from error
+            start += width
+        self._descriptors += [row.copy() for row in features[:, start:]]
+
+    def summarise(self) -> dict[str, np.ndarray]:
+        """Descriptors in memory, galleries mapped."""
+        found = {"descriptors": np.stack(self._descriptors), "gallery_rows": np.arange(len(self._descriptors))}
+        for name, file, f in zip(self.galleries, self._spool, self.features):
+            file.flush()
+            found[name] = np.memmap(
+                file, np.float32, "r+", shape=(len(self._descriptors), f.height * f.width, f.channels)
+            )
+        del self._spool, self._descriptors
+        return found
+
+    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
+        """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
+        descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
+        rows[picture] = (picture + 1) % len(rows)
+        descriptors[picture] = FAR
+        return {"descriptors": descriptors, "gallery_rows": rows}
+
+    def describe(self) -> str:
+        """Pictures and size of the gallery."""
+        pictures = len(self.fitted["descriptors"])
+        size = sum(self.fitted[name].nbytes for name in self.galleries) / 1e6
+        few = f"; --k {self.k}: all {pictures} are neighbours" if pictures <= self.k else ""
+        return f"gallery of {pictures} pictures, {size:.0f} MB on disk{few}"
+
+
+def _half_norms(rows: paddle.Tensor) -> paddle.Tensor:
+    """Half the squared lengths of [..., channels]."""
+    return (rows * rows).sum(axis=-1) / 2
+
+
+def _lower(best: paddle.Tensor | None, offset: paddle.Tensor) -> paddle.Tensor:
+    """The smaller of `best` and the squared lengths of [batch, positions, channels]."""
+    squared = (offset * offset).sum(axis=2)
+    return squared if best is None else paddle.minimum(best, squared)
