@@ -11,7 +11,7 @@ from deploy.errors import UserError
 from deploy.options import Parser, command_line, natural, positive
 from deploy.preprocess import Preprocess
 from deploy.program import Runtime, gpu_usable
-from models import ALIASES, METHODS, AnomalyMethod, method_named
+from models import ALIASES, METHODS, Detector, method_named
 from models.backbone import ARCHS
 
 RESULT_OPTIONS = (
@@ -28,6 +28,9 @@ RESULT_OPTIONS = (
     "seed",
     "sampler",
     "patch_size",
+    "patch_stride",
+    "pretrain_dim",
+    "target_dim",
     "image_score",
     "num_neighbors",
     "reweight_neighbors",
@@ -45,16 +48,25 @@ RESULT_OPTIONS = (
 """The options that decide a result: they make up the `command` that models and tables carry."""
 
 
-def add_model_options(parser: Parser, category: str | None) -> None:
-    """Which model: category, method, arch, k, and where it lies."""
+def add_model_options(parser: Parser, category: str | None, archs: str | None = "+") -> None:
+    """Which model: category, method, arch, k, and where it lies.
+
+    `archs` is None where pictures may follow, which several words of --arch would swallow: A+B is one word.
+    """
     parser.add_argument("--category", default=category, help="NAME[,NAME...], all, textures or objects")
     parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
-    parser.add_argument("--arch", default="resnet18", help=f"backbone, one of {', '.join(ARCHS)}")
+    parser.add_argument(
+        "--arch",
+        nargs=archs,
+        default="resnet18",
+        help=f"backbone, or an ensemble of several, A B or A+B; of {', '.join(ARCHS)}",
+    )
     parser.add_argument(
         "--k",
         type=float,
         default=None,
-        help="percent of patches kept, above 100 their number (patchcore: 10); channels (padim, orthoad: 100); pictures (spade: 50)",
+        help="patchcore: percent of patches kept, above 100 their number (10); padim, orthoad: channels (100); "
+        "spade: neighbouring pictures (50)",
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
     parser.add_argument("--seed", type=int, default=521, help="decides everything random")
@@ -66,6 +78,9 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
     "sampler": (str, "patchcore: greedy, approx_greedy, random, identity"),
     "patch_size": (positive, "patchcore: features are averaged over this neighbourhood"),
+    "patch_stride": (positive, "patchcore: every how many-th position is a patch"),
+    "pretrain_dim": (positive, "patchcore: pool each layer's patches adaptively to this many values"),
+    "target_dim": (positive, "patchcore: pool all layers' patches together to this many values"),
     "num_neighbors": (positive, "patchcore: a distance is the mean over this many nearest rows"),
     "reweight_neighbors": (positive, "patchcore: b of the re-weighting, eq. 7"),
     "eps": (float, "padim, orthoad: added to the covariances' diagonal"),
@@ -89,9 +104,33 @@ def _defaults(name: str) -> str:
 
 
 def method_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What the method's name stands for, and what was given."""
-    given = {name: getattr(args, name) for name in METHOD_OPTIONS if getattr(args, name) is not None}
-    return {**method_named(args.method)[1], **given}
+    """What was given of them."""
+    return {name: getattr(args, name) for name in METHOD_OPTIONS if getattr(args, name) is not None}
+
+
+def archs(args: argparse.Namespace) -> list[str]:
+    """The backbones of --arch."""
+    words = [args.arch] if isinstance(args.arch, str) else args.arch
+    return [name for word in words for name in word.split("+")]
+
+
+def per_backbone(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """--layers and --weights, one entry per --arch; UserError when their numbers do not fit."""
+    names, layers, weights = archs(args), args.layers, args.weights or [None]
+    if layers is None:
+        each_layers = [None]
+    elif len(names) == 1:
+        each_layers = [[name for word in layers for name in word.split(",")]]
+    else:
+        each_layers = [word.split(",") for word in layers]
+    found = {"layers": each_layers, "weights": weights}
+    for name, values in found.items():
+        if len(values) not in (1, len(names)):
+            raise UserError(
+                f"--{name}: {len(values)} given for {len(names)} backbones; give one for all or one for each "
+                "(--layers layer2,layer3 layer1,layer2)"
+            )
+    return {"archs": names, **{n: v * len(names) if len(v) == 1 else v for n, v in found.items()}}
 
 
 def add_run_options(parser: Parser) -> None:
@@ -123,7 +162,7 @@ def pro_limit(args: argparse.Namespace) -> float | None:
 def run_name(args: argparse.Namespace) -> str:
     """`{method}_{arch}_{k}`, with the method's own name and default k."""
     method = method_named(args.method)[0]
-    return f"{method.NAME}_{args.arch}_{method.K if args.k is None else args.k:g}"
+    return f"{method.NAME}_{'+'.join(archs(args))}_{method.K if args.k is None else args.k:g}"
 
 
 def run_folder(args: argparse.Namespace) -> Path:
@@ -131,7 +170,7 @@ def run_folder(args: argparse.Namespace) -> Path:
     return Path(args.save_path) / run_name(args)
 
 
-def results_folder(args: argparse.Namespace, model: AnomalyMethod) -> Path:
+def results_folder(args: argparse.Namespace, model: Detector) -> Path:
     """Where what comes of `model` goes: `{save_path}/{method}_{arch}_{k}`, by what the model is."""
     header = model.header
     return Path(args.save_path) / f"{header['method']}_{header['arch']}_{header['k']:g}"
@@ -161,10 +200,10 @@ def one_category(args: argparse.Namespace) -> str:
     return args.category
 
 
-def check_model(args: argparse.Namespace, model: AnomalyMethod, path: Path) -> None:
+def check_model(args: argparse.Namespace, model: Detector, path: Path) -> None:
     """UserError when the options describe another model than the file at `path` holds."""
     method, options = method_named(args.method)
-    asked = {"method": method.NAME, "arch": args.arch, "k": args.k, **options}
+    asked = {"method": method.NAME, "arch": "+".join(archs(args)), "k": args.k, **options}
     size = {"resize": getattr(args, "resize", None), "crop_size": getattr(args, "crop_size", None)}
     held = {**model.header, **model.header["preprocess"], **model.header["options"]}
     for name, value in {**(asked if args.model_path is None else {}), **size}.items():

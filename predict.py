@@ -17,7 +17,7 @@ from models import load_model
 def main() -> int:
     parser = Parser(prog="predict.py", description=__doc__)
     parser.add_argument("picture_path", nargs="+", help="pictures, or folders of them")
-    options.add_model_options(parser, category=None)
+    options.add_model_options(parser, category=None, archs=None)
     parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
     parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
     parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")

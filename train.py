@@ -16,7 +16,7 @@ from deploy.options import Parser, positive
 from deploy.tables import header_text, provenance
 from evaluation.report import summary, write_report
 from evaluation.run import evaluate_category
-from models import AnomalyMethod, method_named
+from models import Detector, build_model
 from models.weights import RANDOM
 
 
@@ -24,8 +24,8 @@ def main() -> int:
     parser = Parser(prog="train.py", description=__doc__)
     parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
     options.add_model_options(parser, category="all")
-    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers to read (default: the method's)")
-    parser.add_argument("--weights", default=None, help="backbone weights (.pdparams), or 'random'")
+    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers; for an ensemble A,B per backbone")
+    parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
     parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
     parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
@@ -75,22 +75,21 @@ class Clock:
         print(f"[{time.perf_counter() - self.begin:6.1f} s] {text}", flush=True)
 
 
-def fit(args: argparse.Namespace, category: Category, clock: Clock) -> AnomalyMethod:
+def fit(args: argparse.Namespace, category: Category, clock: Clock) -> Detector:
     """A model of the category's good pictures."""
     print(f"== {category.name}", flush=True)
     pictures = category.train_pictures()
-    model = method_named(args.method)[0](
-        arch=args.arch,
+    model = build_model(
+        args.method,
+        **options.per_backbone(args),
         k=args.k,
-        layers=args.layers,
         preprocess=options.preprocess(args),
-        weights=args.weights,
         seed=args.seed,
         runtime=options.runtime(args),
         **options.method_options(args),
     )
-    print(f"weights: {model.backbone.source}", flush=True)
-    if args.weights == RANDOM:
+    print(f"weights: {', '.join(backbone.source for backbone in model.backbones())}", flush=True)
+    if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped: list[str] = []
 

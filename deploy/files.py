@@ -23,7 +23,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> Path:
-    """Write `data` (or its blocks) beside `path`, flush it to disk, then rename: readers see the old or the new file."""
+    """Write `data` or its blocks beside `path`, flush it, then rename: readers see the old file or the new one."""
     path = Path(path)
     make_folder(path.parent)
     name = None

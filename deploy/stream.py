@@ -30,6 +30,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def picture_name(picture: Picture, index: int) -> str:
+    """What a picture is called: its path, or `picture N` for an array."""
+    return f"picture {index}" if isinstance(picture, np.ndarray) else str(picture)
+
+
 def stream(
     pictures: Iterable[Picture],
     preprocess: Preprocess,
@@ -44,8 +49,7 @@ def stream(
     cv2.setNumThreads(1)  # one picture per thread is faster than one picture on all threads
 
     def load(index: int, picture: Picture) -> Loaded:
-        name = f"picture {index}" if isinstance(picture, np.ndarray) else str(picture)
-        return Loaded(name, preprocess.resized(picture))
+        return Loaded(picture_name(picture, index), preprocess.resized(picture))
 
     def settle(picture: Picture, index: int, result: Callable[[], Loaded]) -> Iterator[Loaded]:
         try:
@@ -53,7 +57,7 @@ def stream(
         except UserError as error:
             if on_bad is None:
                 raise
-            on_bad(f"picture {index}" if isinstance(picture, np.ndarray) else str(picture), error)
+            on_bad(picture_name(picture, index), error)
 
     workers = cores() if workers is None else workers
     if workers == 0:

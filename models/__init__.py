@@ -1,10 +1,25 @@
 """Backbones, methods, coreset and search. `from models import PatchCore`."""
 
+from .detector import Detector
+from .ensemble import Ensemble
 from .method import AnomalyMethod
 from .orthoad import OrthoAD
 from .padim import PaDiM
 from .patchcore import PatchCore
-from .registry import ALIASES, METHODS, load_model, method_named
+from .registry import ALIASES, METHODS, build_model, load_model, method_named
 from .spade import SPADE
 
-__all__ = ["ALIASES", "METHODS", "SPADE", "AnomalyMethod", "OrthoAD", "PaDiM", "PatchCore", "load_model", "method_named"]
+__all__ = [
+    "ALIASES",
+    "METHODS",
+    "SPADE",
+    "AnomalyMethod",
+    "Detector",
+    "Ensemble",
+    "OrthoAD",
+    "PaDiM",
+    "PatchCore",
+    "build_model",
+    "load_model",
+    "method_named",
+]

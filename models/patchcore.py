@@ -11,6 +11,7 @@ from deploy.errors import UserError
 from .coreset import SAMPLERS, sample
 from .method import AnomalyMethod
 from .neighbours import bank_neighbours, stand_ins
+from .pooling import PatchPool, adaptive_matrix
 from .resample import upsample
 from .scores import check_image_score, columns, image_score
 
@@ -23,6 +24,9 @@ class PatchCore(AnomalyMethod):
     - `sampler`: how they are chosen, see `models.coreset.sample`: `greedy` (the paper's coreset), `approx_greedy`,
       `random`, or `identity`, which keeps all.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
+    - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
+    - `pretrain_dim`, `target_dim`: each layer's patches, then the concatenation of all layers', are pooled adaptively
+      to so many values (patchcore-inspection's; 1024 and 1024 there, not done when None).
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
       largest 1 % of patch distances) or `smooth` (the largest value of the map).
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
@@ -36,6 +40,9 @@ class PatchCore(AnomalyMethod):
     OPTIONS = {
         "sampler": "greedy",
         "patch_size": 3,
+        "patch_stride": 1,
+        "pretrain_dim": None,
+        "target_dim": None,
         "image_score": "reweighted",
         "num_neighbors": 1,
         "reweight_neighbors": 9,
@@ -64,13 +71,21 @@ class PatchCore(AnomalyMethod):
             )
         if self.options["num_neighbors"] < 1:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
+        for name in ("patch_stride", "pretrain_dim", "target_dim"):
+            if self.options[name] is not None and self.options[name] < 1:
+                raise UserError(f"--{name} {self.options[name]} must be at least 1")
         features, size = self.backbone.features, self.preprocess.crop_size
-        self.grid = (features[0].height, features[0].width)
+        stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
+        self.pools = nn.LayerList([PatchPool(f.channels, patch, stride, dim) for f in features])
+        grids = [pool.grid(f.height, f.width) for pool, f in zip(self.pools, features)]
+        self.grid = grids[0]
         self.positions = self.grid[0] * self.grid[1]
-        self.channels = sum(feature.channels for feature in features)
-        # exclusive=False: at the border the padding's zeros count, as in the authors' unfold and mean
-        self.pool = nn.AvgPool2D(patch, 1, patch // 2, exclusive=False)
-        self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in features])
+        self.align = nn.LayerList([upsample(self.grid, grid) for grid in grids])
+        joined = sum(pool.channels for pool in self.pools)
+        self.channels = self.options["target_dim"] or joined
+        if self.options["target_dim"] is not None:
+            matrix = paddle.to_tensor(adaptive_matrix(self.channels, joined).T.copy())
+            self.register_buffer("aggregate", matrix, persistable=False)
         self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
@@ -79,12 +94,14 @@ class PatchCore(AnomalyMethod):
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
         """Locally aware patch features (equations 2 and 3): [batch * positions, channels], row by row of the grid."""
         aligned = []
-        for feature, output, align in zip(self.backbone.features, self.backbone(image), self.align):
-            pooled = self.pool(output).reshape([-1, feature.height, feature.width])
-            if (feature.height, feature.width) != self.grid:
+        for output, pool, align in zip(self.backbone(image), self.pools, self.align):
+            pooled = pool(output).reshape([-1, align.height_in, align.width_in])
+            if (align.height_in, align.width_in) != self.grid:
                 pooled = align(pooled)
-            aligned.append(pooled.reshape([-1, feature.channels, self.positions]))
-        return paddle.concat(aligned, 1).transpose([0, 2, 1]).reshape([-1, self.channels])
+            aligned.append(pooled.reshape([-1, pool.channels, self.positions]))
+        joined = sum(pool.channels for pool in self.pools)
+        patches = paddle.concat(aligned, 1).transpose([0, 2, 1]).reshape([-1, joined])
+        return patches if self.options["target_dim"] is None else paddle.matmul(patches, self.aggregate)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """memory_bank [rows, channels] (centred), bank_mean, half squared norms, and each row's neighbours."""

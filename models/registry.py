@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from deploy.errors import UserError
 from deploy.program import Runtime
 from deploy.tensors import read_header
 
+from .detector import Detector
+from .ensemble import Ensemble
 from .method import AnomalyMethod
 from .orthoad import OrthoAD
 from .padim import PaDiM
@@ -34,6 +37,29 @@ def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
     return METHODS[own], options
 
 
-def load_model(path: str | Path, runtime: Runtime | None = None) -> AnomalyMethod:
+def build_model(
+    name: str,
+    archs: Sequence[str],
+    layers: Sequence[Sequence[str] | None],
+    weights: Sequence[str | Path | None],
+    seed: int = 521,
+    **arguments: Any,
+) -> Detector:
+    """An unfitted model: the method called `name`, or an ensemble of it when there are several `archs`.
+
+    `layers` and `weights` are per backbone, `arguments` are those of `AnomalyMethod`; member number i has seed + i.
+    """
+    method, options = method_named(name)
+    arguments = {**options, **arguments}
+    members = [
+        method(arch, layers=own_layers, weights=own_weights, seed=seed + number, **arguments)
+        for number, (arch, own_layers, own_weights) in enumerate(zip(archs, layers, weights))
+    ]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def load_model(path: str | Path, runtime: Runtime | None = None) -> Detector:
     """Load a model of whatever method its file says; errors as in `AnomalyMethod.load`."""
-    return method_named(read_header(path, "model")["method"])[0].load(path, runtime)
+    header = read_header(path, "model")
+    method = method_named(header["method"])[0]
+    return Ensemble.load(path, method, runtime) if "members" in header else method.load(path, runtime)

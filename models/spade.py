@@ -158,7 +158,7 @@ class SPADE(AnomalyMethod):
 
     def begin(self, pictures: int) -> None:
         """Open a nameless temporary file per layer: it is gone when nothing maps it any more."""
-        self._spool = [tempfile.TemporaryFile() for _ in self.features]
+        self._spool = [tempfile.TemporaryFile() for _ in self.features]  # noqa: SIM115
         self._descriptors: list[np.ndarray] = []
 
     def absorb(self, features: np.ndarray) -> None:

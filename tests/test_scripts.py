@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import FAST, ROOT, done, run
 
-from deploy.tensors import read_tensors
 from deploy.pictures import decode
+from deploy.tensors import read_tensors
 from models import load_model
 
 

@@ -1,0 +1,160 @@
+"""Several backbones, or sets of layers, under one method: one program, one model file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from deploy.errors import UserError
+from deploy.pictures import Picture
+from deploy.program import Runtime
+from deploy.stream import picture_name
+from deploy.tensors import read_tensors
+
+from .backbone import Backbone
+from .detector import Answer, Detector, OnBad
+from .method import AnomalyMethod
+
+FLOOR = 0.01
+"""A spread below this share of the mean level is taken for that much: a handful of pictures can agree by chance."""
+
+
+class Ensemble(Detector):
+    """The mean of several members' maps and scores, each divided by its spread over good pictures.
+
+    The spread is the standard deviation of the member's image scores, and of its map's values, on training pictures
+    that its statistics hold nothing of. So no member outweighs the others by its unit, and test pictures play no part
+    (patchcore-inspection stretches each member by the test set's smallest and largest score). The mean level is not
+    subtracted: that would shift all scores alike, and leave 0 without its meaning.
+
+    Args:
+        members: fitted together by `fit`; of one method, with the same `k`, options and preprocessing.
+
+    Raises:
+        UserError: the members differ in what they must share.
+    """
+
+    def __init__(self, members: Sequence[AnomalyMethod]) -> None:
+        first = members[0]
+        super().__init__(first.preprocess, first.seed, first.runtime)
+        for other in members[1:]:
+            shared = [(type(m), m.k, m.options, m.preprocess) for m in (first, other)]
+            if shared[0] != shared[1]:
+                raise UserError("the members of an ensemble must share method, k, options and preprocessing")
+        self.members = nn.LayerList(members)
+        self.NAME = first.NAME
+        self.register_buffer("spreads", paddle.ones([len(members), 2]))
+        self.eval()
+
+    def backbones(self) -> list[Backbone]:
+        """All members'."""
+        return [member.backbone for member in self.members]
+
+    def statistics(self) -> dict[str, paddle.Tensor]:
+        """`spreads` [members, 2], of map and score, and every member's statistics."""
+        return {"spreads": self.spreads, **self._gather(lambda member: member.statistics())}
+
+    def constants(self) -> dict[str, paddle.Tensor]:
+        """Every member's."""
+        return self._gather(lambda member: member.constants())
+
+    def score(
+        self, image: paddle.Tensor, spreads: paddle.Tensor, *statistics: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """The mean over the members of map / spread and score / spread."""
+        maps, scores, start = [], [], 0
+        for number, member in enumerate(self.members):
+            count = len(member.statistics())
+            anomaly_map, score = member.score(image, *statistics[start : start + count])
+            start += count
+            spread = paddle.index_select(spreads, paddle.arange(number, number + 1)).reshape([2, 1])
+            of_map, of_score = (paddle.index_select(spread, paddle.arange(i, i + 1)) for i in (0, 1))
+            maps.append(anomaly_map / of_map.reshape([1, 1, 1]))
+            scores.append(score / of_score.reshape([1]))
+        return sum(maps[1:], maps[0]) / len(maps), sum(scores[1:], scores[0]) / len(scores)
+
+    def learn(
+        self,
+        pictures: list[Picture],
+        batch_size: int,
+        workers: int | None,
+        on_bad: OnBad | None,
+        say: Callable[[str], None],
+    ) -> Iterator[Answer]:
+        """Fit the members one after the other, so that only one's features are held; then their spreads."""
+        bad: set[str] = set()
+
+        def skip(name: str, error: UserError) -> None:
+            bad.add(name)
+            on_bad(name, error)
+
+        total: list[np.ndarray] = []
+        spreads = []
+        for member in self.members:
+            text = f"{member.backbone.arch} {','.join(member.layers)}"
+            answers = list(
+                member.learn(
+                    pictures, batch_size, workers, skip if on_bad else None, lambda t, text=text: say(f"{text}: {t}")
+                )
+            )
+            pictures = [item for number, item in enumerate(pictures) if picture_name(item, number) not in bad]
+            maps, scores = np.stack([a[0] for a in answers]), np.array([a[1] for a in answers], np.float32)
+            spreads.append([_spread(maps), _spread(scores)])
+            for values, spread, slot in zip((maps, scores), spreads[-1], range(2)):
+                if len(total) == slot:
+                    total.append(np.zeros_like(values))
+                total[slot] += values / np.float32(spread) / len(self.members)
+        self.take({"spreads": np.array(spreads, np.float32)})
+        return zip(total[0], total[1].tolist())
+
+    def take(self, statistics: dict[str, np.ndarray]) -> None:
+        """Make arrays the ensemble's own statistics, beside those that the members hold."""
+        super().take(statistics)
+        self.fitted.update(self._gather(lambda member: member.fitted))
+
+    def content(self) -> dict[str, Any]:
+        """What the members have in common, and each one's own."""
+        each = [member.content() for member in self.members]
+        own = ("arch", "layers", "backbone")
+        members = [{**{key: of[key] for key in own}, "seed": member.seed} for member, of in zip(self.members, each)]
+        return {
+            **{key: value for key, value in each[0].items() if key not in own},
+            "arch": "+".join(of["arch"] for of in each),
+            "layers": [",".join(of["layers"]) for of in each],
+            "members": members,
+        }
+
+    @classmethod
+    def load(cls, path: str | Path, method: type[AnomalyMethod], runtime: Runtime | None = None) -> Ensemble:
+        """Read what `save` wrote of an ensemble of `method`; UserError as in `AnomalyMethod.load`."""
+        tensors, header = read_tensors(path, "model")
+        members = []
+        for number, own in enumerate(header["members"]):
+            prefix = _prefix(number)
+            part = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+            members.append(method.rebuild(Path(path), part, {**header, **own}, runtime))
+        model = cls(members)
+        model.restore(Path(path), tensors, header)
+        model.take({"spreads": tensors["spreads"]})
+        return model
+
+    def _gather(self, what: Callable[[AnomalyMethod], dict[str, Any]]) -> dict[str, Any]:
+        return {
+            _prefix(number) + name: value
+            for number, member in enumerate(self.members)
+            for name, value in what(member).items()
+        }
+
+
+def _prefix(number: int) -> str:
+    return f"member{number}_"
+
+
+def _spread(values: np.ndarray) -> float:
+    values = values.astype(np.float64)
+    return float(max(values.std(), FLOOR * np.abs(values).mean(), np.finfo(np.float32).tiny))

@@ -1,0 +1,47 @@
+"""Patch features: the mean over a neighbourhood, or patchcore-inspection's adaptive average pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+
+
+def adaptive_matrix(size_out: int, size_in: int) -> np.ndarray:
+    """float32 [size_out, size_in]: 1-D adaptive average pooling; output i is the mean of inputs
+    floor(i size_in / size_out) up to, not including, ceil((i + 1) size_in / size_out)."""
+    matrix = np.zeros((size_out, size_in), np.float32)
+    for row in range(size_out):
+        start, stop = row * size_in // size_out, -(-(row + 1) * size_in // size_out)
+        matrix[row, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+class PatchPool(nn.Layer):
+    """One layer's output to its patches' features, on a grid of every `stride`-th position.
+
+    Without `channels_out` a patch is the mean of its neighbourhood, channel by channel (Roth 2021, equation 2, with
+    the average for f_agg). With it, all values of the neighbourhood, channel by channel and row by row, are pooled
+    adaptively to that many (patchcore-inspection's MeanMapper). Both are one fixed operator.
+    """
+
+    def __init__(self, channels: int, patch: int, stride: int, channels_out: int | None) -> None:
+        super().__init__()
+        self.patch, self.stride, self.channels = patch, stride, channels_out or channels
+        # exclusive=False: at the border the padding's zeros count, as in the authors' unfold and mean
+        self.pool = nn.AvgPool2D(patch, stride, patch // 2, exclusive=False)
+        if channels_out is not None:
+            matrix = adaptive_matrix(channels_out, channels * patch * patch)
+            kernel = paddle.to_tensor(matrix.reshape(channels_out, channels, patch, patch))
+            self.register_buffer("kernel", kernel, persistable=False)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """The patches' rows and columns."""
+        margin = 2 * (self.patch // 2) - self.patch
+        return (height + margin) // self.stride + 1, (width + margin) // self.stride + 1
+
+    def forward(self, output: paddle.Tensor) -> paddle.Tensor:
+        """float32 [batch, channels, height, width] to [batch, channels_out, rows, columns]."""
+        if hasattr(self, "kernel"):
+            return nn.functional.conv2d(output, self.kernel, stride=self.stride, padding=self.patch // 2)
+        return self.pool(output)
