@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from conftest import done, run
 from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
@@ -154,3 +155,25 @@ def test_projections_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         np.save(path, array)
         with pytest.raises(UserError, match="--load_projection"):
             method(k=10, weights="random", preprocess=SMALL, load_projection=str(path))
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from deploy import Preprocess
+from models import METHODS
+pictures = sorted(Path(sys.argv[2]).iterdir()) * int(sys.argv[3])
+METHODS[sys.argv[1]](k=100, preprocess=Preprocess(160, 160), weights="random").fit(pictures)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.parametrize("name", ["padim", "orthoad"])
+def test_memory_does_not_grow_with_the_pictures(name: str, data: Path) -> None:
+    """Peak memory of a process that fits 48 and 192 pictures."""
+    folder = data / "washer/train/good"
+    count = len(list(folder.iterdir()))
+    few, many = (
+        int(done(run("-c", MEMORY, name, folder, times * 48 // count)).stdout.splitlines()[-1]) for times in (1, 4)
+    )
+    assert many < 1.1 * few

@@ -17,14 +17,14 @@ from models import ALIASES, METHODS, load_model
 from models.export import export
 
 SIZE = Preprocess(96, 64)
-SMALL_K = {"patchcore": 5, "padim": 10, "orthoad": 10}
+SMALL_K = {name: {"patchcore": 5, "padim": 10, "orthoad": 10}.get(name, METHODS[name].K) for name in METHODS}
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def exported(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp(request.param)
     method = METHODS[request.param]
-    model = method(k=SMALL_K.get(request.param), preprocess=SIZE, weights="random")
+    model = method(k=SMALL_K[request.param], preprocess=SIZE, weights="random")
     model.fit(list_pictures(data / "washer/train/good")).save(folder / "washer.safetensors")
     done_export = export(model, folder / "export")
     paths = list_pictures(data / "washer/test")[:3]
