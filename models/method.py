@@ -135,6 +135,8 @@ class AnomalyMethod(Detector):
         tensors, header = read_tensors(path, "model")
         if header["method"] != cls.NAME:
             raise UserError(f"{path} is a {header['method']} model, not {cls.NAME}: give --method {header['method']}")
+        if "members" in header:
+            raise UserError(f"{path} is an ensemble: read it with models.load_model")
         model = cls.rebuild(Path(path), tensors, header, runtime)
         model.restore(Path(path), tensors, header)
         return model

@@ -42,6 +42,8 @@ def test_scores_are_the_mean_over_the_spread_of_held_out_pictures(method: str, k
         scores = scores + np.array([p.score for p in found]) / spread[1] / 2
     again = load_model(together.save(tmp_path / "model.safetensors"))
     assert export(again, tmp_path / "export").difference < 1e-5
+    with pytest.raises(UserError, match="is an ensemble"):
+        type(again.members[0]).load(tmp_path / "model.safetensors")
     for model in (together, again):
         found = list(model.predict(test, batch_size=2))
         np.testing.assert_allclose([p.score for p in found], scores, rtol=1e-3)

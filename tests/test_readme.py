@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, done, run
 
 from datasets.sample import write_sample
+from models import ALIASES, METHODS
 
 pytestmark = pytest.mark.readme
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
@@ -51,6 +52,13 @@ def test_commands_run(place: Path) -> None:
                 continue
             assert words[0] == "python", line
             done(run(words[1], *words[2:], cwd=place, env=env))
+
+
+def test_the_table_of_methods_is_the_registry() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|.*\| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.M)
+    assert {name: float(k) for name, _, k in rows} == {name: method.K for name, method in METHODS.items()}
+    for name, aliases, _ in rows:
+        assert re.findall(r"`(\w+)`", aliases) == [alias for alias, (own, _) in ALIASES.items() if own == name]
 
 
 def test_links_and_pictures_exist() -> None:

@@ -26,7 +26,7 @@ def figures(path: Path) -> dict[str, float]:
 def train(category: str, output: Path, *words: object) -> SimpleNamespace:
     arguments = ["--data_path", MVTEC, "--category", category, "--arch", "resnet18", "--k", "10", "--save_path", output]
     done(run("train.py", *arguments, "--weights", WEIGHTS, "--eval", "--eval_PRO", *words))
-    folder = output / "patchcore_resnet18_10"
+    [folder] = output.iterdir()
     return SimpleNamespace(
         folder=folder, model=folder / f"{category}.safetensors", figures=figures(folder / f"{category}_seed521.csv")
     )
@@ -61,18 +61,52 @@ def test_hazelnut_and_the_predecessors_name(hazelnut: SimpleNamespace, tmp_path:
     assert again.model.read_bytes() == hazelnut.model.read_bytes()
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-def test_exported_bottle_equals_dygraph(bottle: SimpleNamespace, tmp_path: Path, onednn: bool) -> None:
-    done(run("export_model.py", "--model_path", bottle.model, "--save_dir", tmp_path))
-    model = load_model(bottle.model)
-    paths = sorted((MVTEC / "bottle/test").rglob("*.png"))[::12][:7]
+SPADE = ["--method", "spade", "--k_image", "5", "--descriptor_layer", "layer3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "image", "pixel"),
+    [
+        (["--method", "padim", "--k", "100"], 0.985, 0.975),
+        (["--method", "orthoad", "--k", "100"], 0.985, 0.975),
+        ([*SPADE, "--k", "50", "--gallery", "same_position"], 0.98, 0.96),
+    ],
+    ids=["padim", "orthoad", "spade"],
+)
+def test_bottle_by_the_other_methods(words: list[str], image: float, pixel: float, tmp_path: Path) -> None:
+    found = train("bottle", tmp_path, *words, "--save_pic", "False").figures
+    assert found["Image_AUROC"] >= image and found["Pixel_AUROC"] >= pixel
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--method", "padim", "--k", "100"], ["--method", "orthoad", "--k", "100"], SPADE],
+    ids=["padim", "orthoad", "spade"],
+)
+def test_exported_hazelnut_equals_dygraph(words: list[str], tmp_path: Path) -> None:
+    found = train("hazelnut", tmp_path, *words, "--save_pic", "False")
+    assert found.figures["Pixel_AUROC"] >= 0.985
+    compare(found.model, MVTEC / "hazelnut/test", tmp_path / "export", (1, 3))
+
+
+def compare(model_file: Path, pictures: Path, export: Path, sizes: tuple[int, ...]) -> None:
+    """Export a model and compare its program with dygraph on real pictures, with oneDNN and without."""
+    done(run("export_model.py", "--model_path", model_file, "--save_dir", export))
+    model = load_model(model_file)
+    paths = sorted(pictures.rglob("*.png"))
+    paths = paths[:: len(paths) // max(sizes)][: max(sizes)]
     images = model.preprocess.normalise(np.stack([model.preprocess.crop(model.preprocess.resized(p)) for p in paths]))
     with paddle.no_grad():
         known = [tensor.numpy() for tensor in model(paddle.to_tensor(images))]
-    predictor = Predictor.load(tmp_path / "stats", runtime=Runtime(onednn=onednn))
-    for batch in (1, 2, 7):
-        for found, expected in zip(predictor.program.run(images[:batch]), known):
-            np.testing.assert_allclose(found, expected[:batch], rtol=1e-5)
+    for onednn in (True, False):
+        predictor = Predictor.load(export / "stats", runtime=Runtime(onednn=onednn))
+        for batch in sizes:
+            for given, expected in zip(predictor.program.run(images[:batch]), known):
+                np.testing.assert_allclose(given, expected[:batch], rtol=1e-5)
+
+
+def test_exported_bottle_equals_dygraph(bottle: SimpleNamespace, tmp_path: Path) -> None:
+    compare(bottle.model, MVTEC / "bottle/test", tmp_path, (1, 2, 7))
 
 
 def test_three_scripts_one_score(hazelnut: SimpleNamespace, tmp_path: Path) -> None:
