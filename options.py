@@ -162,7 +162,11 @@ def pro_limit(args: argparse.Namespace) -> float | None:
 def run_name(args: argparse.Namespace) -> str:
     """`{method}_{arch}_{k}`, with the method's own name and default k."""
     method = method_named(args.method)[0]
-    return f"{method.NAME}_{'+'.join(archs(args))}_{method.K if args.k is None else args.k:g}"
+    return _run_name(method.NAME, "+".join(archs(args)), method.K if args.k is None else args.k)
+
+
+def _run_name(method: str, arch: str, k: float) -> str:
+    return f"{method}_{arch}_{k:g}"
 
 
 def run_folder(args: argparse.Namespace) -> Path:
@@ -172,8 +176,7 @@ def run_folder(args: argparse.Namespace) -> Path:
 
 def results_folder(args: argparse.Namespace, model: Detector) -> Path:
     """Where what comes of `model` goes: `{save_path}/{method}_{arch}_{k}`, by what the model is."""
-    header = model.header
-    return Path(args.save_path) / f"{header['method']}_{header['arch']}_{header['k']:g}"
+    return Path(args.save_path) / _run_name(*(model.header[name] for name in ("method", "arch", "k")))
 
 
 def model_file(args: argparse.Namespace, category: str) -> Path:
