@@ -77,16 +77,16 @@ class PatchCore(AnomalyMethod):
         features, size = self.backbone.features, self.preprocess.crop_size
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
         self.pools = nn.LayerList([PatchPool(f.channels, patch, stride, dim) for f in features])
-        grids = [pool.grid(f.height, f.width) for pool, f in zip(self.pools, features)]
-        self.grid = grids[0]
+        whole = (features[0].height, features[0].width)
+        self.align = nn.LayerList([upsample(whole, (f.height, f.width), 0, stride, stride) for f in features])
+        self.grid = (self.align[0].height_out, self.align[0].width_out)
         self.positions = self.grid[0] * self.grid[1]
-        self.align = nn.LayerList([upsample(self.grid, grid) for grid in grids])
         joined = sum(pool.channels for pool in self.pools)
         self.channels = self.options["target_dim"] or joined
         if self.options["target_dim"] is not None:
             matrix = paddle.to_tensor(adaptive_matrix(self.channels, joined).T.copy())
             self.register_buffer("aggregate", matrix, persistable=False)
-        self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
+        self.to_pixels = upsample((size, size), whole, self.options["sigma"], stride)
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))

@@ -18,7 +18,7 @@ def adaptive_matrix(size_out: int, size_in: int) -> np.ndarray:
 
 
 class PatchPool(nn.Layer):
-    """One layer's output to its patches' features, on a grid of every `stride`-th position.
+    """One layer's output to its patches' features, around every `stride`-th row and column. `patch` is odd.
 
     Without `channels_out` a patch is the mean of its neighbourhood, channel by channel (Roth 2021, equation 2, with
     the average for f_agg). With it, all values of the neighbourhood, channel by channel and row by row, are pooled
@@ -34,11 +34,6 @@ class PatchPool(nn.Layer):
             matrix = adaptive_matrix(channels_out, channels * patch * patch)
             kernel = paddle.to_tensor(matrix.reshape(channels_out, channels, patch, patch))
             self.register_buffer("kernel", kernel, persistable=False)
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """The patches' rows and columns."""
-        margin = 2 * (self.patch // 2) - self.patch
-        return (height + margin) // self.stride + 1, (width + margin) // self.stride + 1
 
     def forward(self, output: paddle.Tensor) -> paddle.Tensor:
         """float32 [batch, channels, height, width] to [batch, channels_out, rows, columns]."""

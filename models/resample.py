@@ -33,6 +33,13 @@ def nearest_matrix(size_out: int, size_in: int) -> np.ndarray:
     return matrix
 
 
+def strided_matrix(size: int, stride: int) -> np.ndarray:
+    """float32 [size, given]: all of `size` positions from every `stride`-th, linearly; behind the last, its value."""
+    given = np.arange(0, size, stride)
+    columns = [np.interp(np.arange(size), given, row) for row in np.eye(len(given))]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
     """float32 [size, size]: `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4)."""
     if sigma < 0:
@@ -61,7 +68,15 @@ class Resample(nn.Layer):
         return full.reshape([-1, self.width_out, self.height_out]).transpose([0, 2, 1])
 
 
-def upsample(size_out: tuple[int, int], size_in: tuple[int, int], sigma: float = 0.0) -> Resample:
-    """Bilinear upsampling followed, when `sigma` > 0, by a Gaussian of `sigma` output pixels, as one Resample."""
-    rows, columns = (gaussian_matrix(out, sigma) @ bilinear_matrix(out, into) for out, into in zip(size_out, size_in))
+def upsample(
+    size_out: tuple[int, int], size_in: tuple[int, int], sigma: float = 0.0, stride: int = 1, stride_out: int = 1
+) -> Resample:
+    """Bilinear upsampling followed, when `sigma` > 0, by a Gaussian of `sigma` output pixels, as one Resample.
+
+    Only every `stride`-th row and column of `size_in` is given, only every `stride_out`-th of `size_out` is wanted.
+    """
+    rows, columns = (
+        (gaussian_matrix(out, sigma) @ bilinear_matrix(out, into) @ strided_matrix(into, stride))[::stride_out]
+        for out, into in zip(size_out, size_in)
+    )
     return Resample(rows, columns)
