@@ -1,177 +1,174 @@
-"""A small data set in MVTec AD's layout, drawn by this code: seeded, licence-free, with masks.
+"""A sample data set in MVTec AD's layout, drawn by this code: seeded, licence-free, with exact masks.
 
     python -m datasets.sample FOLDER
 
-`washer`: a metal ring on a grey desk, anywhere near the middle and turned at will. `fabric`: a plain weave. Lighting,
-position and grain vary; defects vary in place, size and strength.
+Objects on a background (`washer`, `tablet`, `connector`) and textures (`fabric`, `wood`), each with several kinds of
+flaws, some of them faint. Pictures of one category differ as an inspection camera's do: in position and turn, in the
+lamp's direction, strength and colour, in focus and grain, and in what the material does by itself.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Callable
 
 import cv2
 import numpy as np
 
+from deploy.errors import UserError, run_script
 from deploy.files import write_whole
 from deploy.pictures import encode_png
 from deploy.progress import progress
 
-SIZE = 256
-Defect = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
-"""Takes a picture (float [SIZE, SIZE, 3], changed in place), where the product is (bool) and a generator; returns the
-mask, bool [SIZE, SIZE]."""
+from . import flaws
+from .camera import Camera
+from .objects import Connector, Tablet, Washer
+from .surface import SIZE, Surface
+from .textures import Fabric, Wood
+
+Flaw = Callable[..., Surface]
+CATEGORIES: dict[str, tuple[type, dict[str, Flaw]]] = {
+    "washer": (
+        Washer,
+        {"scratch": flaws.scratch, "chip": flaws.washer_chip, "stain": flaws.stain, "dent": flaws.dent},
+    ),
+    "fabric": (
+        Fabric,
+        {"hole": flaws.torn_hole, "thread": flaws.thread, "stain": flaws.soaked_stain, "float": flaws.floating_yarn},
+    ),
+    "connector": (
+        Connector,
+        {
+            "missing_pin": flaws.missing_pin,
+            "bent_pin": flaws.bent_pin,
+            "bridge": flaws.bridge,
+            "scratch": flaws.scratch,
+        },
+    ),
+    "tablet": (
+        Tablet,
+        {"print": flaws.wrong_print, "crack": flaws.crack, "chip": flaws.tablet_chip, "speck": flaws.speck},
+    ),
+    "wood": (
+        Wood,
+        {"scratch": flaws.scratch, "hole": flaws.worm_hole, "stain": flaws.stain, "dent": flaws.dent},
+    ),
+}
+BORDER = 18
+"""Flaws keep this far from the picture's edges: a centre crop of 224 shows all of them."""
+VISIBLE = 4.0
+"""A flaw's mask is where it changes the picture by more than this many grey levels (of any colour, noise aside), and
+its mean change there is at least twice as much: fainter ones are drawn again."""
 
 
-def write_sample(folder: str | Path, seed: int = 521, train: int = 30, good: int = 8, bad: int = 5) -> list[str]:
-    """Write both categories below `folder`; the same seed writes the same bytes. Returns the categories' names.
+def write_sample(
+    folder: str | Path,
+    seed: int = 521,
+    train: int = 32,
+    good: int = 10,
+    bad: int = 4,
+    categories: Sequence[str] | None = None,
+) -> list[str]:
+    """Write the categories below `folder`; the same seed writes the same bytes. Returns the categories' names.
 
     Args:
-        folder: receives washer/ and fabric/.
+        folder: receives washer/, fabric/ and so on.
         seed: decides every picture.
         train: good pictures to fit on, per category.
         good: good pictures to test on, per category.
-        bad: pictures per kind of defect.
+        bad: pictures per kind of flaw.
+        categories: which ones, all of `CATEGORIES` when None. A category's pictures don't depend on the others.
+
+    Raises:
+        UserError: a category is unknown.
     """
-    jobs = [job for name in CATEGORIES for job in _jobs(Path(folder) / name, name, train, good, bad)]
-    for number, (path, category, defect) in enumerate(progress(jobs, len(jobs), "sample pictures")):
-        random = np.random.default_rng([seed, number])
-        picture, product = CATEGORIES[category][0](random)
-        if defect:
-            mask = CATEGORIES[category][1][defect](picture, product, random)
-            truth = path.parents[2] / "ground_truth" / defect / f"{path.stem}_mask.png"
+    names = list(CATEGORIES if categories is None else categories)
+    for name in names:
+        if name not in CATEGORIES:
+            raise UserError(f"no sample category {name}: choose from {', '.join(CATEGORIES)}")
+    jobs = [job for name in names for job in _jobs(Path(folder) / name, train, good, bad)]
+    for path, number in progress(jobs, len(jobs), "sample pictures"):
+        kind = path.parent.name
+        picture, mask = draw(path.parents[2].name, kind, seed, number)
+        if kind != "good":
+            truth = path.parents[2] / "ground_truth" / kind / f"{path.stem}_mask.png"
             write_whole(truth, encode_png(mask.astype(np.uint8) * 255))
-        picture += random.normal(0, 2.0, picture.shape)
-        write_whole(path, encode_png(np.clip(picture, 0, 255).astype(np.uint8)))
-    return list(CATEGORIES)
+        write_whole(path, encode_png(picture))
+    return names
 
 
-def _jobs(folder: Path, category: str, train: int, good: int, bad: int) -> Iterator[tuple[Path, str, str]]:
+def draw(category: str, kind: str, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """One picture: uint8 [SIZE, SIZE, 3] and its mask, bool [SIZE, SIZE].
+
+    `kind` is a flaw of the category or `good`. With the same seed and number, a picture with a flaw and the good one
+    show the same product under the same lamp with the same noise: outside the mask they are the same picture.
+    """
+    make, flaw = CATEGORIES[category][0], CATEGORIES[category][1].get(kind)
+    key = [seed, zlib.crc32(category.encode()), number]
+    camera = Camera(np.random.default_rng([*key, 1]))
+
+    def product() -> flaws.Product:
+        return make(np.random.default_rng([*key, 0]))
+
+    picture, mask = camera.look(product().surface()), np.zeros((SIZE, SIZE), bool)
+    if flaw:
+        picture, mask = _flawed(lambda random: camera.look(flaw(product(), random)), picture, [*key, 3])
+    return camera.expose(picture, np.random.default_rng([*key, 2])), mask
+
+
+def _flawed(
+    look: Callable[[np.random.Generator], np.ndarray], picture: np.ndarray, key: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The picture with a flaw, and its mask: the first of `look`'s that can be seen and lies far from the border."""
+    random = np.random.default_rng(key)
+    for _ in range(100):
+        flawed = look(random)
+        change = np.abs(flawed - picture).max(axis=2)
+        mask = _pieces(change > VISIBLE)
+        inner = mask[BORDER:-BORDER, BORDER:-BORDER]
+        if inner.any() and inner.sum() == mask.sum() and change[mask].mean() >= 2 * VISIBLE:
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+            return np.where(near[..., None], flawed, picture), mask
+    raise RuntimeError(f"no room for the flaw of {key}")
+
+
+def _pieces(seen: np.ndarray) -> np.ndarray:
+    """One region or few from what was seen, bool [SIZE, SIZE]: gaps closed, holes filled, stray pixels gone."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+    closed = cv2.morphologyEx(np.pad(seen.astype(np.uint8), 8), cv2.MORPH_CLOSE, disc)[8:-8, 8:-8].copy()
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(closed, outlines, -1, 1, cv2.FILLED)
+    _, labels, regions, _ = cv2.connectedComponentsWithStats(closed)
+    return (closed > 0) & (regions[:, cv2.CC_STAT_AREA] >= 12)[labels]
+
+
+def _jobs(folder: Path, train: int, good: int, bad: int) -> Iterator[tuple[Path, int]]:
+    """Each picture's path and number; the numbers of training, good and flawed pictures never meet."""
     for number in range(train):
-        yield folder / "train/good" / f"{number:03d}.png", category, ""
+        yield folder / "train/good" / f"{number:03d}.png", number
     for number in range(good):
-        yield folder / "test/good" / f"{number:03d}.png", category, ""
-    for defect in CATEGORIES[category][1]:
+        yield folder / "test/good" / f"{number:03d}.png", 100_000 + number
+    for index, kind in enumerate(CATEGORIES[folder.name][1]):
         for number in range(bad):
-            yield folder / "test" / defect / f"{number:03d}.png", category, defect
+            yield folder / "test" / kind / f"{number:03d}.png", 100_000 * (index + 2) + number
 
 
-def _light(random: np.random.Generator) -> np.ndarray:
-    """A soft lamp somewhere above: float [SIZE, SIZE, 1] around 1."""
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
-    angle, tilt = random.uniform(0, 2 * np.pi), random.uniform(0, 0.2)
-    return (random.uniform(0.92, 1.08) + tilt * (x * np.cos(angle) + y * np.sin(angle)))[..., None]
-
-
-def _cloud(random: np.random.Generator, grain: float) -> np.ndarray:
-    """Smooth noise of mean 0 and deviation 1, float [SIZE, SIZE]; `grain` is its size in pixels."""
-    noise = cv2.GaussianBlur(random.normal(size=(SIZE, SIZE)), (0, 0), grain)
-    return (noise - noise.mean()) / noise.std()
-
-
-def draw_washer(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A turned metal ring: picture float [SIZE, SIZE, 3] and where it is."""
-    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
-    cy, cx = SIZE / 2 + random.uniform(-6, 6, 2)
-    radius, angle = np.hypot(y - cy, x - cx), np.arctan2(y - cy, x - cx) + random.uniform(0, 2 * np.pi)
-    outer, inner = 84 + random.uniform(-1, 1), 40 + random.uniform(-1, 1)
-    ring = np.clip(outer - radius, 0, 1) * np.clip(radius - inner, 0, 1)
-    bevel = 30 * np.exp(-((radius - outer + 5) ** 2) / 8) - 25 * np.exp(-((radius - inner - 4) ** 2) / 8)
-    metal = 165 + 5 * np.sin(radius * 2.2) + 9 * np.cos(2 * angle) + bevel
-    desk = 72 + 3 * _cloud(random, 1.2) + 3 * _cloud(random, 9)
-    shadow = np.clip(1 - np.abs(radius - outer - 3) / 9, 0, 1) * 22
-    grey = metal * ring + (desk - shadow) * (1 - ring)
-    return grey[..., None] * np.array([1.0, 0.99, 0.95]) * _light(random), ring > 0.5
-
-
-def draw_fabric(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A plain weave filling the picture."""
-    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
-    turn, period = random.uniform(-0.04, 0.04), 12 + random.uniform(-0.15, 0.15)
-    u = (x * np.cos(turn) + y * np.sin(turn) + 0.8 * _cloud(random, 14)) / period + random.uniform()
-    v = (y * np.cos(turn) - x * np.sin(turn) + 0.8 * _cloud(random, 14)) / period + random.uniform()
-    over = (np.floor(u) + np.floor(v)) % 2
-    across, along = np.sin(np.pi * (u % 1)), np.sin(np.pi * (v % 1))
-    height = np.where(over > 0, across**0.7 * (0.75 + 0.25 * along), along**0.7 * (0.75 + 0.25 * across))
-    colours = np.where(over[..., None] > 0, np.array([148.0, 118, 82]), np.array([128.0, 104, 78]))
-    return colours * (0.45 + 0.65 * height)[..., None] * _light(random), np.ones((SIZE, SIZE), bool)
-
-
-def _place(product: np.ndarray, random: np.random.Generator) -> tuple[int, int]:
-    """A point (y, x) well inside the product and the picture's centre crop."""
-    inner = cv2.erode(product.astype(np.uint8), np.ones((15, 15), np.uint8))
-    inner[:40], inner[-40:], inner[:, :40], inner[:, -40:] = 0, 0, 0, 0
-    points = np.argwhere(inner)
-    return tuple(points[random.integers(len(points))])
-
-
-def _blob(at: tuple[int, int], size: float, random: np.random.Generator) -> np.ndarray:
-    """An uneven spot, float [SIZE, SIZE], 1 inside and 0 outside with a soft edge."""
-    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
-    ratio = random.uniform(0.7, 1.4)
-    radius = np.hypot((y - at[0]) * ratio, (x - at[1]) / ratio) + 0.2 * size * _cloud(random, 6)
-    return np.clip((size - radius) / 1.5 + 0.5, 0, 1)
-
-
-def _path(at: tuple[int, int], length: float, width: int, random: np.random.Generator) -> np.ndarray:
-    """A slightly bent line through `at`, float [SIZE, SIZE], 0 to 1."""
-    steps = np.linspace(-0.5, 0.5, 20) * length
-    angle, bend = random.uniform(0, np.pi), random.uniform(-0.008, 0.008)
-    points = np.stack([at[1] + steps * np.cos(angle) - bend * steps**2, at[0] + steps * np.sin(angle)], 1)
-    canvas = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.polylines(canvas, [np.round(points * 16).astype(np.int32)], False, 255, width, cv2.LINE_AA, 4)
-    return canvas / 255.0
-
-
-def _paint(picture: np.ndarray, where: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    picture += where[..., None] * (colour - picture)
-    return where > 0.3
-
-
-def scratch(picture: np.ndarray, product: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A bright scratch with a dark edge."""
-    line = _path(_place(product, random), random.uniform(25, 50), 2, random) * product
-    picture -= np.roll(line, 1, 0)[..., None] * 40
-    return _paint(picture, line * random.uniform(0.6, 0.9), np.array([235.0, 235, 230]))
-
-
-def chip(picture: np.ndarray, product: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A piece broken off the edge."""
-    edge = np.argwhere(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) - product)
-    spot = _blob(tuple(edge[random.integers(len(edge))]), random.uniform(8, 13), random) * product
-    return _paint(picture, spot, np.array([66.0, 66, 64]))
-
-
-def stain(picture: np.ndarray, product: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A brownish spot."""
-    spot = _blob(_place(product, random), random.uniform(7, 13), random) * product
-    return _paint(picture, spot * random.uniform(0.5, 0.75), np.array([88.0, 62, 38]))
-
-
-def hole(picture: np.ndarray, product: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A hole in the cloth."""
-    return _paint(picture, _blob(_place(product, random), random.uniform(6, 11), random), np.array([24.0, 21, 19]))
-
-
-def thread(picture: np.ndarray, product: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A light thread lying on the cloth."""
-    return _paint(
-        picture, _path(_place(product, random), random.uniform(40, 80), 3, random), np.array([215.0, 205, 185])
-    )
-
-
-CATEGORIES: dict[str, tuple[Callable, dict[str, Defect]]] = {
-    "washer": (draw_washer, {"scratch": scratch, "chip": chip, "stain": stain}),
-    "fabric": (draw_fabric, {"hole": hole, "thread": thread, "stain": stain}),
-}
+def main() -> None:
+    """Write the sample data that the command line asks for."""
+    parser = argparse.ArgumentParser(description="Write a sample data set in MVTec AD's layout.")
+    parser.add_argument("folder", help="receives a folder per category")
+    parser.add_argument("--seed", type=int, default=521, help="decides every picture")
+    parser.add_argument("--categories", nargs="+", metavar="NAME", help=f"some of {', '.join(CATEGORIES)}; default all")
+    for name, default, what in (("train", 32, "good pictures to fit on"), ("good", 10, "good pictures to test on"),
+                                ("bad", 4, "pictures per kind of flaw")):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what}, per category")
+    args = parser.parse_args()
+    names = write_sample(args.folder, args.seed, args.train, args.good, args.bad, args.categories)
+    print(f"sample data: {', '.join(names)} in {args.folder}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write a small sample data set in MVTec AD's layout.")
-    parser.add_argument("folder")
-    parser.add_argument("--seed", type=int, default=521)
-    args = parser.parse_args()
-    print(f"sample data: {', '.join(write_sample(args.folder, args.seed))} in {args.folder}")
+    run_script(main)

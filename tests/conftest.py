@@ -49,7 +49,7 @@ def refused(result: subprocess.CompletedProcess, *words: str) -> str:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A miniature data set in MVTec layout: washer and fabric."""
     folder = tmp_path_factory.mktemp("data")
-    write_sample(folder, seed=3, train=8, good=3, bad=2)
+    write_sample(folder, seed=3, train=8, good=3, bad=2, categories=["washer", "fabric"])
     return folder
 
 

@@ -23,9 +23,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout as the README assumes it: MVTec's folders (with generated pictures) and a customer's own."""
     place = tmp_path_factory.mktemp("readme") / "checkout"
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "output", "demo", "tests", "__pycache__"))
-    write_sample(place / "data/mvtec", seed=1, train=4, good=2, bad=1)
+    write_sample(place / "data/mvtec", seed=1, train=4, good=2, bad=1, categories=["washer", "fabric"])
     (place / "data/mvtec/washer").rename(place / "data/mvtec/bottle")
-    write_sample(place / "parts", seed=2, train=4, good=2, bad=1)
+    write_sample(place / "parts", seed=2, train=4, good=2, bad=1, categories=["washer", "fabric"])
     (place / "parts/fabric").rename(place / "parts/gasket")
     state = paddle.vision.models.resnet18().state_dict()
     (place / "weights").mkdir()
