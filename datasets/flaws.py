@@ -129,20 +129,22 @@ def crack(product: Tablet, random: Random) -> Surface:
     points = start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
     line = stroke(points, 1.0) * done.product
     done.height -= 1.6 * line
-    done.paint(line * random.uniform(0.25, 0.5), (0.35, 0.31, 0.25))
+    done.paint(line * random.uniform(0.35, 0.6), (0.35, 0.31, 0.25))
     return done
 
 
 def wrong_print(product: Tablet, random: Random) -> Surface:
-    """A wrong, missing, shifted or half-printed line of print."""
+    """A wrong, missing, shifted, doubled or half-printed line of print."""
     line = int(random.integers(2))
-    kind = random.integers(4)
+    kind = random.integers(5)
     if kind == 0:
         product.lines[line] = str(random.choice([["PK", "RX", "FX"], ["26", "50", "28"]][line]))
     elif kind == 1:
         product.lines[line] = product.lines[line][: int(random.integers(2))]
     elif kind == 2:
-        product.shift[line] += random.choice([-1, 1], 2) * random.uniform(6, 9, 2)
+        product.shift[line] += random.choice([-1, 1], 2) * random.uniform((5, 11), (12, 17))
+    elif kind == 3:
+        product.strikes[line].append(random.choice([-1, 1], 2) * random.uniform(2.5, 5, 2))
     else:
         y, x = product.place(line) + random.normal(0, 3, 2)
         product.worn = 0.85 * spot((y, x), random.uniform(8, 12), random, 0.3, soft=5)

@@ -54,9 +54,10 @@ class Tablet:
     PRINT = ("PX", "20")
 
     def __init__(self, random: Random) -> None:
-        self.centre, self.turn = _middle(random, 9), random.uniform(-np.pi, np.pi)
+        self.centre, self.turn = _middle(random, 9), random.uniform(-0.3, 0.3)  # a groove aligns it
         self.size, self.tone = random.uniform(74, 78), random.uniform(0.95, 1.04)
         self.lines = list(self.PRINT)
+        self.strikes = [[np.zeros(2)] for _ in self.lines]  # where each line is printed, from its place
         self.ink, self.letters = random.uniform(0.72, 0.9), random.uniform(23, 25)
         self.shift = random.uniform(-2, 2, (2, 2))  # the printer is never quite on the middle
         self.skew = random.normal(0, 0.02)
@@ -96,8 +97,9 @@ class Tablet:
     def printed(self) -> np.ndarray:
         """The ink, float32 [SIZE, SIZE], 0 to 1."""
         sheets = [
-            lettering(text, self.place(line), self.turn + self.skew, self.letters)
+            lettering(text, self.place(line) + strike, self.turn + self.skew, self.letters)
             for line, text in enumerate(self.lines)
+            for strike in self.strikes[line]
             if text
         ]
         ink = np.max(sheets, axis=0) if sheets else np.zeros((SIZE, SIZE), np.float32)

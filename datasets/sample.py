@@ -106,7 +106,8 @@ def draw(category: str, kind: str, seed: int, number: int) -> tuple[np.ndarray, 
     `kind` is a flaw of the category or `good`. With the same seed and number, a picture with a flaw and the good one
     show the same product under the same lamp with the same noise: outside the mask they are the same picture.
     """
-    make, flaw = CATEGORIES[category][0], CATEGORIES[category][1].get(kind)
+    make, kinds = CATEGORIES[category]
+    flaw = None if kind == "good" else kinds[kind]
     key = [seed, zlib.crc32(category.encode()), number]
     camera = Camera(np.random.default_rng([*key, 1]))
 
