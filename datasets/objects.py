@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .surface import SIZE, Random, Surface, box, cloud, frame, from_segment, inside, lettering
+from .letters import lettering
+from .surface import SIZE, Random, Surface, box, cloud, frame, from_segment, inside
 
 
 def _middle(random: Random, stray: float) -> tuple[float, float]:
@@ -58,7 +59,7 @@ class Tablet:
         self.size, self.tone = random.uniform(74, 78), random.uniform(0.95, 1.04)
         self.lines = list(self.PRINT)
         self.strikes = [[np.zeros(2)] for _ in self.lines]  # where each line is printed, from its place
-        self.ink, self.letters = random.uniform(0.72, 0.9), random.uniform(23, 25)
+        self.ink, self.letters = random.uniform(0.72, 0.9), random.uniform(20, 22)
         self.shift = random.uniform(-2, 2, (2, 2))  # the printer is never quite on the middle
         self.skew = random.normal(0, 0.02)
         self.worn = np.zeros((SIZE, SIZE), np.float32)  # where the ink came off, 0 to 1

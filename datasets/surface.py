@@ -98,14 +98,14 @@ def spot(at: tuple[float, float], radius: float, random: Random, rough: float = 
     return np.clip(distance / soft + 0.5, 0, 1).astype(np.float32)
 
 
-def stroke(points: np.ndarray, width: float) -> np.ndarray:
-    """A line through `points` [count, 2] of (y, x), float32 [SIZE, SIZE], 0 to 1; `width` may be below a pixel."""
+def stroke(lines: np.ndarray | list[np.ndarray], width: float) -> np.ndarray:
+    """One line or several, each through points [count, 2] of (y, x): float32 [SIZE, SIZE], 0 to 1."""
     scale = 2
     canvas = np.zeros((SIZE * scale, SIZE * scale), np.uint8)
-    fixed = np.round((points[:, ::-1] * scale + scale / 2 - 0.5) * 16).astype(np.int32)
-    cv2.polylines(canvas, [fixed], False, 255, max(1, round(width * scale)), cv2.LINE_AA, 4)
-    line = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    return line * min(1.0, width * scale)
+    for points in [lines] if isinstance(lines, np.ndarray) else lines:
+        fixed = np.round((points[:, ::-1] * scale + scale / 2 - 0.5) * 16).astype(np.int32)
+        cv2.polylines(canvas, [fixed], False, 255, max(1, round(width * scale)), cv2.LINE_AA, 4)
+    return cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def curve(at: tuple[float, float], length: float, bend: float, turn: float) -> np.ndarray:
@@ -115,18 +115,3 @@ def curve(at: tuple[float, float], length: float, bend: float, turn: float) -> n
     return np.stack(
         [at[0] + along * np.sin(turn) + aside * np.cos(turn), at[1] + along * np.cos(turn) - aside * np.sin(turn)], 1
     )
-
-
-def lettering(text: str, centre: tuple[float, float], turn: float, size: float, bold: int = 2) -> np.ndarray:
-    """`text` printed around `centre` (y, x) and turned by `turn` radians, float32 [SIZE, SIZE]; letters `size` high."""
-    big = 96
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, big / 22, bold * 4)
-    canvas = np.zeros((height + 32, width + 32), np.uint8)
-    cv2.putText(canvas, text, (16, height + 16), cv2.FONT_HERSHEY_SIMPLEX, big / 22, 255, bold * 4, cv2.LINE_AA)
-    scale = size / height
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 0.35 / scale)
-    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
-    middle = np.array([canvas.shape[1] / 2, canvas.shape[0] / 2])
-    matrix = np.array([[cos, -sin, 0], [sin, cos, 0]])
-    matrix[:, 2] = np.array(centre[::-1]) - matrix[:, :2] @ middle
-    return cv2.warpAffine(canvas, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
