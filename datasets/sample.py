@@ -72,7 +72,9 @@ def write_sample(
     bad: int = 4,
     categories: Sequence[str] | None = None,
 ) -> list[str]:
-    """Write the categories below `folder`; the same seed writes the same bytes. Returns the categories' names.
+    """Write the categories below `folder`. Returns the categories' names.
+
+    The same seed writes the same bytes; with another numpy or OpenCV some pixels differ by a grey level or two.
 
     Args:
         folder: receives washer/, fabric/ and so on.
