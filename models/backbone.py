@@ -33,8 +33,8 @@ class Feature(NamedTuple):
     width: int
 
 
-class LacksParameters(UserError):
-    """Weights without a parameter that a layer needs."""
+class LacksLayer(UserError):
+    """A network without a layer that is asked for, or weights without the layer's parameters."""
 
 
 class _Keep:
@@ -152,13 +152,13 @@ class Backbone(nn.Layer):
                 if fitting:
                     return fitting[-1]
         direct = ", ".join(name for name, _ in self.net.named_children())
-        raise UserError(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
+        raise LacksLayer(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
 
     def _take(self, arrays: dict[str, np.ndarray], wanted_by: dict[str, str]) -> None:
         state = self.net.state_dict()
         for name in self._read:
             if name not in arrays:
-                raise LacksParameters(
+                raise LacksLayer(
                     f"weights {self.source} lack {name}, which {self.arch} needs for {wanted_by[name]}: "
                     f"they are of another network or incomplete"
                 )

@@ -11,7 +11,7 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .backbone import Backbone, LacksParameters
+from .backbone import Backbone, LacksLayer
 from .method import AnomalyMethod
 from .resample import upsample
 from .scores import check_image_score, columns, image_score
@@ -60,7 +60,7 @@ class SPADE(AnomalyMethod):
         layer = self.options["descriptor_layer"]
         try:
             return Backbone(arch, (*self.layers, layer), self.preprocess.crop_size, weights, self.seed)
-        except LacksParameters as error:
+        except LacksLayer as error:
             raise UserError(
                 f"{error}; SPADE takes a picture's descriptor from --descriptor_layer {layer}: name another one, "
                 f"for instance --descriptor_layer {self.layers[-1]}"
