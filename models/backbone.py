@@ -1,4 +1,4 @@
-"""Frozen backbones of `paddle.vision.models`, read at named layers."""
+"""Frozen backbones, of `paddle.vision.models` or our own, read at named layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from paddle import nn
 from deploy.errors import UserError
 from deploy.tensors import fingerprint
 
+from .compact import Compact
 from .weights import find_weights
 
+OWN = {"compact": Compact}
+"""Networks that are not in `paddle.vision.models`."""
 ARCHS = (
+    *OWN,
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
     *("resnext50_32x4d", "resnext50_64x4d", "resnext101_32x4d", "resnext101_64x4d"),
     *("densenet121", "densenet161", "densenet169", "densenet201"),
@@ -79,7 +83,7 @@ class Backbone(nn.Layer):
         found = find_weights(arch, weights)
         paddle.seed(seed)
         self.arch, self.layers, self.source = arch, tuple(layers), found.source
-        self.net = getattr(paddle.vision.models, arch)(pretrained=False)
+        self.net = OWN[arch]() if arch in OWN else getattr(paddle.vision.models, arch)(pretrained=False)
         self.net.eval()
         for parameter in self.net.parameters():
             parameter.stop_gradient = True

@@ -14,7 +14,11 @@ import paddle
 from deploy.errors import UserError
 from deploy.tensors import read_tensors
 
+from .compact import EMBEDDED as COMPACT
+
 FOLDER_VARIABLE = "PADDLEPATCH_WEIGHTS"
+EMBEDDED = {"compact": COMPACT}
+"""Files that the repository carries; nothing is downloaded for these."""
 RANDOM = "random"  # as --weights: seeded random weights, for demonstrations and tests
 
 
@@ -27,10 +31,10 @@ class Weights(NamedTuple):
 
 
 def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
-    """Look up weights for `arch`: `weights`, `$PADDLEPATCH_WEIGHTS`, Paddle's cache, download, in this order.
+    """Look up weights for `arch`: `weights`, `$PADDLEPATCH_WEIGHTS`, embedded, Paddle's cache, download, in this order.
 
     Raises:
-        UserError: `weights` is no readable file, or none of the four places has any (the message names them).
+        UserError: `weights` is no readable file, or none of these places has any (the message names them).
     """
     if weights is not None and str(weights) == RANDOM:
         return Weights(None, "random weights (NOT pretrained)")
@@ -39,7 +43,9 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
     folder, cache = os.environ.get(FOLDER_VARIABLE), _cache(arch)
     local = local_weights(arch)
     if local is not None:
-        return Weights(read_weights(local), str(local))
+        return Weights(read_weights(local), f"{local} (embedded)" if local == EMBEDDED.get(arch) else str(local))
+    if arch in EMBEDDED:
+        raise UserError(f"the embedded weights {EMBEDDED[arch]} are missing: check the file out again")
     try:
         url, md5 = _download_of(arch)
         path = Path(paddle.utils.download.get_weights_path_from_url(url, md5))
@@ -53,10 +59,11 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
 
 
 def local_weights(arch: str) -> Path | None:
-    """The file in `$PADDLEPATCH_WEIGHTS` or Paddle's cache, if there is one."""
+    """The file in `$PADDLEPATCH_WEIGHTS`, embedded or in Paddle's cache, if there is one."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    places = [Path(folder) / f"{arch}.pdparams"] if folder else []
-    return next((path for path in [*places, _cache(arch)] if path.is_file()), None)
+    places = [Path(folder) / f"{arch}{suffix}" for suffix in (".pdparams", ".safetensors")] if folder else []
+    places.append(EMBEDDED.get(arch, _cache(arch)))
+    return next((path for path in places if path.is_file()), None)
 
 
 def _download_of(arch: str) -> tuple[str, str]:

@@ -1,0 +1,77 @@
+"""The embedded backbone: a small network that predicts ResNet-18's features (trained by `train_compact.py`).
+
+Dense convolutions at few channels, since these are what CPUs are fastest at: depthwise ones have a tenth of their
+arithmetic and take as long. Post-activation residual blocks, as in a ResNet, fuse to few operations when compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import paddle
+from paddle import nn
+
+CHANNELS = (32, 64, 128)
+"""Of layer1 (stride 4), layer2 (stride 8) and layer3 (stride 16)."""
+WIDTHS = (32, 64, 128)
+"""Inside the network at strides 4, 8 and 16."""
+EMBEDDED = Path(__file__).with_name("compact.safetensors")
+"""The weights that the repository carries."""
+
+
+def convolution(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution and normalisation, without an activation."""
+    return nn.Sequential(
+        nn.Conv2D(inside, outside, kernel, stride, kernel // 2, bias_attr=False), nn.BatchNorm2D(outside)
+    )
+
+
+class Residual(nn.Layer):
+    """relu(x + f(x)): f goes through `middle` channels by a 3x3, after a 1x1 where `squeeze`, and back by a 1x1."""
+
+    def __init__(self, channels: int, middle: int, squeeze: bool) -> None:
+        super().__init__()
+        first = [convolution(channels, middle, 1), nn.ReLU()] if squeeze else []
+        wide = convolution(middle if squeeze else channels, middle, 3)
+        self.branch = nn.Sequential(*first, wide, nn.ReLU(), convolution(middle, channels, 1))
+        self.relu = nn.ReLU()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """[batch, channels, height, width], and so is the result."""
+        return self.relu(x + self.branch(x))
+
+
+class Compact(nn.Layer):
+    """Three stages with a linear head each; the heads are called layer1, layer2, layer3 as a ResNet's stages are.
+
+    Args:
+        channels: of the three heads.
+    """
+
+    def __init__(self, channels: Sequence[int] = CHANNELS) -> None:
+        super().__init__()
+        at4, at8, at16 = WIDTHS
+        self.stage1 = nn.Sequential(
+            *(convolution(3, 16, 3, 2), nn.ReLU(), convolution(16, at4, 3, 2), nn.ReLU()),
+            Residual(at4, at4, squeeze=False),
+        )
+        self.layer1 = nn.Conv2D(at4, channels[0], 1)
+        self.stage2 = nn.Sequential(
+            *(convolution(at4, at8, 3, 2), nn.ReLU()),
+            *(Residual(at8, at8, squeeze=False) for _ in range(3)),
+        )
+        self.layer2 = nn.Conv2D(at8, channels[1], 1)
+        self.stage3 = nn.Sequential(
+            *(convolution(at8, at16, 3, 2), nn.ReLU()),
+            *(Residual(at16, 80, squeeze=True) for _ in range(3)),
+        )
+        self.layer3 = nn.Conv2D(at16, channels[2], 1)
+
+    def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        """float32 [batch, 3, height, width], normalised, to the three heads' [batch, channels, h, w]."""
+        x = self.stage1(image)
+        first = self.layer1(x)
+        x = self.stage2(x)
+        second = self.layer2(x)
+        return first, second, self.layer3(self.stage3(x))

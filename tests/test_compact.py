@@ -1,0 +1,143 @@
+"""The embedded backbone: its shape, its weights, and the training that made them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from conftest import ROOT, done, refused, run
+
+from deploy.errors import UserError
+from deploy.program import Program, Runtime, save_program
+from deploy.tensors import read_tensors
+from models import PatchCore
+from models.backbone import Backbone
+from models.compact import CHANNELS, EMBEDDED, Compact
+from models.compiled import image_spec
+from models.distill import LAYERS, Schedule, finish
+
+STRIDES = (4, 8, 16)
+TINY = ["--weights", "random", "--batch", "2", "--sizes", "64", "96", "--warmup", "5", "--lr", "4e-3", "--cpu"]
+
+
+@pytest.fixture(autouse=True)
+def no_other_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PADDLEPATCH_WEIGHTS", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_layers_channels_and_strides(size: int) -> None:
+    backbone = Backbone("compact", LAYERS, size)
+    assert [(f.channels, f.height, f.width) for f in backbone.features] == [
+        (channels, size // stride, size // stride) for channels, stride in zip(CHANNELS, STRIDES)
+    ]
+    with paddle.no_grad():
+        outputs = backbone(paddle.zeros([2, 3, size, size]))
+    assert [tuple(output.shape) for output in outputs] == [(2, *feature) for feature in backbone.features]
+
+
+def test_embedded_weights_need_nothing(tmp_path: Path) -> None:
+    assert EMBEDDED.stat().st_size <= 1_500_000
+    backbone = Backbone("compact", LAYERS, 96)
+    assert backbone.source == f"{EMBEDDED} (embedded)"
+    random = Backbone("compact", LAYERS, 96, "random")
+    assert backbone.sha256 != random.sha256 and "random" in random.source
+    _, header = read_tensors(EMBEDDED, "backbone")
+    assert header["arch"] == "compact"
+    assert {"recipe", "seed", "versions", "data"} <= set(header)
+
+
+def test_other_weights_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "compact.safetensors"
+    other.write_bytes(EMBEDDED.read_bytes())
+    assert Backbone("compact", LAYERS, 64, other).source == str(other)
+    monkeypatch.setenv("PADDLEPATCH_WEIGHTS", str(tmp_path))
+    assert Backbone("compact", LAYERS, 64).source == str(other)
+
+
+def test_no_layer4() -> None:
+    with pytest.raises(UserError, match="layer4: compact has no such layer"):
+        Backbone("compact", ["layer4"], 64)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_compiled_equals_dygraph(onednn: bool, batch: int, tmp_path: Path) -> None:
+    backbone = Backbone("compact", LAYERS, 96)
+    program = Program(*save_program(backbone, [image_spec(96)], tmp_path / "program"), Runtime(onednn=onednn))
+    image = np.random.default_rng(batch).standard_normal((batch, 3, 96, 96)).astype(np.float32)
+    with paddle.no_grad():
+        eager = [output.numpy() for output in backbone(paddle.to_tensor(image))]
+    for mine, theirs in zip(program.run(image), eager):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+def test_a_method_on_it_is_saved_and_loaded(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (112, 112, 3), np.uint8) for _ in range(3)]
+    model = PatchCore("compact", k=10).fit(pictures)
+    again = PatchCore.load(model.save(tmp_path / "thing.safetensors"))
+    assert [p.score for p in again.predict(pictures)] == [p.score for p in model.predict(pictures)]
+
+
+def test_finish_keeps_distances() -> None:
+    state = {name: value.numpy() for name, value in Compact((32, 64, 128)).state_dict().items()}
+    inputs = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
+    whole = inputs @ state["layer3.weight"][:, :, 0, 0].T
+    turned = inputs @ finish(state, (32, 64, 128), 1)["layer3.weight"][:, :, 0, 0].T.astype(np.float32)
+    np.testing.assert_allclose(
+        np.linalg.norm(turned - turned[0], axis=1), np.linalg.norm(whole - whole[0], axis=1), rtol=1e-2
+    )
+
+
+def test_schedule_can_be_made_longer_until_it_decays() -> None:
+    short, long = Schedule(100, 1.0, 10, 0.3), Schedule(1000, 1.0, 10, 0.3)
+    assert [short.at(step) for step in range(70)] == [long.at(step) for step in range(70)]
+    rates = [short.at(step) for step in range(100)]
+    assert rates[0] == 0.1 and max(rates) == 1.0 and 0 < rates[-1] < 0.01
+
+
+STEPS = ["--steps", "80", "--save_every", "20"]
+
+
+def train(folder: Path, *words: object) -> str:
+    return done(run("train_compact.py", *TINY, *STEPS, "--save_path", folder, *words)).stdout
+
+
+def header(folder: Path) -> dict:
+    return read_tensors(folder / "compact.safetensors", "backbone")[1]
+
+
+def arrays(path: Path, kind: str) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in read_tensors(path, kind)[0].items()}
+
+
+def test_training_lowers_the_loss_and_resumes_byte_for_byte(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    pytest.importorskip("sklearn")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    losses = [float(line.split()[3]) for line in train(whole).splitlines() if line.startswith("step ")]
+    assert len(losses) == 4 and losses[-1] < losses[0]
+
+    words = [sys.executable, "train_compact.py", *TINY, *STEPS, "--save_path", str(cut)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("step 40"):
+                process.kill()
+    assert (cut / "checkpoint.safetensors").is_file(), "it was killed too early"
+    told = train(cut, "--workers", "0")
+    assert "goes on from" in told and "step 80" in told
+    for name, kind in (("checkpoint.safetensors", "training"), ("compact.safetensors", "backbone")):
+        assert arrays(whole / name, kind) == arrays(cut / name, kind)
+    assert header(whole) == header(cut)
+
+    trained = Backbone("compact", LAYERS, 64, cut / "compact.safetensors")
+    assert [feature.channels for feature in trained.features] == list(CHANNELS)
+    base = ["train_compact.py", *TINY, "--save_path", cut]
+    refused(run(*base, "--steps", "90"), "checkpoint.safetensors", "schedule")
+    refused(run(*base, *STEPS, "--seed", "7"), "seed 521, not 7", "--resume False")

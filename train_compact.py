@@ -1,0 +1,134 @@
+"""Train the embedded backbone `compact` to predict ResNet-18's features on free photographs and drawn textures.
+
+python train_compact.py --steps 40000
+
+Needs the weights of resnet18, scikit-image and scikit-learn. Writes checkpoint.safetensors and compact.safetensors to
+--save_path; stopped at any moment, the same command goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+if "AuthenticAMD" in (Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else ""):
+    # before Paddle is loaded: the MKL inside it takes slow code on AMD's processors unless told (2.5 times here)
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+import cv2
+import numpy as np
+
+from datasets.photographs import PHOTOGRAPHS, Crops, pictures_sha256
+from deploy.errors import run_script
+from deploy.files import make_folder, scratch_folder
+from deploy.options import Parser, natural, positive
+from deploy.program import Runtime, gpu_usable
+from deploy.progress import progress
+from deploy.tensors import write_tensors
+from models.backbone import Backbone
+from models.compact import CHANNELS
+from models.detector import versions
+from models.distill import LAYERS, Schedule, Training, feed, finish, fit_teacher
+
+HEADS = (32, 64, 128)
+"""Components that are learnt; `CHANNELS` of them are shipped."""
+
+
+def main() -> int:
+    """Parse, fit the targets, train, write."""
+    parser = Parser(prog="train_compact.py", description=__doc__)
+    parser.add_argument("--steps", type=positive, default=40000, help="training steps in all")
+    parser.add_argument("--minutes", type=float, default=None, help="stop earlier, after this time; resumable")
+    parser.add_argument("--batch", type=positive, default=16, help="crops of 128x128 a step, fewer of larger ones")
+    parser.add_argument(
+        "--sizes", type=positive, nargs="+", default=[128, 192, 160, 224, 256], help="crop sizes, most frequent first"
+    )
+    parser.add_argument("--lr", type=float, default=6e-3, help="highest learning rate")
+    parser.add_argument("--warmup", type=positive, default=500, help="steps until the learning rate is reached")
+    parser.add_argument(
+        "--decay", type=float, default=0.3, help="last share of the steps, in which the rate falls to 0"
+    )
+    parser.add_argument("--weight_decay", type=float, default=0.01, help="AdamW's")
+    parser.add_argument("--average", type=float, default=0.999, help="what averaged weights keep per step")
+    parser.add_argument("--seed", type=int, default=521, help="decides pictures and first weights")
+    parser.add_argument("--weights", default=None, help="resnet18's, see train.py; 'random' for tests")
+    parser.add_argument("--save_path", default="./output/compact", help="for the checkpoint and the result")
+    parser.add_argument("--save_every", type=positive, default=1000, help="steps between checkpoints")
+    parser.add_argument("--workers", type=natural, default=1, help="processes that draw pictures and run the teacher")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="the teacher's; bf16 is faster")
+    parser.flag("resume", True, "go on from the checkpoint in --save_path, if there is one")
+    parser.flag("cpu", False, "use the CPU even where there is a GPU")
+    args = parser.parse()
+
+    begin = time.perf_counter()
+    folder = make_folder(args.save_path)
+    checkpoint = folder / "checkpoint.safetensors"
+    gpu = gpu_usable() and not args.cpu
+    cv2.setNumThreads(1)
+    crops = Crops(args.seed, args.batch * 128**2, tuple(args.sizes))
+    teacher = Backbone("resnet18", LAYERS, 128, args.weights, args.seed)
+    print(f"teacher: resnet18, {teacher.source}; pictures: {len(crops.photographs)} photographs and drawn textures")
+    settings = {
+        **{name: getattr(args, name) for name in ("seed", "batch", "sizes", "average", "weight_decay", "precision")},
+        "teacher": teacher.sha256,
+        "photographs": pictures_sha256(crops.photographs),
+    }
+    schedule = Schedule(args.steps, args.lr, args.warmup, args.decay)
+    training = Training(HEADS, schedule, args.average, settings, gpu)
+    if args.resume and checkpoint.is_file():
+        training.load(checkpoint)
+        print(f"goes on from {checkpoint}: step {training.step} of {args.steps}", flush=True)
+
+    with scratch_folder() as scratch:
+        files = fit_teacher(teacher, HEADS, crops, Runtime(use_gpu=gpu), scratch)
+        steps = range(training.step, args.steps)
+        batches = feed(crops, files, Runtime(use_gpu=gpu, threads=1, precision=args.precision), steps, args.workers)
+        losses, mark = [], time.perf_counter()
+        for batch in progress(batches, len(steps), "steps"):
+            losses.append(training.learn(batch))
+            if training.step % min(100, args.save_every) == 0:
+                now = time.perf_counter()
+                pace, mark = (now - mark) / len(losses), now
+                training.seconds += pace * len(losses)
+                print(line(training, np.mean(losses, 0), pace), flush=True)
+                losses = []
+            late = args.minutes is not None and time.perf_counter() - begin > 60 * args.minutes
+            if late or training.step % args.save_every == 0 or training.step == args.steps:
+                training.save(checkpoint)
+                ship(training, folder / "compact.safetensors", args.seed)
+            if late:
+                break
+        batches.close()
+    if training.step < args.steps:
+        print(f"stopped at step {training.step} of {args.steps}: the same command goes on")
+    print(f"weights: {folder / 'compact.safetensors'}")
+    return 0
+
+
+def line(training: Training, losses: np.ndarray, pace: float) -> str:
+    """What a step costs and where it is."""
+    parts = " ".join(f"{layer} {loss:.4f}" for layer, loss in zip(LAYERS, losses))
+    left = (training.schedule.steps - training.step) * pace / 60
+    return (
+        f"step {training.step}: loss {losses.sum():.4f} ({parts}), rate {training.schedule.at(training.step):.2e}, "
+        f"{pace * 1e3:.0f} ms a step, {left:.0f} minutes left"
+    )
+
+
+def ship(training: Training, path: Path, seed: int) -> Path:
+    """Write the averaged weights as a backbone file."""
+    header = {
+        "kind": "backbone",
+        "arch": "compact",
+        "recipe": {**training.settings, **training.schedule._asdict(), "step": training.step},
+        "seed": seed,
+        "versions": versions(),
+        "data": PHOTOGRAPHS,
+    }
+    return write_tensors(path, finish(training.averaged, CHANNELS, seed), header)
+
+
+if __name__ == "__main__":
+    run_script(main)
