@@ -33,7 +33,7 @@ from models.detector import versions
 from models.distill import LAYERS, Schedule, Training, feed, finish, fit_teacher
 
 HEADS = (32, 64, 128)
-"""Components that are learnt; `CHANNELS` of them are shipped."""
+"""Components that are learnt; `finish` makes them the `CHANNELS` that are shipped."""
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def main() -> int:
 
     begin = time.perf_counter()
     folder = make_folder(args.save_path)
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint, result = folder / "checkpoint.safetensors", folder / "compact.safetensors"
     gpu = gpu_usable() and not args.cpu
     cv2.setNumThreads(1)
     crops = Crops(args.seed, args.batch * 128**2, tuple(args.sizes))
@@ -82,7 +82,7 @@ def main() -> int:
         print(f"goes on from {checkpoint}: step {training.step} of {args.steps}", flush=True)
 
     with scratch_folder() as scratch:
-        files = fit_teacher(teacher, HEADS, crops, Runtime(use_gpu=gpu), scratch)
+        files, sizes = fit_teacher(teacher, HEADS, crops, Runtime(use_gpu=gpu), scratch)
         steps = range(training.step, args.steps)
         batches = feed(crops, files, Runtime(use_gpu=gpu, threads=1, precision=args.precision), steps, args.workers)
         losses, mark = [], time.perf_counter()
@@ -97,13 +97,14 @@ def main() -> int:
             late = args.minutes is not None and time.perf_counter() - begin > 60 * args.minutes
             if late or training.step % args.save_every == 0 or training.step == args.steps:
                 training.save(checkpoint)
-                ship(training, folder / "compact.safetensors", args.seed)
+                ship(training, sizes, result)
             if late:
                 break
         batches.close()
+    ship(training, sizes, result)
     if training.step < args.steps:
         print(f"stopped at step {training.step} of {args.steps}: the same command goes on")
-    print(f"weights: {folder / 'compact.safetensors'}")
+    print(f"weights: {result}")
     return 0
 
 
@@ -117,8 +118,9 @@ def line(training: Training, losses: np.ndarray, pace: float) -> str:
     )
 
 
-def ship(training: Training, path: Path, seed: int) -> Path:
+def ship(training: Training, sizes: list[float], path: Path) -> Path:
     """Write the averaged weights as a backbone file."""
+    seed = training.settings["seed"]
     header = {
         "kind": "backbone",
         "arch": "compact",
@@ -127,7 +129,7 @@ def ship(training: Training, path: Path, seed: int) -> Path:
         "versions": versions(),
         "data": PHOTOGRAPHS,
     }
-    return write_tensors(path, finish(training.averaged, CHANNELS, seed), header)
+    return write_tensors(path, finish(training.averaged, CHANNELS, sizes, seed), header)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-CHANNELS = (32, 64, 128)
+CHANNELS = (40, 64, 64)
 """Of layer1 (stride 4), layer2 (stride 8) and layer3 (stride 16)."""
 WIDTHS = (32, 64, 128)
 """Inside the network at strides 4, 8 and 16."""

@@ -71,8 +71,13 @@ class Teacher(nn.Layer):
         return save_program(self, [InputSpec([None, 3, None, None], "float32", "image")], folder)
 
 
-def fit_teacher(backbone: Backbone, channels: Sequence[int], draw: Draw, runtime: Runtime, folder: Path) -> Files:
-    """Find every layer's components on batches of `draw`, and write the teacher with them below `folder`."""
+def fit_teacher(
+    backbone: Backbone, channels: Sequence[int], draw: Draw, runtime: Runtime, folder: Path
+) -> tuple[Files, list[float]]:
+    """Find every layer's components on batches of `draw`, and write the teacher with them below `folder`.
+
+    Returns its program, and what the targets of each layer are multiplied by to be as large as the backbone's features.
+    """
     plain = Program(*Teacher(backbone).save(folder / "plain"), runtime)
     sums: list[list[Any]] = [[0, 0.0, 0.0] for _ in LAYERS]
     for number in FITTING_BATCHES:
@@ -82,6 +87,7 @@ def fit_teacher(backbone: Backbone, channels: Sequence[int], draw: Draw, runtime
             total[1] += rows.sum(0)
             total[2] += rows.T @ rows
     teacher = Teacher(backbone, channels)
+    sizes = []
     for turn, (count, first, second), kept in zip(teacher.turns, sums, channels):
         mean = first / count
         covariance = second / count - np.outer(mean, mean)
@@ -89,9 +95,10 @@ def fit_teacher(backbone: Backbone, channels: Sequence[int], draw: Draw, runtime
         values, vectors = np.linalg.eigh(covariance / np.outer(deviation, deviation))
         values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
         matrix = (vectors / deviation[:, None]).T / np.sqrt(values.mean())
+        sizes.append(float(np.sqrt(values.mean() * np.mean(deviation**2))))
         turn.weight.set_value(matrix[:, :, None, None].astype(np.float32))
         turn.bias.set_value((-matrix @ mean).astype(np.float32))
-    return teacher.save(folder / "teacher")
+    return teacher.save(folder / "teacher"), sizes
 
 
 def normalised(images: np.ndarray) -> np.ndarray:
@@ -283,17 +290,24 @@ class Training:
             )
 
 
-def finish(averaged: dict[str, np.ndarray], channels: Sequence[int], seed: int) -> dict[str, np.ndarray]:
-    """The parameters to ship: heads cut to their first `channels` components and turned at random.
+def finish(
+    averaged: dict[str, np.ndarray], channels: Sequence[int], sizes: Sequence[float], seed: int
+) -> dict[str, np.ndarray]:
+    """The parameters to ship: heads cut to their first `channels` components, multiplied by `sizes`, turned at random.
 
-    After the turn all channels carry about the same variance, so that a method which draws some of them loses evenly.
+    Features as large as the teacher's keep the weights of the layers in a distance, and the meaning of `--eps`.
+
+    A layer with more channels than components spreads them over its channels; distances remain. After the turn all
+    channels of a layer carry about the same variance, so that a method which draws some of them loses evenly.
     Convolution weights become float16, which halves the file.
     """
     state = dict(averaged)
     random = np.random.default_rng(seed)
-    for layer, kept in zip(LAYERS, channels):
-        turn = np.linalg.qr(random.standard_normal((kept, kept)))[0].astype(np.float32)
+    for layer, count, size in zip(LAYERS, channels, sizes):
         weight, bias = state[f"{layer}.weight"], state[f"{layer}.bias"]
+        kept = min(count, len(weight))
+        turn = np.linalg.qr(random.standard_normal((count, kept)))[0]  # columns are orthonormal
+        turn = (turn * size).astype(np.float32)
         state[f"{layer}.weight"] = (turn @ weight[:kept, :, 0, 0])[:, :, None, None]
         state[f"{layer}.bias"] = turn @ bias[:kept]
     return {name: value.astype(np.float16) if value.ndim == 4 else value for name, value in state.items()}

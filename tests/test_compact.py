@@ -85,14 +85,16 @@ def test_a_method_on_it_is_saved_and_loaded(tmp_path: Path) -> None:
     assert [p.score for p in again.predict(pictures)] == [p.score for p in model.predict(pictures)]
 
 
-def test_finish_keeps_distances() -> None:
+@pytest.mark.parametrize("layer", LAYERS)
+def test_finish_keeps_distances(layer: str) -> None:
+    """Turned, and in layer1 spread over more channels, but as far apart as before, times the layer's size."""
     state = {name: value.numpy() for name, value in Compact((32, 64, 128)).state_dict().items()}
-    inputs = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
-    whole = inputs @ state["layer3.weight"][:, :, 0, 0].T
-    turned = inputs @ finish(state, (32, 64, 128), 1)["layer3.weight"][:, :, 0, 0].T.astype(np.float32)
-    np.testing.assert_allclose(
-        np.linalg.norm(turned - turned[0], axis=1), np.linalg.norm(whole - whole[0], axis=1), rtol=1e-2
-    )
+    after = finish(state, (40, 64, 128), (0.5, 2.0, 1.0), 1)
+    before, turned = (weights[f"{layer}.weight"][:, :, 0, 0].astype(np.float32) for weights in (state, after))
+    inputs = np.random.default_rng(0).standard_normal((5, before.shape[1])).astype(np.float32)
+    size = dict(zip(LAYERS, (0.5, 2.0, 1.0)))[layer]
+    expected, found = (np.linalg.norm((inputs - inputs[0]) @ weights.T, axis=1) for weights in (before, turned))
+    np.testing.assert_allclose(found, size * expected, rtol=1e-2)
 
 
 def test_schedule_can_be_made_longer_until_it_decays() -> None:
