@@ -29,12 +29,13 @@ def main() -> None:
     args = parser.parse()
     folder, category = Path(args.folder), "washer"
     data, output = folder / "data", folder / "output"
-    model = ["--arch", args.arch, "--k", "10", "--save_path", str(output)]
-    done = output / f"patchcore_{args.arch}_10"
+    model = ["--arch", args.arch, "--k", "2", "--save_path", str(output)]
+    done = output / f"patchcore_{args.arch}_2"
     exported = done / category / "export"
 
     run("-m", "datasets.sample", str(data))
-    run("train.py", "--data_path", str(data), "--category", "all", *model)
+    # the flaws are small: the finer layers see them better
+    run("train.py", "--data_path", str(data), "--category", "all", *model, "--layers", "layer1", "layer2")
     run("eval.py", "--data_path", str(data), "--category", "all", *model, "--eval_PRO")
     run("predict.py", str(data / category / "test"), "--category", category, *model)
     run("export_model.py", "--category", category, *model)
