@@ -78,7 +78,7 @@ def grid(size: int, random: np.random.Generator) -> np.ndarray:
     if random.random() < 0.7:
         v = v + (np.floor(u) % 2) * random.choice([0, 0.5])
         edge = np.maximum(edge, np.abs(v % 1 - 0.5)) if random.random() < 0.7 else np.hypot(u % 1 - 0.5, v % 1 - 0.5)
-    return 1 / (1 + np.exp(-sharp * (edge - 0.5 + bar / 2) * 10))
+    return 1 / (1 + np.exp(np.minimum(-sharp * (edge - 0.5 + bar / 2) * 10, 80)))
 
 
 def waves(size: int, random: np.random.Generator) -> np.ndarray:
