@@ -11,14 +11,16 @@ import paddle
 import pytest
 from conftest import ROOT, done, run
 
+from deploy import Preprocess
 from deploy.errors import UserError
 from deploy.program import Program, Runtime, save_program
 from deploy.tensors import read_tensors
-from models import PatchCore
+from models import METHODS, PatchCore, build_model
 from models.backbone import Backbone
 from models.compact import CHANNELS, EMBEDDED, Compact
 from models.compiled import image_spec
 from models.distill import LAYERS, Schedule, finish
+from models.export import export
 
 STRIDES = (4, 8, 16)
 TINY = ["--weights", "random", "--batch", "2", "--sizes", "64", "96", "--warmup", "5", "--lr", "4e-3", "--cpu"]
@@ -75,6 +77,19 @@ def test_compiled_equals_dygraph(onednn: bool, batch: int, tmp_path: Path) -> No
         eager = [output.numpy() for output in backbone(paddle.to_tensor(image))]
     for mine, theirs in zip(program.run(image), eager):
         np.testing.assert_allclose(mine, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("archs", [["compact"], ["compact", "compact"]], ids=["alone", "ensemble"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_works_on_it(name: str, archs: list[str], tmp_path: Path) -> None:
+    """Fitting, export and its comparison with dygraph, alone and as a member of an ensemble."""
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (70, 70, 3), np.uint8) for _ in range(5)]
+    layers = [None, ["layer1", "layer2"]][: len(archs)]
+    options = {"descriptor_layer": "layer3"} if "descriptor_layer" in METHODS[name].OPTIONS else {}
+    size = Preprocess(64, 64)
+    model = build_model(name, archs, layers, [None] * len(archs), k=10, preprocess=size, **options).fit(pictures)
+    assert export(model, tmp_path).difference < 1e-5
 
 
 def test_a_method_on_it_is_saved_and_loaded(tmp_path: Path) -> None:

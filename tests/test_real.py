@@ -13,6 +13,7 @@ from conftest import MVTEC, WEIGHTS, done, needs_real, run
 
 from deploy import Predictor, Runtime
 from models import load_model
+from models.compact import EMBEDDED
 
 pytestmark = [needs_real, pytest.mark.real]
 
@@ -25,7 +26,7 @@ def figures(path: Path) -> dict[str, float]:
 
 def train(category: str, output: Path, *words: object) -> SimpleNamespace:
     arguments = ["--data_path", MVTEC, "--category", category, "--arch", "resnet18", "--k", "10", "--save_path", output]
-    done(run("train.py", *arguments, "--weights", WEIGHTS, "--eval", "--eval_PRO", *words))
+    done(run("train.py", *arguments, "--eval", "--eval_PRO", "--weights", WEIGHTS, *words))
     [folder] = output.iterdir()
     return SimpleNamespace(
         folder=folder, model=folder / f"{category}.safetensors", figures=figures(folder / f"{category}_seed521.csv")
@@ -103,6 +104,26 @@ def compare(model_file: Path, pictures: Path, export: Path, sizes: tuple[int, ..
         for batch in sizes:
             for given, expected in zip(predictor.program.run(images[:batch]), known):
                 np.testing.assert_allclose(given, expected[:batch], rtol=1e-5)
+
+
+COMPACT = ["--arch", "compact", "--weights", EMBEDDED, "--save_pic", "False"]
+
+
+@pytest.mark.parametrize(
+    ("category", "words", "image", "pixel"),
+    [
+        ("bottle", ["--method", "patchcore", "--k", "10", "--crop_size", "256"], 0.998, 0.980),
+        ("hazelnut", ["--method", "patchcore", "--k", "10", "--crop_size", "256"], 1.0, 0.988),
+        ("hazelnut", ["--method", "padim", "--k", "100"], 0.9375 - 0.01, 0.991 - 0.01),
+        ("hazelnut", ["--method", "orthoad", "--k", "100"], 0.9375 - 0.01, 0.992 - 0.01),
+    ],
+)
+def test_compact_is_as_good_as_resnet18(
+    category: str, words: list[str], image: float, pixel: float, tmp_path: Path
+) -> None:
+    """PaDiM and OrthoAD within .01 of ResNet-18's figures (docs/results.md)."""
+    found = train(category, tmp_path, *words, *COMPACT).figures
+    assert found["Image_AUROC"] >= image and found["Pixel_AUROC"] >= pixel
 
 
 def test_exported_bottle_equals_dygraph(bottle: SimpleNamespace, tmp_path: Path) -> None:
