@@ -17,7 +17,7 @@ lint: $(VENV)/.dev-ready
 	$(VENV)/bin/ruff format --check .
 
 test-paddle26: $(VENV26)/.ready
-	$(VENV26)/bin/python -m pytest -m "not real and not readme"
+	$(VENV26)/bin/python -m pytest -m "not real and not readme and not once"
 
 clean:
 	rm -rf $(VENV) $(VENV26) demo output

@@ -168,6 +168,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["padim", "orthoad"])
 def test_memory_does_not_grow_with_the_pictures(name: str, data: Path) -> None:
     """Peak memory of a process that fits 48 and 192 pictures."""

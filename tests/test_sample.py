@@ -13,6 +13,7 @@ from datasets.sample import BORDER, CATEGORIES, SIZE, VISIBLE, draw, write_sampl
 from deploy.errors import UserError
 from deploy.pictures import decode
 
+pytestmark = pytest.mark.once
 FLAWS = [(category, flaw) for category, (_, flaws) in CATEGORIES.items() for flaw in flaws]
 
 
