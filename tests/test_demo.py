@@ -6,9 +6,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import done, run
 
 from datasets.sample import write_sample
+
+pytestmark = pytest.mark.once
 
 
 def image_auroc(data: Path, output: Path, *words: str) -> list[float]:
