@@ -14,6 +14,8 @@ import paddle
 import pytest
 from conftest import FAST, refused, run
 
+pytestmark = pytest.mark.once
+
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
