@@ -11,7 +11,7 @@ from pathlib import Path
 
 import options
 from datasets.mvtec import Category, select_categories
-from deploy.errors import UserError, report, run_script
+from deploy.errors import Skipped, run_script
 from deploy.options import Parser, positive
 from deploy.tables import header_text, provenance
 from evaluation.report import summary, write_report
@@ -91,13 +91,8 @@ def fit(args: argparse.Namespace, category: Category, clock: Clock) -> Detector:
     print(f"weights: {', '.join(backbone.source for backbone in model.backbones())}", flush=True)
     if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
-    skipped: list[str] = []
-
-    def skip(name: str, error: UserError) -> None:
-        skipped.append(name)
-        report(f"skipped: {error}")
-
-    model.fit(pictures, args.batch_size, args.num_workers, skip if args.skip_bad else None, clock.say)
+    skipped = Skipped()
+    model.fit(pictures, args.batch_size, args.num_workers, skipped if args.skip_bad else None, clock.say)
     print(header_text(model.header) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     return model
 

@@ -15,6 +15,15 @@ def report(message: str) -> None:
     print(" ".join(str(message).split()), file=sys.stderr, flush=True)
 
 
+class Skipped(list):
+    """The names of the pictures that were left out."""
+
+    def __call__(self, name: str, error: UserError) -> None:
+        """Say why a picture is left out and add its name."""
+        self.append(name)
+        report(f"skipped: {error}")
+
+
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's `main` and exit: 0 done, 2 bad input (one line on stderr), 1 a bug (traceback), 130 on Ctrl-C."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -28,13 +29,12 @@ def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryvie
     make_folder(path.parent)
     name = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with open(path.with_name(f".{path.name}.{secrets.token_hex(4)}"), "xb") as file:
             name = file.name
             for block in [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data:
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; nothing was changed there") from error
@@ -57,9 +57,3 @@ def scratch_folder(beside: str | Path | None = None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -37,7 +37,13 @@ def hidden(path: Path, below: Path) -> bool:
 
 
 def decode(path: str | Path, grey: bool = False) -> np.ndarray:
-    """Decode a file to uint8 RGB [height, width, 3], values 0-255 (or [height, width] if `grey`).
+    """`decode_bgr` with the channels in the order red, green, blue."""
+    picture = decode_bgr(path, grey)
+    return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def decode_bgr(path: str | Path, grey: bool = False) -> np.ndarray:
+    """Decode a file to uint8 BGR [height, width, 3], values 0-255 (or [height, width] if `grey`).
 
     Grey, palette, CMYK and 16-bit pictures are converted (16 bits by their upper 8), alpha is dropped, and the EXIF
     orientation is applied. Raises UserError naming the file when it is missing, cut short or no picture.
@@ -56,7 +62,7 @@ def decode(path: str | Path, grey: bool = False) -> np.ndarray:
         raise UserError(f"cannot read picture {path}: {error.err}") from error
     if picture is None:
         raise UserError(f"cannot read picture {path}: not a picture that OpenCV {cv2.__version__} can decode")
-    return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return picture
 
 
 def encode_png(picture: np.ndarray) -> bytes:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .errors import UserError
-from .pictures import Picture, decode
+from .pictures import Picture, decode_bgr
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,9 +45,13 @@ class Preprocess:
     def resized(self, picture: Picture) -> np.ndarray:
         """A path or uint8 RGB array [height, width, 3] as uint8 RGB with its short side at `resize`."""
         if not isinstance(picture, np.ndarray):
-            picture = decode(picture)
-        elif picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
+            # Resizing treats channels alike, so they are swapped in the small picture.
+            return cv2.cvtColor(self._smaller(decode_bgr(picture)), cv2.COLOR_BGR2RGB)
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
             raise UserError(f"a picture array must be uint8 [height, width, 3], got {picture.dtype} {picture.shape}")
+        return self._smaller(picture)
+
+    def _smaller(self, picture: np.ndarray) -> np.ndarray:
         height, width = self.resized_shape(*picture.shape[:2])
         # INTER_AREA averages whole source areas, which is the antialiasing; for enlarging, bilinear.
         method = cv2.INTER_AREA if height <= picture.shape[0] else cv2.INTER_LINEAR

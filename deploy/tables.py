@@ -14,12 +14,13 @@ from typing import Any, Callable
 import numpy as np
 
 from .calibration import Calibration
-from .errors import UserError, report
+from .errors import Skipped, UserError, report
 from .files import make_folder, write_whole
 from .heatmap import panel
 from .pictures import encode_png
 from .predictor import Prediction
 from .preprocess import Preprocess
+from .stream import Aside
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
@@ -42,7 +43,7 @@ def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:
 
 
 class ScoreSheet:
-    """Collects predictions: writes each heat map at once and the table `path,score,...` at the end.
+    """Collects predictions: draws heat maps beside the caller and writes the table `path,score,...` at the end.
 
     Args:
         folder: receives `NAME.csv` and, if `heat_maps`, `heatmaps/`.
@@ -71,17 +72,17 @@ class ScoreSheet:
         self.columns = (*self.COLUMNS, *extra, *origin)
         self.rows: list[tuple[Any, ...]] = []
         self.defects = 0
-        self.bad: list[str] = []
-
-    def skip(self, name: str, error: UserError) -> None:
-        """Name and count a picture that cannot be read."""
-        self.bad.append(name)
-        report(f"skipped: {error}")
+        self.skip = Skipped()
+        self._drawing = Aside()
 
     def add(
         self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
     ) -> None:
-        """Take a prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`."""
+        """Take a prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
+
+        Raises:
+            UserError: one of the heat maps so far, drawn beside the caller, cannot be written.
+        """
         calibration, defect = self.calibration, self.calibration.is_defect(prediction.score)
         scaled = f"{calibration.scaled(prediction.score):.6g}"
         self.rows.append(
@@ -89,23 +90,27 @@ class ScoreSheet:
         )
         self.defects += defect
         if self.heat_maps:
-            picture = panel(prediction, calibration, self.preprocess, mask)
-            write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
+            self._drawing.run(self._draw, prediction, self.folder / "heatmaps" / f"{picture_name}.png", mask)
+
+    def _draw(self, prediction: Prediction, path: Path, mask: np.ndarray | None) -> None:
+        write_whole(path, encode_png(panel(prediction, self.calibration, self.preprocess, mask)))
 
     def finish(self) -> int:
         """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped.
 
         Raises:
-            UserError: no picture could be read; no table is written.
+            UserError: no picture could be read, or a heat map not be written; no table is written.
         """
+        self._drawing.finish()
         if not self.rows:
             raise UserError("none of the pictures could be read: no table was written")
         write_csv(self.path, self.columns, self.rows)
         print(f"{len(self.rows)} pictures: {self.defects} defective, {len(self.rows) - self.defects} good")
         print(f"scores: {self.path}" + (f"; heat maps: {self.folder / 'heatmaps'}" if self.heat_maps else ""))
-        if self.bad:
-            report(f"error: {len(self.bad)} of {len(self.bad) + len(self.rows)} pictures could not be read, see above")
-        return 2 if self.bad else 0
+        if self.skip:
+            total = len(self.skip) + len(self.rows)
+            report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
+        return 2 if self.skip else 0
 
 
 def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:

@@ -11,6 +11,7 @@ from deploy.calibration import Calibration
 from deploy.predictor import Prediction
 from deploy.preprocess import Preprocess
 from deploy.progress import progress
+from deploy.stream import ahead
 from deploy.tables import ScoreSheet, picture_namer
 
 from .report import evaluate
@@ -46,15 +47,17 @@ def evaluate_category(
     """
     pictures = category.test_pictures()
     paths = [picture.path for picture in pictures]
-    masks = [read_mask(picture, model.preprocess) for picture in pictures]
     sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, origin, heat_maps, ("kind",))
     name = picture_namer(paths)
-    found = []
+    found, masks = [], []
     predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
-    for prediction, picture, mask in zip(predictions, pictures, masks):
+    truths = ahead(lambda picture: read_mask(picture, model.preprocess), pictures, workers)
+    for prediction, (picture, truth) in zip(predictions, truths):
+        mask = truth()
         shown = mask if mask is not None and mask.any() else None
         sheet.add(prediction, name(prediction.name), shown, (picture.defect,))
         found.append(prediction)
+        masks.append(mask)
     sheet.finish()
     figures = evaluate(found, [picture.defective for picture in pictures], masks, model.calibration, pro_limit)
     return {"category": category.name, **figures}
