@@ -25,33 +25,40 @@ def aupro(
     Returns:
         One value per limit, or None without any region or any good pixel.
     """
+    good = np.concatenate([np.ravel(anomaly_map[~mask]) for anomaly_map, mask in zip(maps, masks)])
+    if good.size == 0:
+        return None
+    # The curve up to the limit is decided by the highest good values alone: only they are sorted.
+    lowest = max(0, good.size - int(max(limits) * good.size) - 1)
+    floor = np.partition(good, lowest)[lowest]
+    top = np.sort(good[good >= floor])
     values, weights, regions = [], [], 0
     for anomaly_map, mask in zip(maps, masks):
         if not mask.any():
             continue
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        inside = labels[mask]
-        values.append(anomaly_map[mask])
-        weights.append(1.0 / np.bincount(inside, minlength=count)[inside])
+        inside, value = labels[mask], anomaly_map[mask]
+        high = value >= floor
+        values.append(value[high])
+        weights.append(1.0 / np.bincount(inside, minlength=count)[inside[high]])
         regions += count - 1
-    good = np.sort(np.concatenate([np.ravel(anomaly_map[~mask]) for anomaly_map, mask in zip(maps, masks)]))
-    if regions == 0 or good.size == 0:
+    if regions == 0:
         return None
     value, overlap = _gains(np.concatenate(values), np.concatenate(weights) / regions)
     # Between two region values the curve runs level; at a region value that good pixels share it runs aslant.
-    rate_before = (good.size - np.searchsorted(good, value, "right")) / good.size
-    rate_after = (good.size - np.searchsorted(good, value, "left")) / good.size
+    rate_before = (top.size - np.searchsorted(top, value, "right")) / good.size
+    rate_after = (top.size - np.searchsorted(top, value, "left")) / good.size
     rates = np.concatenate([[0.0], np.stack([rate_before, rate_after], 1).ravel(), [1.0]])
-    before = np.concatenate([[0.0], overlap[:-1]])
-    overlaps = np.concatenate([[0.0], np.stack([before, overlap], 1).ravel(), [1.0]])
+    before = np.concatenate([[0.0], overlap])
+    overlaps = np.concatenate([[0.0], np.stack([before[:-1], overlap], 1).ravel(), before[-1:]])
     return [_area(rates, overlaps, limit) for limit in limits]
 
 
 def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values, falling, and the mean overlap of all regions once each is passed."""
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(values)[::-1]
     values, gained = values[order], np.cumsum(weights[order], dtype=np.float64)
-    last = np.append(values[1:] != values[:-1], True)
+    last = np.append(values[1:] != values[:-1], True)[: values.size]
     return values[last], np.minimum(gained[last], 1.0)
 
 

@@ -7,6 +7,7 @@ import pytest
 from skimage.measure import label
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from benchmarks.threshold_pro import drawn, threshold_pro
 from evaluation.aupro import aupro
 from evaluation.ranking import rank
 
@@ -60,6 +61,21 @@ def test_aupro_extremes() -> None:
     assert aupro([flat], masks) == [pytest.approx(0.15)]
     assert aupro([flat], [np.zeros((8, 8), bool)]) is None
     assert aupro([flat], [np.ones((8, 8), bool)]) is None
+
+
+def test_aupro_where_no_region_is_above_the_limit() -> None:
+    mask = np.zeros((10, 10), bool)
+    mask[0, :2] = True
+    anomaly_map = np.arange(100, dtype=np.float32).reshape(10, 10)  # the region holds the lowest values
+    assert aupro([anomaly_map], [mask], (0.3, 0.05)) == [0.0, 0.0]
+    assert aupro([anomaly_map.T + mask * 200], [mask]) == [1.0]
+
+
+def test_the_benchmarks_thresholds_agree_with_the_exact_area() -> None:
+    maps, masks = drawn(12, 96)
+    coarse = threshold_pro(maps, masks)
+    assert coarse == pytest.approx(aupro(maps, masks)[0], abs=2e-3)
+    assert threshold_pro(maps, masks, anew=True) == coarse
 
 
 def test_diagonal_neighbours_are_one_region() -> None:
