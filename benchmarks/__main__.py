@@ -23,7 +23,7 @@ from . import ceilings, machine
 from .report import Report
 from .subject import Subject
 
-STAGES = ("coreset", "search", "padim", "decode", "pro")
+STAGES = ("coreset", "search", "padim", "decode", "pro", "anomalib")
 MORE = ("backbones", "scaling")
 """Stages that run only when asked for."""
 SAMPLE = "washer,fabric"
