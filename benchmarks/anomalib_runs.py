@@ -1,4 +1,4 @@
-"""anomalib's PatchCore on the same pictures, backbone, weights, sizes and bank ratio, by its own engine and defaults."""
+"""anomalib's PatchCore on the same pictures, backbone, weights, sizes and bank ratio, by its own engine."""
 
 from __future__ import annotations
 

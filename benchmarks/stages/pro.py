@@ -21,12 +21,18 @@ def run(subject: Subject) -> Stage:
     program = subject.scorer("patchcore", subject.category)
     pairs = zip(subject.test_images(subject.category), subject.category.test_pictures())
     found = [(program.run(image)[0][0], read_mask(picture, subject.preprocess)) for image, picture in pairs]
-    maps, masks = zip(*((anomaly_map, mask) for anomaly_map, mask in found if mask is not None))
+    maps, masks = map(np.stack, zip(*((anomaly_map, mask) for anomaly_map, mask in found if mask is not None)))
     stage = Stage("pro", f"AU-PRO up to {LIMIT}, {len(maps)} maps of {maps[0].shape[0]} x {maps[0].shape[1]}", "run")
-    every = np.concatenate([np.ravel(m) for m in maps])
-    exact, stepped = aupro(maps, masks, (LIMIT,))[0], threshold_pro(maps, masks, LIMIT, 500)
-    calls = {OURS: lambda: aupro(maps, masks, (LIMIT,)), SORT: lambda: np.sort(every)}
-    stage.add(in_turns({**calls, STEPS: lambda: threshold_pro(maps, masks, LIMIT, 500)}, subject.few, warm=False))
+    values: dict[str, float] = {}
+
+    def ours() -> None:
+        values[OURS] = aupro(maps, masks, (LIMIT,))[0]
+
+    def stepped() -> None:
+        values[STEPS] = threshold_pro(maps, masks, 500, LIMIT)
+
+    calls = {OURS: ours, STEPS: stepped, SORT: lambda: np.sort(maps, axis=None)}
+    stage.add(in_turns(calls, subject.few, warm=False))
     stage.compare(OURS, STEPS, SORT)
-    stage.notes.append(f"exact {exact:.6f}, 500 thresholds {stepped:.6f}")
+    stage.notes.append(f"exact {values[OURS]:.6f}, 500 thresholds {values[STEPS]:.6f}")
     return stage

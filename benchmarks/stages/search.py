@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable
+from dataclasses import replace
+from typing import Any, Callable
 
 import numpy as np
 
@@ -24,6 +25,17 @@ from .backbones import compiled
 TOLERANCE = 1e-3
 BACKBONE, FEATURES, EXACT = "backbone alone", "features (backbone, pooling, alignment)", "our program, exact search"
 FAISS, SEARCH = "faiss IndexFlatL2, search alone", "our exact search, score and map (program minus features)"
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    EXACT: ("fp32", {}),
+    "our program, exact search, bf16": ("bf16", {}),
+}
+"""Precision and options of every mode of our program; the first is what the others' answers are compared with."""
+FLAT: dict[str, tuple[str, Callable[[bytes, int], Run]]] = {
+    "flat graph, ONNX Runtime fp32": ("onnxruntime", onnxruntime),
+    "flat graph, OpenVINO fp32": ("openvino", lambda graph, threads: openvino(graph, threads, "fp32")),
+    "flat graph, OpenVINO bf16": ("openvino", lambda graph, threads: openvino(graph, threads, "bf16")),
+}
+"""The module and the start of every other runtime."""
 Answers = list[list[np.ndarray]]
 """Per picture: map and score."""
 
@@ -49,15 +61,11 @@ def run(subject: Subject) -> Stage:
     times = in_turns(calls, subject.rounds, calls=2)
     times[SEARCH] = [whole - part for whole, part in zip(times[EXACT], times[FEATURES])]
     searching, convolving = 2e-9 * bank.size * model.positions, backbone_gflop(model.backbone, size)
-    work = {name: convolving + searching for name in scorers if "coarse" not in name}
+    work = {name: convolving + searching for name in scorers if name in FLAT or not OURS[name][1]}
     work |= {BACKBONE: convolving, FAISS: searching, SEARCH: searching}
     stage.add(times, work, bf16=[name for name in times if "bf16" in name])
-    for name in scorers:
-        if name != EXACT:
-            stage.compare(EXACT, name)
-    for name in scorers:
-        if name.startswith("our"):
-            stage.compare(name, BACKBONE)
+    for name in OURS:
+        stage.compare(name, BACKBONE, *FLAT)
     stage.compare(SEARCH, FAISS)
     return stage
 
@@ -65,28 +73,29 @@ def run(subject: Subject) -> Stage:
 def contestants(subject: Subject, category: Category, stage: Stage) -> dict[str, Run]:
     """Every way to score a picture of `category`, by name; those that cannot run are named in the stage."""
     found: dict[str, Run] = {}
-
-    def ours(name: str, runtime: Runtime, **options: object) -> None:
-        try:
+    for name, (precision, options) in OURS.items():
+        runtime = replace(subject.runtime, precision=precision)
+        why = cannot(runtime)
+        if why:
+            stage.skip(name, why)
+        else:
             found[name] = subject.scorer("patchcore", category, runtime, **options).run
-        except UserError as error:
-            stage.skip(name, str(error))
-
-    threads = subject.threads
-    ours(EXACT, subject.runtime)
-    ours("our program, exact search, bf16", Runtime(threads=threads, precision="bf16"))
-    others: dict[str, tuple[str, Callable[[bytes], Run]]] = {
-        "flat graph, ONNX Runtime fp32": ("onnxruntime", lambda flat: onnxruntime(flat, threads)),
-        "flat graph, OpenVINO fp32": ("openvino", lambda flat: openvino(flat, threads, "fp32")),
-        "flat graph, OpenVINO bf16": ("openvino", lambda flat: openvino(flat, threads, "bf16")),
-    }
-    for name, (module, start) in others.items():
+    for name, (module, start) in FLAT.items():
         why = missing("onnx", module)
         if why:
             stage.skip(name, why)
         else:
-            found[name] = start(flat_patchcore(subject.fitted("patchcore", category)))
+            found[name] = start(flat_patchcore(subject.fitted("patchcore", category)), subject.threads)
     return found
+
+
+def cannot(runtime: Runtime) -> str | None:
+    """Why this machine cannot run so, or None."""
+    try:
+        runtime.check()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def compare_answers(subject: Subject, scorers: dict[str, Run], stage: Stage) -> None:
@@ -100,7 +109,7 @@ def compare_answers(subject: Subject, scorers: dict[str, Run], stage: Stage) -> 
             answers = [scorer(image) for image in images]
             exact = exact or answers
             score, anomaly_map = errors(exact, answers)
-            if max(score, anomaly_map) > TOLERANCE and "flat" in name and "fp32" in name:
+            if max(score, anomaly_map) > TOLERANCE and name in FLAT and "fp32" in name:
                 raise AssertionError(f"{name} computes something else: {score:.1e}, {anomaly_map:.1e}")
             truth = np.asarray([picture.defective for picture in pictures])
             masks = [read_mask(picture, subject.preprocess) for picture in pictures]
