@@ -22,8 +22,8 @@ STAGES = ("coreset", "search", "padim", "decode", "pro", "backbones", "scaling")
 @pytest.fixture(scope="module")
 def measured(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, str]:
     output = tmp_path_factory.mktemp("bench") / "figures"
-    words = ["--stages", *STAGES, "--data_path", data, "--category", "washer,fabric", "--rounds", "2"]
-    small = ["--resize", "112", "--crop_size", "96", "--archs", "compact", "--layers", "layer2", "--counts", "4", "8"]
+    words = ["--stages", *STAGES, "--data_path", data, "--category", "washer,fabric", "--rounds", "1"]
+    small = ["--resize", "112", "--crop_size", "96", "--archs", "compact", "--layers", "layer2", "--counts", "8"]
     result = done(run("-m benchmarks", *words, *small, "--output", output))
     return result.stdout, json.loads(output.with_suffix(".json").read_text()), output.with_suffix(".md").read_text()
 
@@ -53,6 +53,12 @@ def test_the_page_says_what_the_json_says(measured: tuple[str, dict, str]) -> No
         assert page.count("times faster than** ") + page.count("times as long as** ") == sum(
             len(other["quotients"]) for other in found["stages"].values()
         )
+
+
+def test_a_fit_alone_has_its_own_peak_memory(measured: tuple[str, dict, str]) -> None:
+    (figures,) = measured[1]["stages"]["scaling"]["figures"]
+    assert figures["pictures"] == 8 and figures["seconds"] > 0
+    assert 50 < figures["before_mb"] < figures["peak_mb"] < 4000
 
 
 def test_accuracy_is_that_of_the_exact_search(measured: tuple[str, dict, str]) -> None:
