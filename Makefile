@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV26 ?= .venv-paddle26
+VENV_BENCH ?= .venv-bench
 PIP = -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
-.PHONY: demo test lint test-paddle26 clean
+.PHONY: demo test lint test-paddle26 bench clean
 
 demo: $(VENV)/.run-ready
 	$(VENV)/bin/python demo.py
@@ -19,8 +20,12 @@ lint: $(VENV)/.dev-ready
 test-paddle26: $(VENV26)/.ready
 	$(VENV26)/bin/python -m pytest -m "not real and not readme and not once"
 
+# BENCH holds options: make bench BENCH="--data_path data/mvtec --weights resnet18.pdparams"
+bench: $(VENV_BENCH)/.ready
+	$(VENV_BENCH)/bin/python -m benchmarks $(BENCH)
+
 clean:
-	rm -rf $(VENV) $(VENV26) demo output
+	rm -rf $(VENV) $(VENV26) $(VENV_BENCH) demo output
 
 $(VENV)/.run-ready: requirements.txt
 	@echo "making the environment $(VENV) (a minute or two, about 1 GB)"
@@ -36,4 +41,10 @@ $(VENV26)/.ready: requirements-paddle26.txt requirements-dev.txt requirements.tx
 	@echo "making the environment $(VENV26)"
 	$(PYTHON) -m venv $(VENV26)
 	$(VENV26)/bin/python $(PIP) -r requirements-paddle26.txt -r requirements-dev.txt
+	@touch $@
+
+$(VENV_BENCH)/.ready: requirements-bench.txt requirements.txt
+	@echo "making the environment $(VENV_BENCH)"
+	$(PYTHON) -m venv $(VENV_BENCH)
+	$(VENV_BENCH)/bin/python $(PIP) -r requirements-bench.txt
 	@touch $@

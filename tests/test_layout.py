@@ -13,6 +13,7 @@ ALLOWED = {
     "datasets": {"deploy"},
     "models": {"deploy"},
     "evaluation": {"deploy", "datasets"},
+    "benchmarks": {"deploy", "datasets", "models", "evaluation"},
 }
 SCRIPTS = ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py")
 

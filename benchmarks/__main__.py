@@ -1,0 +1,109 @@
+"""Times PaddlePatch side by side with other ways to do the same, on the same pictures and weights.
+
+python -m benchmarks --data_path data/mvtec --weights resnet18.pdparams
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from importlib import import_module
+from pathlib import Path
+
+from datasets.mvtec import Category, select_categories
+from datasets.sample import write_sample
+from deploy.errors import run_script
+from deploy.files import scratch_folder, write_whole
+from deploy.options import Parser, command_line, positive
+from deploy.preprocess import Preprocess
+from deploy.program import Runtime
+from models.backbone import ARCHS
+
+from . import ceilings, machine
+from .report import Report
+from .subject import Subject
+
+STAGES = ("coreset", "search", "padim", "decode", "pro", "anomalib")
+MORE = ("backbones", "scaling")
+"""Stages that run only when asked for."""
+SAMPLE = "washer,fabric"
+
+
+def main() -> int:
+    """Measure, print as it goes, and write FILE.md and FILE.json."""
+    parser = Parser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--stages", nargs="+", choices=(*STAGES, *MORE), default=STAGES, metavar="STAGE",
+                        help=f"of {', '.join((*STAGES, *MORE))}")  # fmt: skip
+    parser.add_argument("--data_path", default=None, help="MVTec AD's folder; sample data is drawn if not given")
+    parser.add_argument("--category", default="bottle,hazelnut", help="the first is timed, all are scored")
+    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
+    parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
+    parser.add_argument("--rounds", type=positive, default=30, help="turns; a tenth of it for what takes seconds")
+    parser.add_argument("--cpu_threads", type=positive, default=None, help="one per core if not given")
+    parser.flag("enable_mkldnn", True, "use oneDNN")
+    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--output", default="output/benchmarks", help="where FILE.md and FILE.json go, without suffix")
+    parser.add_argument("--archs", nargs="+", choices=ARCHS, default=["resnet18", "compact"], metavar="ARCH",
+                        help="stage backbones: which; the first is the measure")  # fmt: skip
+    parser.add_argument("--layers", nargs="+", default=["layer1", "layer2", "layer3"], help="stage backbones: read at")
+    parser.add_argument("--counts", nargs="+", type=positive, default=[50, 209, 836, 3344], metavar="PICTURES",
+                        help="stage scaling: how many pictures")  # fmt: skip
+    args = parser.parse()
+    with scratch_folder() as folder:
+        if args.data_path is None:
+            print("drawing sample data", flush=True)
+            write_sample(folder, args.seed, categories=SAMPLE.split(","))
+            measure(args, select_categories(folder, SAMPLE))
+        else:
+            measure(args, select_categories(args.data_path, args.category))
+    return 0
+
+
+def measure(args: Namespace, categories: list[Category]) -> None:
+    """Run the stages and write after each of them."""
+    subject = Subject(
+        categories,
+        "compact" if args.weights is None else "resnet18",
+        args.weights,
+        Preprocess(args.resize, args.crop_size),
+        args.seed,
+        args.rounds,
+        Runtime(threads=args.cpu_threads, onednn=args.enable_mkldnn),
+        args.counts,
+        args.archs,
+        args.layers,
+        Path(args.output).parent,
+    )
+    report = Report(machine.describe(), provenance(args, subject))
+    report.ceilings = ceilings.measure(subject.threads)
+    print(report.markdown(), flush=True)
+    for name in args.stages:
+        report.stages.append(import_module(f"{__package__}.stages.{name}").run(subject))
+        print("\n".join([*report.stage_lines(report.stages[-1]), ""]), flush=True)
+        write_whole(f"{args.output}.md", report.markdown())
+        write_whole(f"{args.output}.json", json.dumps(report.json(), indent=1) + "\n")
+    print(f"{args.output}.md, {args.output}.json")
+
+
+def provenance(args: Namespace, subject: Subject) -> dict[str, object]:
+    """The command that repeats the run, and what it was run on."""
+    pictures = []
+    for category in subject.categories:
+        pictures += [*category.train_pictures(), *(picture.path for picture in category.test_pictures())]
+    backbone = subject.build("patchcore").backbone
+    given = {name: value for name, value in vars(args).items() if name not in ("archs", "layers", "counts", "output")}
+    return {
+        "command": command_line("-m benchmarks", {**given, "stages": list(args.stages)}),
+        "seed": args.seed,
+        "data": f"{', '.join(c.name for c in subject.categories)}"
+        + ("" if args.data_path else " of the sample data")
+        + f", {len(pictures)} pictures",
+        "data_sha256": machine.data_sha256(pictures),
+        "backbone": f"{subject.arch}, {Path(backbone.source).name}, sha256 {backbone.sha256[:16]}",
+        "threads": subject.threads,
+    }
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,37 @@
+"""Many pictures from few: mirrored, turned by quarters, and beyond these eight turned by small angles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deploy.pictures import encode_png
+from deploy.preprocess import Preprocess
+
+SYMMETRIES = 8
+ANGLE = 6.0
+"""Degrees; the small angles are drawn evenly up to it, either way."""
+
+
+def multiply(pictures: list[Path], count: int, preprocess: Preprocess, seed: int, folder: Path) -> None:
+    """Write `count` different pictures to `folder`, resized: all as they are, then all by the next symmetry ..."""
+    for number in range(count):
+        variant, base = divmod(number, len(pictures))
+        picture = symmetry(preprocess.resized(pictures[base]), variant % SYMMETRIES)
+        if variant >= SYMMETRIES:
+            picture = turned(picture, float(np.random.default_rng([seed, number]).uniform(-ANGLE, ANGLE)))
+        (folder / f"{number:05d}.png").write_bytes(encode_png(picture))
+
+
+def symmetry(picture: np.ndarray, number: int) -> np.ndarray:
+    """One of the square's eight; 0 changes nothing."""
+    return np.ascontiguousarray(np.rot90(picture if number < 4 else picture[:, ::-1], number % 4))
+
+
+def turned(picture: np.ndarray, degrees: float) -> np.ndarray:
+    """Turned about its middle; what comes in from outside is a reflection."""
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

@@ -1,0 +1,133 @@
+"""ONNX graphs written node by node: the same computation as ours, in a form that other runtimes take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.vision.models.resnet import BasicBlock
+
+from deploy.errors import UserError
+from models.backbone import Backbone
+from models.compact import Residual
+
+OPSET = 18
+
+
+class Graph:
+    """Nodes and constants in the order in which they were added; every node has one output, named by itself."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """A node; returns the name of its output."""
+        from onnx import helper
+
+        name = f"{operator}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def constant(self, array: np.ndarray | Sequence[int]) -> str:
+        """A constant (int64 if not an array); returns its name."""
+        from onnx import numpy_helper
+
+        name = f"constant_{len(self._constants)}"
+        value = array if isinstance(array, np.ndarray) else np.asarray(array, np.int64)
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def model(self, inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]]) -> bytes:
+        """The serialised model; float32 inputs and outputs by name with their shapes."""
+        from onnx import TensorProto, helper
+
+        def values(shapes: Mapping[str, Sequence[int]]) -> list[Any]:
+            return [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in shapes.items()]
+
+        graph = helper.make_graph(self._nodes, "flat", values(inputs), values(outputs), self._constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
+    """The outputs of the backbone's layers, normalisation folded into the convolutions.
+
+    Raises:
+        UserError: not a ResNet of basic blocks, and not compact, or read at other layers than layer1 to layer3.
+    """
+    net, layers = backbone.net, ("layer1", "layer2", "layer3")
+    if not set(backbone.layers) <= set(layers):
+        raise UserError(f"--layers {' '.join(backbone.layers)}: flat graphs are written for {', '.join(layers)}")
+    if backbone.arch == "compact":
+        steps = [(net.stage1, net.layer1), (net.stage2, net.layer2), (net.stage3, net.layer3)]
+    elif backbone.arch in ("resnet18", "resnet34"):
+        steps = [(nn.Sequential(net.conv1, net.bn1, nn.ReLU(), net.maxpool, net.layer1), None)]
+        steps += [(net.layer2, None), (net.layer3, None)]
+    else:
+        raise UserError(f"--arch {backbone.arch}: flat graphs are written for resnet18, resnet34 and compact")
+    found, flow = {}, image
+    deepest = max(map(layers.index, backbone.layers))
+    for name, (stage, head) in list(zip(layers, steps))[: deepest + 1]:
+        flow = _layer(graph, stage, flow)
+        if name in backbone.layers:
+            found[name] = flow if head is None else _convolution(graph, head, None, flow)
+    return [found[name] for name in backbone.layers]
+
+
+def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
+    """Sequences, residual blocks of both kinds, and what they are made of."""
+    if isinstance(layer, nn.Sequential):
+        parts = list(layer.children())
+        for index, part in enumerate(parts):
+            if isinstance(part, nn.Conv2D):
+                after = parts[index + 1] if index + 1 < len(parts) else None
+                flow = _convolution(graph, part, after if isinstance(after, nn.BatchNorm2D) else None, flow)
+            elif not isinstance(part, nn.BatchNorm2D):
+                flow = _layer(graph, part, flow)
+        return flow
+    if isinstance(layer, nn.ReLU):
+        return graph.add("Relu", flow)
+    if isinstance(layer, nn.MaxPool2D):
+        return graph.add("MaxPool", flow, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    if isinstance(layer, Residual):
+        return graph.add("Relu", graph.add("Add", _layer(graph, layer.branch, flow), flow))
+    if isinstance(layer, BasicBlock):
+        branch = graph.add("Relu", _convolution(graph, layer.conv1, layer.bn1, flow))
+        branch = _convolution(graph, layer.conv2, layer.bn2, branch)
+        straight = flow if layer.downsample is None else _layer(graph, layer.downsample, flow)
+        return graph.add("Relu", graph.add("Add", branch, straight))
+    raise UserError(f"no flat graph is written for a {type(layer).__name__}")
+
+
+def _convolution(graph: Graph, conv: nn.Conv2D, norm: nn.BatchNorm2D | None, flow: str) -> str:
+    weight = conv.weight.numpy().astype(np.float64)
+    bias = np.zeros(len(weight)) if conv.bias is None else conv.bias.numpy().astype(np.float64)
+    if norm is not None:
+        scale = norm.weight.numpy() / np.sqrt(norm._variance.numpy().astype(np.float64) + norm._epsilon)
+        weight, bias = weight * scale[:, None, None, None], norm.bias.numpy() + (bias - norm._mean.numpy()) * scale
+    kernel, stride = weight.shape[2], conv._stride[0]
+    constants = [graph.constant(value.astype(np.float32)) for value in (weight, bias)]
+    shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
+    return graph.add("Conv", flow, *constants, **shape)
+
+
+def backbone_gflop(backbone: Backbone, size: int) -> float:
+    """Billions of multiplications and additions in the convolutions that the layers read depend on, one picture."""
+    read, total, hooks = set(backbone.arrays()), 0, []
+
+    def count(layer: nn.Conv2D, inputs: Any, output: paddle.Tensor) -> None:
+        nonlocal total
+        total += 2 * int(np.prod(layer.weight.shape)) * output.shape[2] * output.shape[3]
+
+    for name, layer in backbone.net.named_sublayers():
+        if isinstance(layer, nn.Conv2D) and f"{name}.weight" in read:
+            hooks.append(layer.register_forward_post_hook(count))
+    with paddle.no_grad():
+        backbone(paddle.zeros([1, 3, size, size]))
+    for hook in hooks:
+        hook.remove()
+    return total / 1e9

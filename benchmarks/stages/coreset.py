@@ -1,0 +1,53 @@
+"""The greedy coreset against brute force, which computes every distance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.coreset import k_center, project
+
+from ..brute_force import brute_force_k_center
+from ..report import Stage
+from ..subject import METHODS, Subject
+from ..timing import in_turns
+
+OURS, BRUTE = "greedy coreset", "brute force"
+
+
+def run(subject: Subject) -> Stage:
+    """Both on the same projected features; AssertionError unless they choose the same rows."""
+    random = np.random.default_rng(subject.seed)
+    points = project(subject.features(), random)
+    first, count = int(random.integers(len(points))), int(len(points) * METHODS["patchcore"][1] / 100)
+    title = f"{count} of {len(points)} patches, {points.shape[1]} dimensions; compilation and projection not counted"
+    stage = Stage("coreset", title, "coreset")
+    for compile_first in (k_center, brute_force_k_center):
+        compile_first(points[:64], 8, 0)
+    chosen: dict[str, np.ndarray] = {}
+
+    def choose(name: str, function: object) -> None:
+        chosen[name] = function(points, count, first)
+
+    calls = {OURS: lambda: choose(OURS, k_center), BRUTE: lambda: choose(BRUTE, brute_force_k_center)}
+    times = in_turns(calls, subject.few, warm=False)
+    swapped = np.flatnonzero(chosen[OURS] != chosen[BRUTE])
+    if not np.array_equal(np.sort(chosen[OURS]), np.sort(chosen[BRUTE])):
+        raise AssertionError(f"the coreset differs from brute force, first at choice {swapped[0]}")
+    work = {BRUTE: 3e-9 * count * points.size}
+    stage.add(times, work, {BRUTE: 1e-9 * count * points.nbytes})
+    stage.compare(OURS, BRUTE)
+    radii = {name: radius(points, rows) for name, rows in chosen.items()}
+    stage.notes.append(f"both choose the same {count} rows, {len(swapped)} of them in another place of the order")
+    stage.notes.append(f"radius: {radii[OURS]:.6g} and {radii[BRUTE]:.6g}")
+    return stage
+
+
+def radius(points: np.ndarray, chosen: np.ndarray) -> float:
+    """The largest distance from a point to its nearest chosen one."""
+    centres = points[chosen]
+    norms, worst = (centres * centres).sum(1), 0.0
+    for start in range(0, len(points), 1024):
+        part = points[start : start + 1024]
+        nearest = np.argmin(norms - 2 * part @ centres.T, axis=1)
+        worst = max(worst, float(np.linalg.norm(part - centres[nearest], axis=1).max()))
+    return worst

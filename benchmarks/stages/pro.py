@@ -1,0 +1,38 @@
+"""AU-PRO with every value as a threshold, against the usual five hundred."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.mvtec import read_mask
+from evaluation.aupro import aupro
+
+from ..report import Stage
+from ..subject import Subject
+from ..threshold_pro import threshold_pro
+from ..timing import in_turns
+
+OURS, STEPS, SORT = "AU-PRO, exact", "AU-PRO, 500 thresholds", "np.sort of the same maps"
+LIMIT = 0.3
+
+
+def run(subject: Subject) -> Stage:
+    """On PatchCore's maps of the test pictures whose masks are known."""
+    program = subject.scorer("patchcore", subject.category)
+    pairs = zip(subject.test_images(subject.category), subject.category.test_pictures())
+    found = [(program.run(image)[0][0], read_mask(picture, subject.preprocess)) for image, picture in pairs]
+    maps, masks = map(np.stack, zip(*((anomaly_map, mask) for anomaly_map, mask in found if mask is not None)))
+    stage = Stage("pro", f"AU-PRO up to {LIMIT}, {len(maps)} maps of {maps[0].shape[0]} x {maps[0].shape[1]}", "run")
+    values: dict[str, float] = {}
+
+    def ours() -> None:
+        values[OURS] = aupro(maps, masks, (LIMIT,))[0]
+
+    def stepped() -> None:
+        values[STEPS] = threshold_pro(maps, masks, 500, LIMIT)
+
+    calls = {OURS: ours, STEPS: stepped, SORT: lambda: np.sort(maps, axis=None)}
+    stage.add(in_turns(calls, subject.few, warm=False))
+    stage.compare(OURS, STEPS, SORT)
+    stage.notes.append(f"exact {values[OURS]:.6f}, 500 thresholds {values[STEPS]:.6f}")
+    return stage

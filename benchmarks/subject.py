@@ -1,0 +1,104 @@
+"""What all stages share: pictures, backbone, and the models fitted on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from datasets.mvtec import Category
+from deploy.pictures import Picture
+from deploy.preprocess import Preprocess
+from deploy.program import Program, Runtime
+from deploy.stream import batches, cores, stream
+from models.compiled import compile_embedding, compile_scoring
+from models.method import AnomalyMethod
+from models.padim import PaDiM
+from models.patchcore import PatchCore
+
+BATCH = 8
+METHODS: dict[str, tuple[type[AnomalyMethod], float]] = {"patchcore": (PatchCore, 10.0), "padim": (PaDiM, 100)}
+
+
+@dataclass
+class Subject:
+    """What is measured on. The first of `categories` is timed; all are scored."""
+
+    categories: list[Category]
+    arch: str
+    weights: str | None
+    preprocess: Preprocess
+    seed: int
+    rounds: int
+    runtime: Runtime
+    counts: list[int]
+    """Of training pictures, for the stage `scaling`."""
+    archs: list[str]
+    layers: list[str]
+    """For the stage `backbones`."""
+    folder: Path
+    """Where pictures of the report go."""
+    _fitted: dict[tuple[str, str], AnomalyMethod] = field(default_factory=dict)
+    _features: np.ndarray | None = None
+
+    @property
+    def category(self) -> Category:
+        """The one that is timed."""
+        return self.categories[0]
+
+    @property
+    def threads(self) -> int:
+        """That every contestant may use."""
+        return self.runtime.threads or cores()
+
+    @property
+    def few(self) -> int:
+        """Rounds for what takes many seconds."""
+        return max(1, self.rounds // 10)
+
+    def build(self, method: str, runtime: Runtime | None = None, **options: object) -> AnomalyMethod:
+        """A method as measured here, not fitted."""
+        kind, k = METHODS[method]
+        arguments = {"arch": self.arch, "k": k, "preprocess": self.preprocess, "weights": self.weights}
+        return kind(**arguments, seed=self.seed, runtime=runtime or self.runtime, **options)
+
+    def fitted(self, method: str, category: Category) -> AnomalyMethod:
+        """The method with its statistics from the category's training pictures, made once; not calibrated."""
+        key = method, category.name
+        if key not in self._fitted:
+            model = self.build(method)
+            learn(model, category.train_pictures())
+            self._fitted[key] = model
+        return self._fitted[key]
+
+    def scorer(self, method: str, category: Category, runtime: Runtime | None = None, **options: object) -> Program:
+        """The scoring program, as it is exported, with its statistics set."""
+        source = self.fitted(method, category)
+        model = self.build(method, runtime, **options)
+        model.take({name: source.fitted[name] for name in model.statistics()})
+        program = compile_scoring(model, model.runtime)
+        program.set(model.fitted)
+        return program
+
+    def features(self) -> np.ndarray:
+        """PatchCore's features of all training pictures: float32 [patches, channels], made once."""
+        if self._features is None:
+            embedding = compile_embedding(self.build("patchcore"), self.runtime)
+            groups = batches(stream(self.category.train_pictures(), self.preprocess), BATCH)
+            self._features = np.concatenate([embedding.run(self.images(group))[0] for group in groups])
+        return self._features
+
+    def images(self, group: list) -> np.ndarray:
+        """Loaded pictures as program input."""
+        return self.preprocess.normalise(np.stack([self.preprocess.crop(item.resized) for item in group]))
+
+    def test_images(self, category: Category) -> list[np.ndarray]:
+        """Program inputs [1, 3, crop, crop] of the category's test pictures."""
+        paths = [picture.path for picture in category.test_pictures()]
+        return [self.images([item]) for item in stream(paths, self.preprocess)]
+
+
+def learn(model: AnomalyMethod, pictures: list[Picture]) -> None:
+    """Decode, features and statistics: `fit` without the calibration on held-out pictures."""
+    model.learn(pictures, BATCH, None, None, lambda text: None)

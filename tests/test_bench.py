@@ -1,0 +1,112 @@
+"""The benchmark program runs, and what it prints and writes is what it measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import done, run
+
+from benchmarks.multiply import SYMMETRIES, symmetry
+from benchmarks.report import Report, Stage, sentence
+from benchmarks.stages.coreset import radius
+from benchmarks.stages.scaling import exponent
+from benchmarks.timing import in_turns, spread
+
+pytestmark = pytest.mark.once
+STAGES = ("coreset", "search", "padim", "decode", "pro", "backbones", "scaling")
+
+
+@pytest.fixture(scope="module")
+def measured(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, str]:
+    output = tmp_path_factory.mktemp("bench") / "figures"
+    words = ["--stages", *STAGES, "--data_path", data, "--category", "washer,fabric", "--rounds", "1"]
+    small = ["--resize", "112", "--crop_size", "96", "--archs", "compact", "--layers", "layer2", "--counts", "8"]
+    result = done(run("-m benchmarks", *words, *small, "--output", output))
+    return result.stdout, json.loads(output.with_suffix(".json").read_text()), output.with_suffix(".md").read_text()
+
+
+def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict, str]) -> None:
+    _, found, _ = measured
+    assert tuple(found["stages"]) == STAGES
+    assert {"cpu", "versions"} <= set(found["machine"]) and found["machine"]["versions"]["numpy"] == np.__version__
+    assert {"command", "seed", "data_sha256"} <= set(found["run"])
+    assert found["ceilings"]["fp32"] > 1 and found["ceilings"]["copy"] > 0.1
+    for stage in found["stages"].values():
+        assert stage["rows"]
+        for row in stage["rows"]:
+            assert row["median"] > 0 and row["quartiles"][0] <= row["median"] <= row["quartiles"][1], row
+        for why in stage["absent"].values():
+            assert "not installed" in why or "bf16" in why
+    contestants = {row["name"] for row in found["stages"]["search"]["rows"]} | set(found["stages"]["search"]["absent"])
+    assert {"backbone alone", "flat graph, ONNX Runtime fp32", "flat graph, OpenVINO fp32"} <= contestants
+
+
+def test_the_page_says_what_the_json_says(measured: tuple[str, dict, str]) -> None:
+    printed, found, page = measured
+    for name, stage in found["stages"].items():
+        assert f"## {name}: {stage['title']}" in page and f"## {name}: {stage['title']}" in printed
+        for text in (*stage["notes"], *stage["absent"].values()):
+            assert text in page and text in printed
+        assert page.count("times faster than** ") + page.count("times as long as** ") == sum(
+            len(other["quotients"]) for other in found["stages"].values()
+        )
+
+
+def test_a_fit_alone_has_its_own_peak_memory(measured: tuple[str, dict, str]) -> None:
+    (figures,) = measured[1]["stages"]["scaling"]["figures"]
+    assert figures["pictures"] == 8 and figures["seconds"] > 0
+    assert 50 < figures["before_mb"] < figures["peak_mb"] < 4000
+
+
+def test_accuracy_is_that_of_the_exact_search(measured: tuple[str, dict, str]) -> None:
+    figures = measured[1]["stages"]["search"]["figures"]
+    assert {row["category"] for row in figures} == {"washer", "fabric"}
+    for row in figures:
+        worst = max(row["image scores: largest relative error"], row["maps: largest error / the map's maximum"])
+        assert worst <= (0.2 if "bf16" in row["contestant"] else 1e-3)
+        assert 0 <= row["image AUROC"] <= 1 and 0 <= row["pixel AUROC"] <= 1
+
+
+def test_contestants_take_turns() -> None:
+    order: list[str] = []
+    times = in_turns({name: lambda name=name: order.append(name) for name in "AB"}, rounds=2, calls=2)
+    assert order == ["A"] * 3 + ["B"] * 3 + ["A"] * 3 + ["B"] * 3
+    assert {name: len(values) for name, values in times.items()} == {"A": 2, "B": 2}
+
+
+def test_quotients_are_of_rounds_and_say_who_is_faster() -> None:
+    stage = Stage("s", "t", "run")
+    stage.add({"ours": [1.0, 2.0, 4.0], "theirs": [2.0, 6.0, 8.0]})
+    stage.compare("ours", "theirs", "nobody")
+    stage.compare("theirs", "ours")
+    assert [sentence(*quotient) for quotient in stage.quotients] == [
+        "ours is **2 times faster than** theirs (quartiles 2 to 2.5)",
+        "theirs takes **2 times as long as** ours (quartiles 2 to 2.5)",
+    ]
+    assert spread([1.0, 2.0, 3.0]) == (2.0, 1.5, 2.5)
+
+
+def test_rates_are_shares_of_the_ceiling() -> None:
+    report = Report({}, {}, {"fp32": 100.0, "bf16": 200.0, "read": 10.0})
+    stage = Stage("s", "t", "run")
+    stage.add({"a": [2.0], "b": [2.0]}, {"a": 50.0, "b": 100.0}, {"a": 5.0}, bf16=["b"])
+    lines = report.stage_lines(stage)
+    assert any("25 GFLOP/s, 2.5 GB/s" in line and "25% of fp32, 25% of read" in line for line in lines)
+    assert any("50 GFLOP/s" in line and "25% of bf16" in line for line in lines)
+
+
+def test_pictures_are_multiplied_by_different_symmetries() -> None:
+    picture = np.arange(3 * 3 * 3, dtype=np.uint8).reshape(3, 3, 3)
+    seen = {symmetry(picture, number).tobytes() for number in range(SYMMETRIES)}
+    assert len(seen) == SYMMETRIES
+    assert (symmetry(picture, 0) == picture).all()
+
+
+def test_exponent_and_radius() -> None:
+    assert exponent([10, 20, 40], [3.0, 12.0, 48.0]) == pytest.approx(2)
+    points = np.asarray([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], np.float32)
+    assert radius(points, np.asarray([0])) == pytest.approx(5)
+    assert radius(points, np.asarray([0, 1])) == pytest.approx(1)
