@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
     parser.moot("batch_size", "--test_batch_size sets the pictures per run")
     options.add_evaluation_options(parser)
+    options.add_precision_option(parser)
     options.add_run_options(parser)
     args = parser.parse()
 

@@ -32,6 +32,7 @@ RESULT_OPTIONS = (
     "pretrain_dim",
     "target_dim",
     "image_score",
+    "search",
     "num_neighbors",
     "reweight_neighbors",
     "sigma",
@@ -81,6 +82,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "patch_stride": (positive, "patchcore: every how many-th position is a patch"),
     "pretrain_dim": (positive, "patchcore: pool each layer's patches adaptively to this many values"),
     "target_dim": (positive, "patchcore: pool all layers' patches together to this many values"),
+    "search": (str, "patchcore: coarse (image scores exact, maps within about 1 %) or exact"),
     "num_neighbors": (positive, "patchcore: a distance is the mean over this many nearest rows"),
     "reweight_neighbors": (positive, "patchcore: b of the re-weighting, eq. 7"),
     "eps": (float, "padim, orthoad: added to the covariances' diagonal"),
@@ -140,6 +142,16 @@ def add_run_options(parser: Parser) -> None:
     parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
 
 
+def add_precision_option(parser: Parser) -> None:
+    """For scripts that score with a model that is there."""
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "bf16", "fp16"],
+        help="bf16: CPUs with AVX512-BF16 or AMX; fp16: GPU",
+    )
+
+
 def add_evaluation_options(parser: Parser) -> None:
     """What is measured and drawn."""
     parser.flag("eval_PRO", False, "also compute AU-PRO")
@@ -151,7 +163,8 @@ def add_evaluation_options(parser: Parser) -> None:
 
 def runtime(args: argparse.Namespace) -> Runtime:
     """A GPU where Paddle has one and --cpu is not given."""
-    return Runtime(use_gpu=gpu_usable() and not args.cpu, threads=args.cpu_threads)
+    precision = getattr(args, "precision", "fp32")
+    return Runtime(use_gpu=gpu_usable() and not args.cpu, threads=args.cpu_threads, precision=precision)
 
 
 def pro_limit(args: argparse.Namespace) -> float | None:

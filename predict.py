@@ -27,6 +27,7 @@ def main() -> int:
     parser.flag("norm", True, "--threshold is on the scaled score (0.5 is the model's threshold), else on the raw one")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
+    options.add_precision_option(parser)
     options.add_run_options(parser)
     args = parser.parse()
 

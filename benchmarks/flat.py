@@ -62,7 +62,10 @@ def flat_padim(model: PaDiM) -> bytes:
         parts.append(part)
     offset = graph.add("Sub", _rows(graph, parts, model.k, model.positions), _fitted(graph, model, "position_mean"))
     row = graph.add("Unsqueeze", offset, graph.constant([1]))
-    white = graph.add("MatMul", row, _fitted(graph, model, "whitening"))
+    left, right = (model.fitted[f"whitening_{side}"] for side in ("left", "right"))
+    below = model.k - left.shape[1]
+    whole = np.concatenate([np.pad(left, ((0, 0), (0, below), (0, 0))), right], 2)
+    white = graph.add("MatMul", row, graph.constant(whole))
     distance = _length(graph, graph.add("Reshape", white, graph.constant([model.positions, model.k])), 1)
     return _finish(graph, model, distance, None)
 

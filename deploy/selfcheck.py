@@ -10,7 +10,10 @@ from .preprocess import Preprocess
 SCORE, MAP = "selfcheck.score", "selfcheck.map"
 STEP = 4  # every 4th row and column of the map is kept
 TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2, "bf16": 5e-2}
-"""Largest difference accepted, relative to the largest value of the map."""
+"""Largest `difference` accepted."""
+LOCAL = 0.01
+"""What the worst pixel counts: where two rows of a memory bank are about equally near, another machine's rounding may
+make a coarse search settle for the other one, which changes the map around one patch by some percent."""
 
 
 def probe(preprocess: Preprocess) -> np.ndarray:
@@ -31,13 +34,17 @@ def expected(anomaly_map: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray
 
 
 def difference(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: np.ndarray) -> float:
-    """How far an answer is from the stored one, relative to the largest stored value; infinite if not comparable."""
+    """How far an answer is from the stored one, relative to the largest stored value; infinite if not comparable.
+
+    The largest of the score's difference, the map's mean difference, and LOCAL of the map's largest difference.
+    """
     known_map, known_score = tensors[MAP], tensors[SCORE]
     given_map = anomaly_map[:, ::STEP, ::STEP]
     if given_map.shape != known_map.shape or score.shape != known_score.shape:
         return float("inf")
     scale = max(float(np.abs(known_map).max()), float(np.abs(known_score).max()), 1e-12)
-    worst = max(np.abs(given_map - known_map).max(), np.abs(score - known_score).max()) / scale
+    off = np.abs(given_map - known_map)
+    worst = max(np.abs(score - known_score).max(), off.mean(), LOCAL * off.max()) / scale
     return float(worst) if np.isfinite(worst) else float("inf")
 
 

@@ -14,6 +14,7 @@ from .neighbours import bank_neighbours, stand_ins
 from .pooling import PatchPool, adaptive_matrix
 from .resample import upsample
 from .scores import check_image_score, columns, image_score
+from .search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
 
 
 class PatchCore(AnomalyMethod):
@@ -30,6 +31,7 @@ class PatchCore(AnomalyMethod):
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
       largest 1 % of patch distances) or `smooth` (the largest value of the map).
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
+    - `search`: `coarse`, see `models.search.CoarseSearch`, or `exact`. None is coarse, with several neighbours exact.
     - `reweight_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     """
@@ -45,6 +47,7 @@ class PatchCore(AnomalyMethod):
         "target_dim": None,
         "image_score": "reweighted",
         "num_neighbors": 1,
+        "search": None,
         "reweight_neighbors": 9,
         "sigma": 4.0,
     }
@@ -71,6 +74,15 @@ class PatchCore(AnomalyMethod):
             )
         if self.options["num_neighbors"] < 1:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
+        if self.options["search"] is None:
+            self.options["search"] = "coarse" if self.options["num_neighbors"] == 1 else "exact"
+        if self.options["search"] not in ("coarse", "exact"):
+            raise UserError(f"--search {self.options['search']} is unknown: choose coarse or exact")
+        if self.options["search"] == "coarse" and self.options["num_neighbors"] > 1:
+            raise UserError(
+                f"--search coarse finds one neighbour, not --num_neighbors {self.options['num_neighbors']}: "
+                "give --search exact"
+            )
         for name in ("patch_stride", "pretrain_dim", "target_dim"):
             if self.options[name] is not None and self.options[name] < 1:
                 raise UserError(f"--{name} {self.options[name]} must be at least 1")
@@ -90,6 +102,9 @@ class PatchCore(AnomalyMethod):
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))
+        self.coarse = CoarseSearch(self.channels, self.positions)
+        for name, value in self.coarse.statistics().items():
+            self.register_buffer(name, value)
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
         """Locally aware patch features (equations 2 and 3): [batch * positions, channels], row by row of the grid."""
@@ -104,37 +119,38 @@ class PatchCore(AnomalyMethod):
         return patches if self.options["target_dim"] is None else paddle.matmul(patches, self.aggregate)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """memory_bank [rows, channels] (centred), bank_mean, half squared norms, and each row's neighbours."""
-        kept = {"memory_bank": self.memory_bank, "bank_mean": self.bank_mean, "half_norms": self.half_norms}
-        return {**kept, "neighbors": self.neighbors} if self.options["image_score"] == "reweighted" else kept
+        """memory_bank [rows, channels] (centred), bank_mean, half squared norms, and what search and score need."""
+        names = ["memory_bank", "bank_mean", "half_norms"]
+        names += self.coarse.statistics() if self.options["search"] == "coarse" else []
+        names += ["neighbors"] if self.options["image_score"] == "reweighted" else []
+        return {name: getattr(self, name) for name in names}
 
-    def score(
-        self,
-        image: paddle.Tensor,
-        memory_bank: paddle.Tensor,
-        bank_mean: paddle.Tensor,
-        half_norms: paddle.Tensor,
-        neighbors: paddle.Tensor | None = None,
-    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+    def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Map and image score of [batch, 3, height, width]; see the class for the equations."""
-        query = self.embed(image) - bank_mean
-        # |q - b|^2 is smallest where q b - |b|^2 / 2 is largest: one matrix product finds the nearest row. The distance
-        # to it is then taken directly, since the product cancels badly for near rows. Centring helps both.
-        nearness = paddle.matmul(query, memory_bank, transpose_y=True) - half_norms
-        count = self.options["num_neighbors"]
-        if count == 1:
-            nearest = paddle.argmax(nearness, axis=1)
-            distance = _length(query - paddle.index_select(memory_bank, nearest))
+        bank, mean, half_norms, *tables = statistics
+        query = self.embed(image) - mean
+        if self.options["search"] == "coarse":
+            nearest, distance = self.coarse(query, bank, half_norms, *tables[:3])
+        elif self.options["num_neighbors"] == 1:
+            nearest = exact_nearest(query, bank, half_norms)
+            distance = distance_to(query, bank, nearest)
         else:
-            several = paddle.topk(nearness, count, axis=1)[1]
-            nearest = columns(several, 0, 1).reshape([-1])
-            distance = self._distances(query, memory_bank, several).sum(axis=1) / count
+            nearest, distance = self._several(query, bank, half_norms)
         patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
         if self.options["image_score"] != "reweighted":
             return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
-        weight = self._weight(query, memory_bank, neighbors, nearest, patches)
+        weight = self._weight(query, bank, tables[-1], nearest, patches)
         return anomaly_map, weight * image_score("max", patches, anomaly_map)
+
+    def _several(
+        self, query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Nearest row, and mean distance to the `num_neighbors` nearest."""
+        count = self.options["num_neighbors"]
+        nearness = paddle.matmul(query, bank, transpose_y=True) - half_norms
+        rows = paddle.topk(nearness, count, axis=1)[1]
+        return columns(rows, 0, 1).reshape([-1]), self._distances(query, bank, rows).sum(axis=1) / count
 
     def _weight(
         self,
@@ -185,14 +201,15 @@ class PatchCore(AnomalyMethod):
         self._stand_in = stand_ins(bank, half_norms, self._owner)
         neighbors = bank_neighbours(bank, half_norms, min(self.options["reweight_neighbors"], len(bank)))
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
+        if self.options["search"] == "coarse":
+            found.update(coarse_tables(bank, half_norms))
         return {name: found[name] for name in self.statistics()}
 
     def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
         """The bank with the picture's rows overwritten by the nearest rows of other pictures."""
         row = np.where(self._owner == picture, self._stand_in, np.arange(len(self._owner)))
-        return {name: value[row] for name, value in self.fitted.items() if name != "bank_mean"}
-
-
-def _length(vectors: paddle.Tensor) -> paddle.Tensor:
-    """Euclidean length of [n, channels] as [n]."""
-    return paddle.sqrt((vectors * vectors).sum(axis=1))
+        kept = ("memory_bank", "half_norms", "neighbors")
+        changed = {name: self.fitted[name][row] for name in kept if name in self.fitted}
+        if self.options["search"] == "coarse":
+            changed["coarse_bank"] = replaced(self.fitted["coarse_bank"], self.fitted["coarse_groups"], row)
+        return changed

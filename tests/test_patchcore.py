@@ -36,7 +36,7 @@ def embed(model: PatchCore, items: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("num_neighbors", [1, 3])
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "smooth"])
 def test_scores_equal_the_papers_equations(image_score: str, num_neighbors: int) -> None:
-    options = {"image_score": image_score, "num_neighbors": num_neighbors}
+    options = {"image_score": image_score, "num_neighbors": num_neighbors, "search": "exact"}
     model = PatchCore(k=20, preprocess=SMALL, weights="random", **options).fit(pictures(6), batch_size=4)
     bank = (model.memory_bank.numpy() + model.bank_mean.numpy()).astype(np.float64)
     test = pictures(3, seed=9)

@@ -24,10 +24,12 @@ from .backbones import compiled
 
 TOLERANCE = 1e-3
 BACKBONE, FEATURES, EXACT = "backbone alone", "features (backbone, pooling, alignment)", "our program, exact search"
+COARSE, COARSE16 = "our program (coarse search)", "our program (coarse search), bf16"
 FAISS, SEARCH = "faiss IndexFlatL2, search alone", "our exact search, score and map (program minus features)"
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
-    EXACT: ("fp32", {}),
-    "our program, exact search, bf16": ("bf16", {}),
+    EXACT: ("fp32", {"search": "exact"}),
+    COARSE: ("fp32", {"search": "coarse"}),
+    COARSE16: ("bf16", {"search": "coarse"}),
 }
 """Precision and options of every mode of our program; the first is what the others' answers are compared with."""
 FLAT: dict[str, tuple[str, Callable[[bytes, int], Run]]] = {
@@ -61,7 +63,7 @@ def run(subject: Subject) -> Stage:
     times = in_turns(calls, subject.rounds, calls=2)
     times[SEARCH] = [whole - part for whole, part in zip(times[EXACT], times[FEATURES])]
     searching, convolving = 2e-9 * bank.size * model.positions, backbone_gflop(model.backbone, size)
-    work = {name: convolving + searching for name in scorers if name in FLAT or not OURS[name][1]}
+    work = {name: convolving + searching for name in scorers if name in FLAT or name == EXACT}
     work |= {BACKBONE: convolving, FAISS: searching, SEARCH: searching}
     stage.add(times, work, bf16=[name for name in times if "bf16" in name])
     for name in OURS:

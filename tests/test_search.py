@@ -1,0 +1,124 @@
+"""Coarse-to-fine search: what it promises of every distance, against the exact search."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+
+from deploy import Preprocess, UserError
+from models.patchcore import PatchCore
+from models.search import GROUP, WORST, CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
+
+POSITIONS = 144
+SMALL = Preprocess(112, 96)
+
+
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 256, (120, 130, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def bank_of(rows: int, channels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in clusters, with most of their spread on a few axes as features have it; and half norms."""
+    random = np.random.default_rng(seed)
+    scale = 1 / (1 + np.arange(channels)) ** 0.5
+    centres = random.standard_normal((max(1, rows // 30), channels)) * scale
+    bank = centres[random.integers(len(centres), size=rows)] + 0.3 * random.standard_normal((rows, channels)) * scale
+    bank = (bank - bank.mean(0)).astype(np.float32)
+    return bank, ((bank.astype(np.float64) ** 2).sum(1) / 2).astype(np.float32)
+
+
+def searched(
+    bank: np.ndarray, half_norms: np.ndarray, query: np.ndarray, tables: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coarse rows and distances, and exact distances."""
+    arrays = [paddle.to_tensor(value) for value in (query, bank, half_norms, *tables.values())]
+    nearest, distance = CoarseSearch(bank.shape[1], POSITIONS)(*arrays)
+    exact = distance_to(arrays[0], arrays[1], exact_nearest(*arrays[:3]))
+    return nearest.numpy(), distance.numpy(), exact.numpy()
+
+
+@pytest.mark.parametrize(("rows", "channels"), [(2000, 120), (777, 60), (GROUP - 1, 30), (1, 5), (65, 3)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_distances_are_to_real_rows_and_the_largest_are_exact(rows: int, channels: int, batch: int) -> None:
+    bank, half_norms = bank_of(rows, channels)
+    query = bank_of(batch * POSITIONS, channels, seed=1)[0] * 1.3
+    nearest, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
+    assert nearest.min() >= 0 and nearest.max() < rows
+    np.testing.assert_allclose(distance, np.linalg.norm(query - bank[nearest], axis=1), rtol=1e-5)
+    assert (distance >= exact * (1 - 1e-5)).all(), "an upper bound of the true distance"
+    assert (distance / exact).mean() < 1.02
+    for ours, true in zip(distance.reshape(batch, -1), exact.reshape(batch, -1)):
+        order = np.argsort(-ours)[: WORST // 2]
+        np.testing.assert_allclose(ours[order], true[order], rtol=1e-5)
+
+
+def test_the_exact_step_is_what_makes_the_largest_exact() -> None:
+    """Without main axes worth the name the coarse steps err, and the score still does not."""
+    random = np.random.default_rng(0)
+    bank = random.standard_normal((1500, 300)).astype(np.float32)
+    half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
+    query = random.standard_normal((POSITIONS, 300)).astype(np.float32)
+    query[7] *= 3
+    _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
+    assert (distance > exact * 1.001).any(), "this data does not try the coarse steps"
+    assert distance.max() == pytest.approx(exact.max(), rel=1e-6)
+
+
+def test_coarse_nearness_is_never_below_the_true_one() -> None:
+    bank, half_norms = bank_of(500, 100)
+    query = bank_of(50, 100, seed=2)[0]
+    tables = coarse_tables(bank, half_norms)
+    main = query @ tables["coarse_axes"]
+    left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
+    coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].T
+    row_at = tables["coarse_groups"].T.ravel()
+    true = (query @ bank.T - half_norms)[:, row_at]
+    assert (coarse >= true - 1e-4 * np.abs(true).max()).all()
+    assert np.corrcoef(coarse.ravel(), true.ravel())[0, 1] > 0.99
+
+
+def test_groups_hold_every_row_and_near_ones_together() -> None:
+    bank, half_norms = bank_of(1003, 64)
+    groups = coarse_tables(bank, half_norms)["coarse_groups"]
+    assert groups.shape == (-(-1003 // GROUP), GROUP)
+    assert set(groups.ravel()) == set(range(1003))
+    assert all(len(set(group)) >= GROUP - 2 for group in groups)
+    within = np.mean([bank[group].var(0).sum() for group in groups])
+    assert within < 0.7 * bank.var(0).sum()
+
+
+def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
+    bank, half_norms = bank_of(100, 20)
+    tables = coarse_tables(bank, half_norms)
+    rows = np.arange(100)
+    rows[[3, 50]] = [4, 51]
+    moved = replaced(tables["coarse_bank"], tables["coarse_groups"], rows)
+    main = bank[rows] @ tables["coarse_axes"]
+    np.testing.assert_allclose(moved[:, : main.shape[1]], main[tables["coarse_groups"].T.ravel()], atol=1e-5)
+
+
+@pytest.mark.parametrize("image_score", ["reweighted", "max", "top"])
+def test_both_searches_give_equal_image_scores(image_score: str) -> None:
+    scores, maps = [], []
+    for search in ("exact", "coarse"):
+        options = {"search": search, "image_score": image_score}
+        model = PatchCore(k=60, preprocess=SMALL, weights="random", **options).fit(pictures(6))
+        found = list(model.predict(pictures(4, seed=9), 2))
+        scores.append([prediction.score for prediction in found])
+        maps.append(np.stack([prediction.anomaly_map for prediction in found]))
+        assert model.header["options"]["search"] == search
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5)
+    assert np.abs(maps[1] - maps[0]).max() < 0.05 * maps[0].max()
+
+
+def test_several_neighbours_are_searched_exactly() -> None:
+    assert PatchCore(preprocess=SMALL, weights="random", num_neighbors=2).options["search"] == "exact"
+    assert PatchCore(preprocess=SMALL, weights="random").options["search"] == "coarse"
+    for options, word in (
+        ({"search": "coarse", "num_neighbors": 2}, "--num_neighbors 2"),
+        ({"search": "x"}, "--search x"),
+    ):
+        with pytest.raises(UserError, match=word):
+            PatchCore(preprocess=SMALL, weights="random", **options)
