@@ -1,0 +1,1 @@
+"""Measurements of speed: what the figures in the documentation come from."""
