@@ -1,188 +1,159 @@
-"""Greedy k-center coreset (Roth 2021, algorithm 1), exact, with most of the distances pruned away."""
+"""Which patches a memory bank keeps: greedy k-center (Roth 2021, algorithm 1) on a random projection, and others."""
 
 from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+import paddle
+
+from .kcenter import k_center
 
 PROJECTED = 128  # dimensions of the random projection, as in the authors' code
-BLOCK = 16  # a distance is summed block by block, and given up as soon as it is too large to matter
-
-
-SAMPLERS = ("greedy", "approx_greedy", "random", "identity")
+ALIGNED = 16  # the projection's dimensions are a multiple of this
 STARTS = 10  # of approximate greedy, as in the authors' code
+SAMPLERS = ("greedy", "approx_greedy", "random", "identity")
 
 
-def sample(features: np.ndarray, count: int, seed: int, sampler: str) -> np.ndarray:
-    """Choose `count` rows of float32 [patches, channels] by one of SAMPLERS: int64 [chosen] row numbers.
+class Sampler:
+    """Chooses rows from features that pass by once, in bounded memory.
 
-    `greedy` is the paper's coreset, exact. `approx_greedy` is the authors' faster variant: it starts from the mean
-    distance to STARTS random rows instead of from a first centre. `random` draws without looking, `identity` keeps all.
-    """
-    if sampler == "identity":
-        return np.arange(len(features))
-    if sampler == "random":
-        return np.sort(np.random.default_rng(seed).choice(len(features), count, replace=False))
-    if sampler == "approx_greedy":
-        return approximate_coreset(features, count, seed)
-    return greedy_coreset(features, count, seed)
+    `greedy` is the paper's coreset, exact: each row is the one farthest from all chosen before. `approx_greedy` is the
+    authors' faster variant: it starts from the mean distance to STARTS random rows instead of from a first centre.
+    `random` draws without looking, `identity` keeps all.
 
-
-def approximate_coreset(features: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Approximate greedy k-center on a random projection; arguments and result as in `greedy_coreset`."""
-    random = np.random.default_rng(seed)
-    projected = project(features, random)
-    starts = random.choice(len(features), min(STARTS, len(features)), replace=False)
-    mean = np.zeros(len(features))
-    for start in starts:
-        mean += np.linalg.norm(projected - projected[start], axis=1) / len(starts)
-    return farthest_first(projected, count, (mean**2).astype(np.float32))
-
-
-def greedy_coreset(features: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose `count` rows, each the one farthest from all chosen before, on a random projection.
+    The first two hold the rows' projection. Of more than `block` rows they take equal blocks, choose twice each one's
+    share there, and choose from what was chosen in the end (merge and reduce): no longer exact, in memory that grows
+    with the rows chosen only.
 
     Args:
-        features: float32 [patches, channels].
-        count: rows wanted, 1 to patches.
-        seed: decides the projection and the first centre.
-
-    Returns:
-        int64 [chosen] row numbers in the order of choice: the first centre comes first, none twice. Fewer than `count`
-        when all remaining patches are exact copies of chosen ones.
+        sampler: one of SAMPLERS.
+        channels: of the features.
+        rows: that will come, at most.
+        k: percentage of the rows to choose; above 100, their number.
+        block: rows that are held at a time, at least 2.
+        seed: decides the projection and where choosing starts.
+        gpu: choose on the GPU.
     """
-    random = np.random.default_rng(seed)
-    projected = project(features, random)
-    first = int(random.integers(len(features)))
-    return k_center(projected, count, first)
+
+    def __init__(
+        self, sampler: str, channels: int, rows: int, k: float, block: int, seed: int, gpu: bool = False
+    ) -> None:
+        self.sampler, self.k, self.gpu = sampler, k, gpu
+        self.random = np.random.default_rng(seed)
+        self.seen, self._share = 0, self.wanted(rows) / rows
+        self.blocks = -(-rows // block) if sampler.endswith("greedy") else 0
+        if self.blocks:
+            self._matrix = projection(channels, self.random)
+            self._turn: tuple[np.ndarray, np.ndarray] | None = None
+            self._held = np.zeros((-(-rows // self.blocks), -(-self._matrix.shape[1] // ALIGNED) * ALIGNED), np.float32)
+            self._filled = 0
+            self._candidates: list[np.ndarray] = []
+            self._rows: list[np.ndarray] = []
+
+    def wanted(self, rows: int) -> int:
+        """How many of so many rows are to be chosen."""
+        return int(rows * self.k / 100) if self.k <= 100 else min(int(self.k), rows)
+
+    def add(self, features: np.ndarray) -> None:
+        """Look at the next rows, float32 [rows, channels].
+
+        The projection's last bits may depend on how many rows come at once: give a picture's at a time.
+        """
+        if not self.blocks:
+            self.seen += len(features)
+            return
+        while len(features):
+            taken, features = np.split(features, [len(self._held) - self._filled])
+            self._held[self._filled : self._filled + len(taken), : self._matrix.shape[1]] = taken @ self._matrix
+            self._filled += len(taken)
+            self.seen += len(taken)
+            if self.blocks > 1 and self._filled == len(self._held):
+                self._reduce()
+
+    def choose(self) -> np.ndarray:
+        """int64 [chosen] row numbers; fewer than wanted when all other rows are exact copies of chosen ones."""
+        count = self.wanted(self.seen)
+        if self.sampler == "identity":
+            return np.arange(self.seen)
+        if self.sampler == "random":
+            return np.sort(self.random.choice(self.seen, count, replace=False))
+        if self.blocks == 1:
+            return self._coreset(self._turned(), count)
+        if self._filled:
+            self._reduce()
+        del self._held
+        candidates, rows = np.concatenate(self._candidates), np.concatenate(self._rows)
+        del self._candidates
+        return rows[self._coreset(candidates, min(count, len(rows)))]
+
+    def _reduce(self) -> None:
+        """Keep twice its share of the block that is held."""
+        points = self._turned()
+        count = min(math.ceil(2 * self._share * len(points)), len(points))
+        chosen = self._coreset(points, count)
+        self._candidates.append(points[chosen])
+        self._rows.append(chosen + self.seen - len(points))
+        self._filled = 0
+
+    def _turned(self) -> np.ndarray:
+        """What is held, turned in place to the principal axes of the first block."""
+        points = self._held[: self._filled]
+        if self._turn is None:
+            self._turn = principal_axes(points)
+        mean, axes = self._turn
+        for start in range(0, len(points), 4096):
+            points[start : start + 4096] = (points[start : start + 4096] - mean) @ axes
+        return points
+
+    def _coreset(self, points: np.ndarray, count: int) -> np.ndarray:
+        """`count` rows of the projected points, by the sampler."""
+        squared = None
+        if self.sampler == "approx_greedy":
+            squared = (
+                mean_distance(points, self.random.choice(len(points), min(STARTS, len(points)), replace=False)) ** 2
+            )
+        first = int(self.random.integers(len(points))) if squared is None else int(squared.argmax())
+        return (k_center_on_gpu if self.gpu else k_center)(points, count, first, squared)
 
 
-def project(features: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A Gaussian random projection to at most PROJECTED dimensions (Johnson-Lindenstrauss), turned to principal axes.
+def projection(channels: int, random: np.random.Generator) -> np.ndarray:
+    """A Gaussian random projection (Johnson-Lindenstrauss), float32 [channels, PROJECTED]; the identity below that."""
+    if channels <= PROJECTED:
+        return np.eye(channels, dtype=np.float32)
+    return random.standard_normal((channels, PROJECTED)).astype(np.float32) / np.float32(math.sqrt(PROJECTED))
 
-    Turning leaves all distances as they are; it puts most of a distance into the first block of dimensions, so that
-    `k_center` can give up early. Returns float32 [patches, dimensions], dimensions a multiple of BLOCK.
+
+def principal_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [dimensions] and principal axes [dimensions, dimensions] of float32 points, those of most variance first.
+
+    Turning leaves all distances as they are; it puts most of a distance into the first dimensions, so that `k_center`
+    can give up early.
     """
-    channels = features.shape[1]
-    if channels > PROJECTED:
-        matrix = random.standard_normal((channels, PROJECTED)).astype(np.float32) / np.float32(math.sqrt(PROJECTED))
-        features = features @ matrix
-    centred = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-    turned = np.zeros((len(features), -(-features.shape[1] // BLOCK) * BLOCK), np.float32)
-    turned[:, : features.shape[1]] = centred @ axes[:, ::-1].astype(np.float32)
-    return turned
+    mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scatter = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(points), 4096):
+        centred = points[start : start + 4096] - mean
+        scatter += centred.T @ centred
+    return mean, np.ascontiguousarray(np.linalg.eigh(scatter)[1][:, ::-1].astype(np.float32))
 
 
-@numba.njit(inline="always")
-def _squared(a: np.ndarray, b: np.ndarray, limit: float) -> float:
-    """Squared distance of two rows, or some number >= limit as soon as the sum reaches it."""
-    total = np.float32(0)
-    for start in range(0, a.shape[0], BLOCK):
-        part = np.float32(0)
-        for i in range(start, start + BLOCK):
-            step = a[i] - b[i]
-            part += step * step
-        total += part
-        if total >= limit:
-            break
-    return total
+def mean_distance(points: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The mean distance of each of float32 [rows, dimensions] to the rows `starts`: float64 [rows]."""
+    return np.mean([np.linalg.norm(points - points[start], axis=1) for start in starts], axis=0, dtype=np.float64)
 
 
-@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def farthest_first(points: np.ndarray, count: int, squared: np.ndarray) -> np.ndarray:
-    """Choose the row with the largest of `squared` (changed in place), lower all to the distance from it, repeat.
-
-    float32 [patches, dimensions] and [patches] to int64 [chosen]; fewer than `count` once all of `squared` are 0.
-    """
-    chosen = np.empty(min(count, len(points)), np.int64)
-    for new in range(len(chosen)):
-        point = np.argmax(squared)
-        if squared[point] <= 0:
-            return chosen[:new]
-        chosen[new] = point
-        for i in numba.prange(len(points)):
-            distance = _squared(points[i], points[point], squared[i])
-            if distance < squared[i]:
-                squared[i] = distance
-    return chosen
-
-
-@numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
-def k_center(points: np.ndarray, count: int, first: int) -> np.ndarray:
-    """Exact greedy k-center: float32 [patches, dimensions] (a multiple of BLOCK) to int64 [chosen] row numbers.
-
-    Every point knows its nearest centre, every centre its farthest point. A point can change to a new centre only if
-    its distance to its own is more than half the distance between the two centres (triangle inequality), so a centre
-    whose farthest point is nearer than that is passed over whole. Ties go to the lowest row number.
-    """
-    patches = points.shape[0]
-    count = min(count, patches)
-    chosen = np.empty(count, np.int64)
-    squared = np.empty(patches, np.float32)  # of each point to its centre
-    following = np.empty(patches, np.int64)  # linked list of a centre's points; -1 ends it
-    head = np.full(count, -1, np.int64)
-    far_squared = np.zeros(count, np.float32)
-    far_point = np.zeros(count, np.int64)
-
-    chosen[0] = first
-    for i in range(patches):
-        squared[i] = _squared(points[i], points[first], np.inf)
-        following[i] = i + 1
-        if squared[i] > far_squared[0]:
-            far_squared[0] = squared[i]
-            far_point[0] = i
-    following[patches - 1] = -1
-    head[0] = 0
-
-    for new in range(1, count):
-        best = 0
-        for centre in range(1, new):
-            if far_squared[centre] > far_squared[best] or (
-                far_squared[centre] == far_squared[best] and far_point[centre] < far_point[best]
-            ):
-                best = centre
-        if far_squared[best] <= 0:
-            return chosen[:new]
-        point = far_point[best]
-        chosen[new] = point
-        target = points[point]
-        for centre in range(new):
-            # 4.0001 and 0.2499: rounding must never prune a point that could change
-            limit = np.float32(4.0001) * far_squared[centre]
-            between = _squared(points[chosen[centre]], target, limit)
-            if between >= limit:
-                continue
-            keep_below = np.float32(0.2499) * between
-            previous = -1
-            member = head[centre]
-            far_squared[centre] = 0
-            while member >= 0:
-                after = following[member]
-                moved = False
-                if squared[member] > keep_below:
-                    distance = _squared(points[member], target, squared[member])
-                    if distance < squared[member]:
-                        squared[member] = distance
-                        moved = True
-                if moved:
-                    if previous < 0:
-                        head[centre] = after
-                    else:
-                        following[previous] = after
-                    following[member] = head[new]
-                    head[new] = member
-                    if distance > far_squared[new] or (distance == far_squared[new] and member < far_point[new]):
-                        far_squared[new] = distance
-                        far_point[new] = member
-                else:
-                    if squared[member] > far_squared[centre] or (
-                        squared[member] == far_squared[centre] and member < far_point[centre]
-                    ):
-                        far_squared[centre] = squared[member]
-                        far_point[centre] = member
-                    previous = member
-                member = after
-    return chosen
+def k_center_on_gpu(points: np.ndarray, count: int, first: int, squared: np.ndarray | None = None) -> np.ndarray:
+    """`k_center` by brute force, on Paddle's current device; tested on the CPU, not measured on a GPU."""
+    rows = paddle.to_tensor(points).astype("float64")
+    known = np.full(len(points), np.inf) if squared is None else squared.astype(np.float64)
+    nearest, point = paddle.to_tensor(known), paddle.to_tensor([first])
+    chosen, distances = [], []
+    for _ in range(min(count, len(points))):
+        chosen.append(point)
+        distance = ((rows - paddle.index_select(rows, point)) ** 2).sum(axis=1)
+        nearest = paddle.minimum(nearest, distance)
+        point = paddle.argmax(nearest).reshape([1])
+        distances.append(paddle.index_select(nearest, point))
+    copies = np.flatnonzero(paddle.concat(distances).numpy() <= 0)  # asked once, since asking waits for the device
+    return paddle.concat(chosen).numpy()[: copies[0] + 1 if len(copies) else None]

@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import numba
 import numpy as np
 
 from deploy.errors import UserError
 
-ROWS = 1024  # rows compared at a time: bounds memory to ROWS x bank
+from .kcenter import ONLY_PRANGE
+
+BLOCK_BYTES = 1 << 26  # of products at a time
 
 
-def bank_neighbours(bank: np.ndarray, half_norms: np.ndarray, count: int) -> np.ndarray:
-    """The `count` nearest rows of every row, itself first, then by distance: int64 [rows, count].
+def neighbours(
+    bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest rows of every row, and its stand-in, in one pass over all pairs.
 
-    `bank` is float32 [rows, channels] and `half_norms` holds half the squared norm of each row.
-    """
-    table = np.empty((len(bank), count), np.int64)
-    for rows, nearness in _nearness(bank, half_norms):
-        nearness[np.arange(len(rows)), rows] = np.inf  # itself, even when a copy of it exists
-        best = np.argpartition(-nearness, count - 1, axis=1)[:, :count] if count < len(bank) else None
-        if best is None:
-            table[rows] = np.argsort(-nearness, axis=1, kind="stable")
-        else:
-            order = np.argsort(-np.take_along_axis(nearness, best, 1), axis=1, kind="stable")
-            table[rows] = np.take_along_axis(best, order, 1)
-    return table
+    Args:
+        bank: float32 [rows, channels].
+        half_norms: half the squared norm of each row.
+        owner: the picture that gave each row.
+        count: nearest rows wanted, 1 to rows.
 
-
-def stand_ins(bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """For every row the nearest row that another picture gave: int64 [rows]. `owner` is the picture of each row.
+    Returns:
+        int64 [rows, count], each row itself first, then by distance; and int64 [rows], the nearest row that another
+        picture gave. Among equally near ones the first.
 
     Raises:
         UserError: all rows come from one picture.
     """
     if (owner == owner[0]).all():
         raise UserError("all rows of the memory bank come from one picture: give more pictures or raise --k")
-    nearest = np.empty(len(bank), np.int64)
-    for rows, nearness in _nearness(bank, half_norms):
-        nearness[owner[rows][:, None] == owner[None]] = -np.inf
-        nearest[rows] = nearness.argmax(axis=1)
-    return nearest
+    nearest, stand_in = np.empty((len(bank), count), np.int64), np.empty(len(bank), np.int64)
+    step = max(1, BLOCK_BYTES // (4 * len(bank)))
+    for start in range(0, len(bank), step):
+        products = bank[start : start + step] @ bank.T
+        _select(products, half_norms, owner, start, nearest, stand_in)
+    return nearest, stand_in
 
 
-def _nearness(bank: np.ndarray, half_norms: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of row numbers with q b - |b|^2 / 2 for every row of the bank: larger is nearer."""
-    for start in range(0, len(bank), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(bank)))
-        yield rows, bank[rows] @ bank.T - half_norms
+@numba.njit(cache=True, parallel=ONLY_PRANGE)
+def _select(
+    products: np.ndarray,
+    half_norms: np.ndarray,
+    owner: np.ndarray,
+    start: int,
+    nearest: np.ndarray,
+    stand_in: np.ndarray,
+) -> None:
+    """Fill in the block of rows from `start`; the nearest has the largest product minus half its squared norm."""
+    count = nearest.shape[1]
+    for i in numba.prange(len(products)):
+        row = start + i
+        best, best_other = np.full(count, -np.inf, np.float32), np.float32(-np.inf)
+        best[0], nearest[row, 0] = np.inf, row  # itself, even when a copy of it exists
+        for other in range(len(half_norms)):
+            nearness = products[i, other] - half_norms[other]
+            if nearness > best_other and owner[other] != owner[row]:
+                best_other, stand_in[row] = nearness, other
+            if nearness > best[-1] and other != row:
+                place = count - 1
+                while nearness > best[place - 1]:
+                    best[place], nearest[row, place] = best[place - 1], nearest[row, place - 1]
+                    place -= 1
+                best[place], nearest[row, place] = nearness, other

@@ -8,13 +8,14 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .coreset import SAMPLERS, sample
+from .coreset import SAMPLERS, Sampler
 from .method import AnomalyMethod
-from .neighbours import bank_neighbours, stand_ins
+from .neighbours import neighbours
 from .pooling import PatchPool, adaptive_matrix
 from .resample import upsample
 from .scores import check_image_score, columns, image_score
 from .search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
+from .spool import Spool
 
 
 class PatchCore(AnomalyMethod):
@@ -22,8 +23,10 @@ class PatchCore(AnomalyMethod):
 
     `k` is the percentage of training patches that the bank keeps; above 100, their number. Options:
 
-    - `sampler`: how they are chosen, see `models.coreset.sample`: `greedy` (the paper's coreset), `approx_greedy`,
+    - `sampler`: how they are chosen, see `models.coreset.Sampler`: `greedy` (the paper's coreset), `approx_greedy`,
       `random`, or `identity`, which keeps all.
+    - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
+    - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
     - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
     - `pretrain_dim`, `target_dim`: each layer's patches, then the concatenation of all layers', are pooled adaptively
@@ -31,7 +34,8 @@ class PatchCore(AnomalyMethod):
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
       largest 1 % of patch distances) or `smooth` (the largest value of the map).
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
-    - `search`: `coarse`, see `models.search.CoarseSearch`, or `exact`. None is coarse, with several neighbours exact.
+    - `search`: `coarse`, see `models.search.CoarseSearch`, or `exact`. None is coarse,
+      but exact with several neighbours or the image score `smooth`, which the coarse one finds only nearly.
     - `reweight_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     """
@@ -41,6 +45,8 @@ class PatchCore(AnomalyMethod):
     K = 10.0
     OPTIONS = {
         "sampler": "greedy",
+        "coreset_block": 200_000,
+        "spool_dir": None,
         "patch_size": 3,
         "patch_stride": 1,
         "pretrain_dim": None,
@@ -51,6 +57,7 @@ class PatchCore(AnomalyMethod):
         "reweight_neighbors": 9,
         "sigma": 4.0,
     }
+    FIT_ONLY = frozenset({"coreset_block", "spool_dir"})
 
     def check_k(self, k: float) -> float:
         """`k` percent, above 0 and up to 100, or a whole number of patches above 100."""
@@ -75,7 +82,8 @@ class PatchCore(AnomalyMethod):
         if self.options["num_neighbors"] < 1:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
         if self.options["search"] is None:
-            self.options["search"] = "coarse" if self.options["num_neighbors"] == 1 else "exact"
+            coarse = self.options["num_neighbors"] == 1 and self.options["image_score"] != "smooth"
+            self.options["search"] = "coarse" if coarse else "exact"
         if self.options["search"] not in ("coarse", "exact"):
             raise UserError(f"--search {self.options['search']} is unknown: choose coarse or exact")
         if self.options["search"] == "coarse" and self.options["num_neighbors"] > 1:
@@ -174,42 +182,71 @@ class PatchCore(AnomalyMethod):
         return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
 
     def begin(self, pictures: int) -> None:
-        """Room for the patches of all pictures."""
-        self._patches = np.empty((pictures * self.positions, self.channels), np.float32)
-        self._filled = 0
+        """Open the spool and get ready to choose."""
+        self._spool = Spool(self.options["spool_dir"], self.channels)
+        self._sampler = Sampler(
+            self.options["sampler"],
+            self.channels,
+            pictures * self.positions,
+            self.k,
+            self.options["coreset_block"],
+            self.seed,
+            self.runtime.use_gpu,
+        )
 
     def absorb(self, features: np.ndarray) -> None:
-        """Keep every patch for the coreset."""
-        self._patches[self._filled : self._filled + len(features)] = features
-        self._filled += len(features)
+        """Write every patch to the spool and show it to the sampler, picture by picture."""
+        self._spool.append(features)
+        for picture in features.reshape(-1, self.positions, self.channels):
+            self._sampler.add(picture)
 
     def summarise(self) -> dict[str, np.ndarray]:
         """The coreset of the patches, centred, with what searching it needs."""
-        features = self._patches[: self._filled]
-        count = int(len(features) * self.k / 100) if self.k <= 100 else min(int(self.k), len(features))
+        patches = self._sampler.seen
+        count = self._sampler.wanted(patches)
         if count < 2:
-            raise UserError(f"--k {self.k:g} keeps {count} of {len(features)} patches: two are needed; raise --k")
+            raise UserError(f"--k {self.k:g} keeps {count} of {patches} patches: two are needed; raise --k")
         if count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
-        chosen = sample(features, count, self.seed, self.options["sampler"])
-        bank = features[chosen]
-        del features, self._patches
+        chosen = self._sampler.choose()
+        bank = self._spool.read(chosen)
+        self._blocks = self._sampler.blocks
+        del self._sampler, self._spool
         mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
         bank -= mean
-        half_norms = (bank.astype(np.float64) ** 2).sum(1).astype(np.float32) / 2
+        half_norms = np.einsum("ij,ij->i", bank, bank, dtype=np.float64).astype(np.float32) / 2
         self._owner = chosen // self.positions
-        self._stand_in = stand_ins(bank, half_norms, self._owner)
-        neighbors = bank_neighbours(bank, half_norms, min(self.options["reweight_neighbors"], len(bank)))
+        near = min(self.options["reweight_neighbors"], len(bank))
+        neighbors, self._stand_in = neighbours(bank, half_norms, self._owner, near)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank, half_norms))
+        self._held: dict[str, np.ndarray] = {}
         return {name: found[name] for name in self.statistics()}
 
+    def describe(self) -> str:
+        """The bank's size, and that it was chosen in blocks where it was."""
+        if self._blocks < 2:
+            return super().describe()
+        return (
+            f"{super().describe()}; chosen in {self._blocks} blocks, then from what they gave: more patches than "
+            f"--coreset_block {self.options['coreset_block']}"
+        )
+
     def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
-        """The bank with the picture's rows overwritten by the nearest rows of other pictures."""
-        row = np.where(self._owner == picture, self._stand_in, np.arange(len(self._owner)))
-        kept = ("memory_bank", "half_norms", "neighbors")
-        changed = {name: self.fitted[name][row] for name in kept if name in self.fitted}
-        if self.options["search"] == "coarse":
-            changed["coarse_bank"] = replaced(self.fitted["coarse_bank"], self.fitted["coarse_groups"], row)
-        return changed
+        """The bank with the picture's rows overwritten by the nearest rows of other pictures, until the next call."""
+        if not self._held:
+            by_row = ("memory_bank", "half_norms", "neighbors")
+            self._held = {name: self.fitted[name].copy() for name in by_row if name in self.fitted}
+            self._changed = np.empty(0, np.int64)
+        rows = np.flatnonzero(self._owner == picture)
+        for name, value in self._held.items():
+            value[self._changed] = self.fitted[name][self._changed]
+            value[rows] = self.fitted[name][self._stand_in[rows]]
+        self._changed = rows
+        if self.options["search"] == "exact":
+            return self._held
+        stand_in = np.arange(len(self._owner))
+        stand_in[rows] = self._stand_in[rows]
+        coarse = replaced(self.fitted["coarse_bank"], self.fitted["coarse_groups"], stand_in)
+        return {**self._held, "coarse_bank": coarse}

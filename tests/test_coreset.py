@@ -1,80 +1,200 @@
-"""The pruned coreset against brute force."""
+"""The coreset: pruned against brute force, in blocks against whole, and its spool."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
 
-from models.coreset import BLOCK, SAMPLERS, farthest_first, greedy_coreset, k_center, project, sample
+from benchmarks.brute_force import brute_force_k_center
+from deploy import Preprocess, UserError
+from models import PatchCore
+from models.compiled import compile_embedding
+from models.coreset import SAMPLERS, Sampler, k_center_on_gpu, principal_axes, projection
+from models.kcenter import k_center
+from models.neighbours import neighbours
+from models.spool import Spool
 
 
-def brute_force(points: np.ndarray, count: int, first: int) -> list[int]:
+def brute_force(points: np.ndarray, count: int, first: int, distance: np.ndarray | None = None) -> list[int]:
     """Algorithm 1 of the paper as it reads, in double precision."""
     points = points.astype(np.float64)
     chosen = [first]
-    distance = ((points - points[first]) ** 2).sum(1)
+    distance = np.full(len(points), np.inf) if distance is None else distance
     while len(chosen) < count:
-        chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(1))
+        chosen.append(int(distance.argmax()))
     return chosen
 
 
-@pytest.mark.parametrize("kind", ["cloud", "clusters", "grid"])
-def test_selection_equals_brute_force(kind: str) -> None:
+def generated(kind: str, rows: int = 3000) -> np.ndarray:
     random = np.random.default_rng(1)
-    points = random.normal(size=(3000, 2 * BLOCK)).astype(np.float32)
+    points = random.normal(size=(rows, 32)).astype(np.float32)
     if kind == "clusters":
-        points = (
-            points * 0.05 + 4 * random.normal(size=(20, 2 * BLOCK)).astype(np.float32)[random.integers(20, size=3000)]
-        )
+        return points * 0.05 + 4 * random.normal(size=(20, 32)).astype(np.float32)[random.integers(20, size=rows)]
     if kind == "grid":  # whole numbers: distances are exact and ties are everywhere
-        points = random.integers(0, 3, size=(3000, 2 * BLOCK)).astype(np.float32)
-    assert k_center(points, 600, 17).tolist() == brute_force(points, 600, 17)
+        return random.integers(0, 3, size=(rows, 32)).astype(np.float32)
+    if kind == "copies":
+        return points[random.integers(rows // 4, size=rows)]
+    if kind == "line":  # whole numbers on a line: nearly all distances tie
+        return np.pad(random.permutation(rows)[:, None].astype(np.float32), ((0, 0), (0, 15)))
+    return points * (1 + np.arange(32, dtype=np.float32)[::-1]) if kind == "uneven" else points
+
+
+@pytest.mark.parametrize("kind", ["cloud", "clusters", "grid", "copies", "line", "uneven"])
+def test_selection_equals_brute_force(kind: str) -> None:
+    points = generated(kind)
+    expected = brute_force(points, 700, 17)
+    for threads in (1, 2, 3, 8):
+        assert k_center(points, 700, 17, threads=threads).tolist() == expected
+    assert brute_force_k_center(points, 700, 17).tolist() == expected
+    assert k_center_on_gpu(points, 700, 17).tolist() == expected
+
+
+def test_selection_from_given_distances() -> None:
+    points = generated("grid")
+    squared = np.random.default_rng(6).integers(1, 40, len(points)).astype(np.float64)
+    expected = brute_force(points, 700, 3, squared)
+    assert k_center(points, 700, 3, squared).tolist() == expected
+    assert k_center_on_gpu(points, 700, 3, squared).tolist() == expected
+
+
+@needs_real
+@pytest.mark.real
+def test_selection_of_real_features_equals_brute_force() -> None:
+    model = PatchCore(weights=WEIGHTS)
+    pictures = sorted((MVTEC / "bottle/train/good").glob("*.png"))[:20]
+    model._absorb(compile_embedding(model, model.runtime), pictures, 8, None, None)
+    points = model._sampler._turned()
+    assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
 
 
 def test_first_centre_is_kept_and_none_comes_twice() -> None:
-    points = np.random.default_rng(2).normal(size=(500, BLOCK)).astype(np.float32)
+    points = np.random.default_rng(2).normal(size=(500, 16)).astype(np.float32)
     chosen = k_center(points, 500, 123)
     assert chosen[0] == 123
     assert sorted(chosen) == list(range(500))
 
 
 def test_copies_are_left_out() -> None:
-    points = np.repeat(np.random.default_rng(3).normal(size=(40, BLOCK)), 5, axis=0).astype(np.float32)
-    chosen = k_center(points, 200, 0)
-    assert len(chosen) == 40
-    assert len(np.unique(points[chosen], axis=0)) == 40
+    points = np.repeat(np.random.default_rng(3).normal(size=(40, 16)), 5, axis=0).astype(np.float32)
+    for choose in (k_center, k_center_on_gpu):
+        chosen = choose(points, 200, 0)
+        assert len(chosen) == 40
+        assert len(np.unique(points[chosen], axis=0)) == 40
 
 
-def test_approximate_selection_equals_its_definition() -> None:
-    points = np.random.default_rng(6).integers(0, 9, size=(700, BLOCK)).astype(np.float32)
-    mean = np.mean([np.linalg.norm(points - points[start], axis=1) for start in (3, 99, 500)], axis=0)
-    squared = (mean**2).astype(np.float32)
-    expected, distance = [], squared.astype(np.float64)
-    for _ in range(100):
-        expected.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((points - points[expected[-1]]) ** 2).sum(1))
-    assert farthest_first(points, 100, squared.copy()).tolist() == expected
+def choose(
+    features: np.ndarray, sampler: str = "greedy", k: float = 10, block: int = 10**6, step: int = 50
+) -> np.ndarray:
+    found = Sampler(sampler, features.shape[1], len(features), k, block, seed=1)
+    for start in range(0, len(features), step):
+        found.add(features[start : start + step])
+    return found.choose()
 
 
-def test_samplers_choose_as_many_as_asked() -> None:
+@pytest.mark.parametrize("block", [10**6, 90])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_choose_as_many_as_asked(sampler: str, block: int) -> None:
     features = np.random.default_rng(7).normal(size=(400, 40)).astype(np.float32)
-    for sampler in SAMPLERS:
-        chosen = sample(features, 50, 1, sampler)
-        assert len(np.unique(chosen)) == len(chosen) == (400 if sampler == "identity" else 50)
-        assert chosen.tolist() == sample(features, 50, 1, sampler).tolist()
+    for k, count in ((12.5, 50), (150, 150)):
+        chosen = choose(features, sampler, k, block)
+        assert len(np.unique(chosen)) == len(chosen) == (400 if sampler == "identity" else count)
+        assert chosen.tolist() == choose(features, sampler, k, block).tolist()
+
+
+def radius(points: np.ndarray, chosen: np.ndarray) -> float:
+    """The largest distance of any row to the nearest chosen one."""
+    return float(np.sqrt(np.min([((points - points[row]) ** 2).sum(1) for row in chosen], axis=0).max()))
+
+
+@pytest.mark.parametrize("kind", ["cloud", "clusters", "uneven"])
+def test_merged_blocks_cover_nearly_as_well(kind: str) -> None:
+    features = generated(kind)
+    exact = choose(features)
+    assert exact.tolist() == choose(features, block=3000).tolist(), "one block is the exact coreset"
+    merged = choose(features, block=700)
+    assert len(merged) == 300 and merged.tolist() != exact.tolist()
+    assert radius(features, merged) <= 1.3 * radius(features, exact)
+
+
+def test_how_features_arrive_decides_nothing() -> None:
+    features = generated("cloud")
+    for block in (3000, 700):
+        assert choose(features, block=block).tolist() == choose(features, block=block, step=777).tolist()
 
 
 def test_projection_keeps_distances_and_seed_decides() -> None:
-    features = np.random.default_rng(4).normal(size=(800, 50)).astype(np.float32)
-    turned = project(features, np.random.default_rng(0))  # below 128 channels nothing is projected, only turned
-    assert turned.shape == (800, 64)
-    before = np.linalg.norm(features[:100] - features[100:200], axis=1)
-    np.testing.assert_allclose(np.linalg.norm(turned[:100] - turned[100:200], axis=1), before, rtol=1e-4)
     wide = np.random.default_rng(5).normal(size=(800, 300)).astype(np.float32)
-    ratio = np.linalg.norm(np.diff(project(wide, np.random.default_rng(0))[:200], axis=0), axis=1) / np.linalg.norm(
-        np.diff(wide[:200], axis=0), axis=1
-    )
-    assert abs(ratio.mean() - 1) < 0.05
-    assert greedy_coreset(wide, 50, 7).tolist() == greedy_coreset(wide, 50, 7).tolist()
-    assert greedy_coreset(wide, 50, 7).tolist() != greedy_coreset(wide, 50, 8).tolist()
+    points = wide @ projection(300, np.random.default_rng(0))
+    lengths = [np.linalg.norm(np.diff(rows[:200], axis=0), axis=1) for rows in (points, wide)]
+    assert abs((lengths[0] / lengths[1]).mean() - 1) < 0.05
+    mean, axes = principal_axes(points)
+    turned = (points - mean) @ axes
+    np.testing.assert_allclose(np.linalg.norm(np.diff(turned[:200], axis=0), axis=1), lengths[0], rtol=1e-4)
+    assert (np.diff(turned.var(axis=0)) < 1e-3).all(), "the first dimensions vary most"
+    assert (projection(300, np.random.default_rng(1)) != projection(300, np.random.default_rng(0))).any()
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 26, 5000])
+def test_neighbours_and_stand_ins(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.neighbours.BLOCK_BYTES", block_bytes)
+    bank = np.random.default_rng(8).integers(-2, 3, (300, 6)).astype(np.float32)  # copies and ties
+    owner = np.random.default_rng(9).integers(0, 7, 300)
+    distance = ((bank[:, None].astype(np.float64) - bank[None]) ** 2).sum(2)
+    nearest, stand_in = neighbours(bank, (bank**2).sum(1) / 2, owner, 9)
+    others = np.where(owner[:, None] == owner[None], np.inf, distance)
+    assert stand_in.tolist() == others.argmin(1).tolist()
+    np.fill_diagonal(distance, -1)
+    assert nearest.tolist() == np.argsort(distance, axis=1, kind="stable")[:, :9].tolist()
+    with pytest.raises(UserError, match="one picture"):
+        neighbours(bank, (bank**2).sum(1) / 2, owner * 0, 9)
+
+
+def test_batch_size_and_blocks_in_a_fitted_model() -> None:
+    pictures = list(np.random.default_rng(0).integers(0, 256, (7, 80, 80, 3), dtype=np.uint8))
+    said: list[str] = []
+
+    def bank(batch_size: int, **options: object) -> np.ndarray:
+        model = PatchCore(k=20, preprocess=Preprocess(72, 64), weights="random", **options)
+        model.fit(pictures, batch_size, say=said.append)
+        assert model.header["options"]["coreset_block"] == options.get("coreset_block", 200_000)
+        return model.memory_bank.numpy()
+
+    whole = bank(1)
+    np.testing.assert_allclose(bank(4), whole, rtol=1e-3, atol=1e-4)
+    assert not any("blocks" in line for line in said)
+    assert bank(4, coreset_block=200).shape == whole.shape
+    assert any("3 blocks" in line and "--coreset_block 200" in line for line in said)
+
+
+def test_the_spool_gives_back_what_it_got(tmp_path: Path) -> None:
+    rows = np.random.default_rng(4).normal(size=(100, 7)).astype(np.float32)
+    spool = Spool(tmp_path, 7)
+    spool.append(rows[:30])
+    spool.append(rows[30:])
+    chosen = np.array([99, 0, 31, 30, 29, 0])
+    np.testing.assert_array_equal(spool.read(chosen), rows[chosen])
+    assert not list(tmp_path.iterdir()), "nameless: nothing is left behind"
+
+
+@pytest.mark.once
+def test_a_spool_that_cannot_be_written_is_one_line(data: Path, tmp_path: Path) -> None:
+    import resource
+
+    words = ["train.py", "--data_path", data, "--category", "washer", *FAST, "--save_path", tmp_path / "out"]
+    refused(run(*words, "--spool_dir", tmp_path / "none"), "--spool_dir", "none")
+    (tmp_path / "file").touch()
+    refused(run(*words, "--spool_dir", tmp_path / "file"), "--spool_dir", "file")
+    refused(run(*words, "--coreset_block", "0"), "--coreset_block")
+    spool = Spool(tmp_path, 100)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # a limit on file size stands in for a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match="--spool_dir"):
+            spool.append(np.zeros((10, 100), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    done(run(*words, "--spool_dir", tmp_path, "--coreset_block", "300"))

@@ -99,7 +99,7 @@ def test_all_categories_one_backbone_and_the_predecessors_options(data: Path, tm
     assert float(rows[2]["PRO_score"]) == pytest.approx(mean, abs=1e-6)
     assert len(list(tmp_path.glob("resnet18-*.safetensors"))) == 1
     model = load_model(tmp_path / "washer.safetensors")
-    assert list(model.statistics()) == ["memory_bank", "bank_mean", "half_norms"], "max needs no neighbours"
+    assert "neighbors" not in model.statistics(), "max needs no neighbours"
     done(run("export_model.py", "--model_path", tmp_path / "fabric.safetensors", "--save_dir", tmp_path / "export"))
     assert (tmp_path / "export" / "stats").is_file()
 

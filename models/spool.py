@@ -1,0 +1,54 @@
+"""Features on disk while a model is fitted: memory need not hold what only a few rows of will be kept."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from deploy.errors import UserError
+
+
+class Spool:
+    """Rows of float32 values in a nameless temporary file, which is gone when the spool is, however the run ends.
+
+    Args:
+        folder: where the file is; None is the system's temporary folder.
+        channels: values per row.
+
+    Raises:
+        UserError: the folder cannot be written to, now or while appending.
+    """
+
+    def __init__(self, folder: str | Path | None, channels: int) -> None:
+        self.folder, self.channels = folder or tempfile.gettempdir(), channels
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self._error(error) from error
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write float32 [rows, channels] at the end."""
+        data = memoryview(np.ascontiguousarray(rows, np.float32)).cast("B")
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise self._error(error) from error
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of these numbers, float32 [rows, channels], by plain reads: a mapped file counts as memory."""
+        found = np.empty((len(rows), self.channels), np.float32)
+        width = self.channels * found.itemsize
+        for place in np.argsort(rows, kind="stable"):
+            self._file.seek(int(rows[place]) * width)
+            if self._file.readinto(memoryview(found[place]).cast("B")) != width:
+                raise UserError(f"the features in {self.folder} were cut short: is something else writing there?")
+        return found
+
+    def _error(self, error: OSError) -> UserError:
+        return UserError(
+            f"--spool_dir {self.folder}: cannot write the features there ({error.strerror}); free space there, or give "
+            "--spool_dir a folder with more"
+        )
