@@ -10,6 +10,7 @@ from typing import Any, Callable, ClassVar
 
 import numpy as np
 import paddle
+from threadpoolctl import threadpool_limits
 
 from deploy.errors import UserError
 from deploy.pictures import Picture
@@ -206,13 +207,15 @@ class AnomalyMethod(Detector):
         seen: list[str] = []
         self.begin(count)
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), count, "features")
-        for group in batches(shown, batch_size):
-            batch = np.stack([self.preprocess.crop(item.resized) for item in group])
-            self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
-            for crop in batch:
-                if len(seen) in wanted:
-                    crops[len(seen)] = crop
-                seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
+        # numpy's threads spin while they wait, on cores that decoding and the program could use
+        with threadpool_limits(1, user_api="blas"):
+            for group in batches(shown, batch_size):
+                batch = np.stack([self.preprocess.crop(item.resized) for item in group])
+                self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
+                for crop in batch:
+                    if len(seen) in wanted:
+                        crops[len(seen)] = crop
+                    seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
         if len(seen) < 2:
             raise UserError(f"fitting needs at least two good pictures, got {len(seen)}")
         return crops, seen

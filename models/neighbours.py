@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numba
 import numpy as np
 
@@ -9,7 +10,8 @@ from deploy.errors import UserError
 
 from .kcenter import ONLY_PRANGE
 
-BLOCK_BYTES = 1 << 26  # of products at a time
+BLOCK = 2048  # rows whose products with as many others are held at a time
+CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
 
 
 def neighbours(
@@ -32,12 +34,26 @@ def neighbours(
     """
     if (owner == owner[0]).all():
         raise UserError("all rows of the memory bank come from one picture: give more pictures or raise --k")
-    nearest, stand_in = np.empty((len(bank), count), np.int64), np.empty(len(bank), np.int64)
-    step = max(1, BLOCK_BYTES // (4 * len(bank)))
-    for start in range(0, len(bank), step):
-        products = bank[start : start + step] @ bank.T
-        _select(products, half_norms, owner, start, nearest, stand_in)
+    rows = len(bank)
+    best, best_other = np.full((rows, count), -np.inf, np.float32), np.full(rows, -np.inf, np.float32)
+    nearest, stand_in = np.zeros((rows, count), np.int64), np.zeros(rows, np.int64)
+    best[:, 0], nearest[:, 0] = np.inf, np.arange(rows)  # itself, even when a copy of it exists
+    for start in range(0, rows, BLOCK):
+        for other in range(start, rows, BLOCK):
+            products = bank[start : start + BLOCK] @ bank[other : other + BLOCK].T
+            _select(products, half_norms, owner, start, other, best, nearest, best_other, stand_in)
+            if other > start:  # the same products the other way round; every row still meets the others in order
+                _select(cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, stand_in)
     return nearest, stand_in
+
+
+@numba.njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
+def _largest(products: np.ndarray, half_norms: np.ndarray) -> float:
+    """The largest nearness."""
+    largest = np.float32(-np.inf)
+    for i in range(len(products)):
+        largest = max(largest, products[i] - half_norms[i])
+    return largest
 
 
 @numba.njit(cache=True, parallel=ONLY_PRANGE)
@@ -45,23 +61,30 @@ def _select(
     products: np.ndarray,
     half_norms: np.ndarray,
     owner: np.ndarray,
-    start: int,
+    first_row: int,
+    first_other: int,
+    best: np.ndarray,
     nearest: np.ndarray,
+    best_other: np.ndarray,
     stand_in: np.ndarray,
 ) -> None:
-    """Fill in the block of rows from `start`; the nearest has the largest product minus half its squared norm."""
-    count = nearest.shape[1]
+    """Take a block of others into account; the nearest has the largest product minus half its squared norm."""
+    last = best.shape[1] - 1
     for i in numba.prange(len(products)):
-        row = start + i
-        best, best_other = np.full(count, -np.inf, np.float32), np.float32(-np.inf)
-        best[0], nearest[row, 0] = np.inf, row  # itself, even when a copy of it exists
-        for other in range(len(half_norms)):
-            nearness = products[i, other] - half_norms[other]
-            if nearness > best_other and owner[other] != owner[row]:
-                best_other, stand_in[row] = nearness, other
-            if nearness > best[-1] and other != row:
-                place = count - 1
-                while nearness > best[place - 1]:
-                    best[place], nearest[row, place] = best[place - 1], nearest[row, place - 1]
-                    place -= 1
-                best[place], nearest[row, place] = nearness, other
+        row = first_row + i
+        for chunk in range(0, products.shape[1], CHUNK):
+            some = products[i, chunk : chunk + CHUNK]
+            begin = first_other + chunk
+            if _largest(some, half_norms[begin : begin + CHUNK]) <= min(best[row, last], best_other[row]):
+                continue
+            for j in range(len(some)):
+                other = begin + j
+                nearness = some[j] - half_norms[other]
+                if nearness > best_other[row] and owner[other] != owner[row]:
+                    best_other[row], stand_in[row] = nearness, other
+                if nearness > best[row, last] and other != row:
+                    place = last
+                    while nearness > best[row, place - 1]:
+                        best[row, place], nearest[row, place] = best[row, place - 1], nearest[row, place - 1]
+                        place -= 1
+                    best[row, place], nearest[row, place] = nearness, other
