@@ -138,9 +138,9 @@ def test_projection_keeps_distances_and_seed_decides() -> None:
     assert (projection(300, np.random.default_rng(1)) != projection(300, np.random.default_rng(0))).any()
 
 
-@pytest.mark.parametrize("block_bytes", [1 << 26, 5000])
-def test_neighbours_and_stand_ins(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.neighbours.BLOCK_BYTES", block_bytes)
+@pytest.mark.parametrize("block", [2048, 70])
+def test_neighbours_and_stand_ins(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.neighbours.BLOCK", block)
     bank = np.random.default_rng(8).integers(-2, 3, (300, 6)).astype(np.float32)  # copies and ties
     owner = np.random.default_rng(9).integers(0, 7, 300)
     distance = ((bank[:, None].astype(np.float64) - bank[None]) ** 2).sum(2)
