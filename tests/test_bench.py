@@ -61,6 +61,12 @@ def test_a_fit_alone_has_its_own_peak_memory(measured: tuple[str, dict, str]) ->
     assert 50 < figures["before_mb"] < figures["peak_mb"] < 4000
 
 
+def test_blocks_cost_radius(measured: tuple[str, dict, str]) -> None:
+    figures = measured[1]["stages"]["coreset"]["figures"]
+    assert [row["blocks"] for row in figures] == [1, 2, 4, 8] and figures[0]["radius"] == 1
+    assert all(0.9 < row["radius"] < 2 for row in figures)
+
+
 def test_accuracy_is_that_of_the_exact_search(measured: tuple[str, dict, str]) -> None:
     figures = measured[1]["stages"]["search"]["figures"]
     assert {row["category"] for row in figures} == {"washer", "fabric"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 
-from models.coreset import principal_axes, projection
+from models.coreset import Sampler, principal_axes, projection
 from models.kcenter import k_center
 
 from ..brute_force import brute_force_k_center
@@ -13,6 +16,7 @@ from ..subject import METHODS, Subject
 from ..timing import in_turns
 
 OURS, BRUTE = "greedy coreset", "brute force"
+BLOCKS = (1, 2, 4, 8)
 
 
 def run(subject: Subject) -> Stage:
@@ -43,7 +47,27 @@ def run(subject: Subject) -> Stage:
     stage.notes.append(
         f"both choose the same {count} rows in the same order; radius {radius(points, chosen[OURS]):.6g}"
     )
+    stage.figures = in_blocks(subject, points)
+    stage.notes.append(
+        "the table: choosing in blocks (--coreset_block), projection included; the radius in units of one block's"
+    )
     return stage
+
+
+def in_blocks(subject: Subject, points: np.ndarray) -> list[dict[str, float]]:
+    """Time and radius of the coreset of so many blocks, merged and reduced."""
+    features, found, exact = subject.features(), [], None
+    for blocks in BLOCKS:
+        block, k = math.ceil(len(features) / blocks), METHODS["patchcore"][1]
+        sampler = Sampler("greedy", features.shape[1], len(features), k, block, subject.seed)
+        begin = time.perf_counter()
+        for part in np.array_split(features, len(subject.category.train_pictures())):
+            sampler.add(part)
+        chosen = sampler.choose()
+        seconds, reached = time.perf_counter() - begin, radius(points, chosen)
+        exact = exact or reached
+        found.append({"blocks": blocks, "rows a block": block, "seconds": seconds, "radius": reached / exact})
+    return found
 
 
 def radius(points: np.ndarray, chosen: np.ndarray) -> float:
