@@ -138,7 +138,7 @@ class PatchCore(AnomalyMethod):
         bank, mean, half_norms, *tables = statistics
         query = self.embed(image) - mean
         if self.options["search"] == "coarse":
-            nearest, distance = self.coarse(query, bank, half_norms, *tables[:3])
+            nearest, distance = self.coarse(query, bank, half_norms, *tables[: len(self.coarse.statistics())])
         elif self.options["num_neighbors"] == 1:
             nearest = exact_nearest(query, bank, half_norms)
             distance = distance_to(query, bank, nearest)
@@ -248,5 +248,4 @@ class PatchCore(AnomalyMethod):
             return self._held
         stand_in = np.arange(len(self._owner))
         stand_in[rows] = self._stand_in[rows]
-        coarse = replaced(self.fitted["coarse_bank"], self.fitted["coarse_groups"], stand_in)
-        return {**self._held, "coarse_bank": coarse}
+        return {**self._held, **replaced(self.fitted, stand_in)}

@@ -13,7 +13,9 @@ from paddle import nn
 from .scores import columns
 
 AXES = 46  # principal axes of the coarse stage; with residual norm and half norm its products have 48 terms
-GROUP = 8  # rows of the bank that the coarse stage tells apart only by their best
+GROUP = 8  # rows of the bank whose mean the first step looks at
+NEAR = 12  # groups around the best one whose rows the second step looks at
+FINE = 4  # of these rows, how many are compared exactly
 WORST = 32  # patches per picture that are searched exactly
 
 
@@ -31,10 +33,10 @@ def distance_to(query: paddle.Tensor, bank: paddle.Tensor, nearest: paddle.Tenso
 class CoarseSearch:
     """Coarse to fine: distances are those to a real row of the bank, so never too small, and the largest are exact.
 
-    1. Coarse: nearness on the AXES main axes of the bank, plus the product of what is left of both vectors' lengths.
-       By Cauchy and Schwarz that is never below the true nearness, and close to it where the axes carry most.
-    2. Rows of the bank lie in groups of GROUP near ones. Of the group with the best coarse nearness all rows are
-       compared exactly.
+    1. Rows of the bank lie in groups of GROUP near ones. The group whose mean has the best coarse nearness is found:
+       nearness on the AXES main axes of the bank, plus the product of what is left of both vectors' lengths. By Cauchy
+       and Schwarz that is never below a row's true nearness, and close to it where the axes carry most.
+    2. Of the rows in that group and the NEAR nearest to it, the FINE ones of best coarse nearness are compared exactly.
     3. The WORST patches of each picture are compared with the whole bank.
 
     Every distance before step 3 is an upper bound, so the picture's largest distance is exact whenever the largest
@@ -48,8 +50,10 @@ class CoarseSearch:
     def statistics(self) -> dict[str, paddle.Tensor]:
         """What `coarse_tables` gives, before there is a bank."""
         return {
-            "coarse_bank": paddle.zeros([0, self.axes + 2]),
+            "coarse_centres": paddle.zeros([0, self.axes + 2]),
+            "coarse_bank": paddle.zeros([0, GROUP * (self.axes + 2)]),
             "coarse_groups": paddle.zeros([0, GROUP], "int64"),
+            "coarse_near": paddle.zeros([0, NEAR], "int64"),
             "coarse_axes": paddle.zeros([self.channels, self.axes]),
         }
 
@@ -58,58 +62,63 @@ class CoarseSearch:
         query: paddle.Tensor,
         bank: paddle.Tensor,
         half_norms: paddle.Tensor,
+        centres: paddle.Tensor,
         coarse_bank: paddle.Tensor,
-        coarse_groups: paddle.Tensor,
-        coarse_axes: paddle.Tensor,
+        groups: paddle.Tensor,
+        near: paddle.Tensor,
+        axes: paddle.Tensor,
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """query [pictures * positions, channels] to nearest rows, int64, and distances, both [pictures * positions]."""
-        group = self._best_group(query, coarse_bank, coarse_axes)
-        nearest, distance = self._best_row(query, bank, paddle.index_select(coarse_groups, group))
+        coarse = self._coarse(query, axes)
+        group = paddle.argmax(paddle.matmul(coarse, centres, transpose_y=True), axis=1)
+        around = paddle.index_select(near, group).reshape([-1])
+        candidates = paddle.index_select(coarse_bank, around).reshape([-1, NEAR * GROUP, self.axes + 2])
+        fine = paddle.topk((candidates * coarse.unsqueeze(1)).sum(axis=2), FINE, axis=1, sorted=False)[1]
+        first = fine + NEAR * GROUP * _count(group).unsqueeze(1)
+        rows = paddle.index_select(paddle.index_select(groups, around).reshape([-1]), first.reshape([-1]))
+        nearest, distance = self._best_row(query, bank, rows)
         worst = self._worst(distance)
         of_worst = paddle.index_select(query, worst)
         exact = exact_nearest(of_worst, bank, half_norms)
         nearest = paddle.scatter(nearest, worst, exact)
         return nearest, paddle.scatter(distance, worst, distance_to(of_worst, bank, exact))
 
-    def _best_group(
-        self, query: paddle.Tensor, coarse_bank: paddle.Tensor, coarse_axes: paddle.Tensor
-    ) -> paddle.Tensor:
-        """Number of the group with the best coarse nearness: int64 [n]."""
-        main = paddle.matmul(query, coarse_axes)
+    def _coarse(self, query: paddle.Tensor, axes: paddle.Tensor) -> paddle.Tensor:
+        """What the coarse bank's rows are multiplied with: [n, axes + 2]."""
+        main = paddle.matmul(query, axes)
         left = (query * query).sum(axis=1, keepdim=True) - (main * main).sum(axis=1, keepdim=True)
         left = paddle.sqrt(nn.functional.relu(left))
-        coarse = paddle.concat([main, left, paddle.ones_like(left)], 1)
-        # one member of every group at a time: the products stay in the cache, and the maximum is cheap there
-        parts = paddle.split(coarse_bank, GROUP, axis=0)
-        best = paddle.matmul(coarse, parts[0], transpose_y=True)
-        for part in parts[1:]:
-            best = paddle.maximum(best, paddle.matmul(coarse, part, transpose_y=True))
-        return paddle.argmax(best, axis=1)
+        return paddle.concat([main, left, paddle.ones_like(left)], 1)
 
     def _best_row(
         self, query: paddle.Tensor, bank: paddle.Tensor, rows: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Of each patch's rows [n, GROUP] the nearest, int64 [n], and the distance to it, [n]."""
-        flat = rows.reshape([-1])
-        offset = paddle.index_select(bank, flat).reshape([-1, GROUP, self.channels]) - query.unsqueeze(1)
+        """Of each patch's FINE rows, in turn in `rows`, the nearest, int64 [n], and the distance to it, [n]."""
+        offset = paddle.index_select(bank, rows).reshape([-1, FINE, self.channels]) - query.unsqueeze(1)
         squared = (offset * offset).sum(axis=2)
         best = paddle.argmin(squared, axis=1)
-        nearest = paddle.index_select(flat, best + GROUP * (paddle.cumsum(paddle.ones_like(best)) - 1))
-        return nearest, paddle.sqrt(squared.min(axis=1))
+        return paddle.index_select(rows, best + FINE * _count(best)), paddle.sqrt(squared.min(axis=1))
 
     def _worst(self, distance: paddle.Tensor) -> paddle.Tensor:
         """Numbers of the WORST largest of each picture's distances: int64 [pictures * WORST]."""
         count = min(WORST, self.positions)
         worst = paddle.topk(distance.reshape([-1, self.positions]), count, axis=1, sorted=False)[1]
-        first = columns(worst, 0, 1) * 0 + 1
-        return (worst + self.positions * (paddle.cumsum(first, axis=0) - 1)).reshape([-1])
+        picture = _count(columns(worst, 0, 1))
+        return (worst + self.positions * picture).reshape([-1])
+
+
+def _count(rows: paddle.Tensor) -> paddle.Tensor:
+    """0, 1, 2, ... as many as there are `rows`, in its shape; a program does not know the number beforehand."""
+    return paddle.cumsum(paddle.ones_like(rows), axis=0) - 1
 
 
 def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndarray]:
     """The statistics that `CoarseSearch` wants for a centred bank, float32 [rows, channels], by name.
 
-    coarse_bank float32 [GROUP * groups, axes + 2], the first members of all groups, then the second ones, ...;
-    coarse_groups int64 [groups, GROUP], rows of the bank, some twice; coarse_axes float32 [channels, axes].
+    coarse_centres float32 [groups, axes + 2], the means of the groups' rows; coarse_bank float32
+    [groups, GROUP * (axes + 2)]; coarse_groups int64 [groups, GROUP], rows of the bank, some twice; coarse_near int64
+    [groups, NEAR], each group itself and the nearest others, repeated where there are fewer; coarse_axes float32
+    [channels, axes].
     """
     _, axes = np.linalg.eigh((bank.T @ bank).astype(np.float64))
     axes = np.ascontiguousarray(axes[:, ::-1][:, :AXES].astype(np.float32))
@@ -117,15 +126,38 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     left = np.sqrt(np.maximum(2 * half_norms - (main**2).sum(axis=1), 0))
     coarse = np.concatenate([main, left[:, None], -half_norms[:, None]], 1)
     groups = _groups(main)
-    return {"coarse_bank": coarse[groups.T.ravel()], "coarse_groups": groups, "coarse_axes": axes}
+    return {
+        **_tables(coarse[groups]),
+        "coarse_groups": groups,
+        "coarse_near": _near(main[groups].mean(axis=1)),
+        "coarse_axes": axes,
+    }
 
 
-def replaced(coarse_bank: np.ndarray, coarse_groups: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The coarse bank when row i of the bank became what row `rows[i]` was."""
-    row_at = coarse_groups.T.ravel()
+def replaced(tables: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The tables that change when row i of the bank becomes what row `rows[i]` is."""
+    groups, coarse_bank = tables["coarse_groups"], tables["coarse_bank"]
     place_of = np.empty(len(rows), np.int64)
-    place_of[row_at] = np.arange(len(row_at))
-    return coarse_bank[place_of[rows[row_at]]]
+    place_of[groups.ravel()] = np.arange(groups.size)
+    coarse = coarse_bank.reshape(groups.size, -1)[place_of[rows[groups.ravel()]]]
+    return _tables(coarse.reshape(*groups.shape, -1))
+
+
+def _tables(coarse: np.ndarray) -> dict[str, np.ndarray]:
+    """Of coarse rows by group, [groups, GROUP, axes + 2]."""
+    return {"coarse_centres": coarse.mean(axis=1), "coarse_bank": coarse.reshape(len(coarse), -1)}
+
+
+def _near(centres: np.ndarray) -> np.ndarray:
+    """int64 [groups, NEAR] for the groups' centres [groups, axes]."""
+    norms, wanted = (centres**2).sum(axis=1) / 2, min(NEAR, len(centres))
+    near = np.empty((len(centres), wanted), np.int64)
+    for start in range(0, len(centres), 512):
+        farness = norms - centres[start : start + 512] @ centres.T
+        some = np.argpartition(farness, wanted - 1, axis=1)[:, :wanted]
+        order = np.argsort(np.take_along_axis(farness, some, 1), axis=1, kind="stable")
+        near[start : start + 512] = np.take_along_axis(some, order, 1)
+    return near[:, np.arange(NEAR) % wanted]
 
 
 def _groups(points: np.ndarray) -> np.ndarray:

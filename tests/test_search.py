@@ -72,8 +72,11 @@ def test_coarse_nearness_is_never_below_the_true_one() -> None:
     tables = coarse_tables(bank, half_norms)
     main = query @ tables["coarse_axes"]
     left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
-    coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].T
-    row_at = tables["coarse_groups"].T.ravel()
+    coarse = (
+        np.concatenate([main, left[:, None], np.ones((50, 1))], 1)
+        @ tables["coarse_bank"].reshape(-1, main.shape[1] + 2).T
+    )
+    row_at = tables["coarse_groups"].ravel()
     true = (query @ bank.T - half_norms)[:, row_at]
     assert (coarse >= true - 1e-4 * np.abs(true).max()).all()
     assert np.corrcoef(coarse.ravel(), true.ravel())[0, 1] > 0.99
@@ -94,9 +97,11 @@ def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
     tables = coarse_tables(bank, half_norms)
     rows = np.arange(100)
     rows[[3, 50]] = [4, 51]
-    moved = replaced(tables["coarse_bank"], tables["coarse_groups"], rows)
-    main = bank[rows] @ tables["coarse_axes"]
-    np.testing.assert_allclose(moved[:, : main.shape[1]], main[tables["coarse_groups"].T.ravel()], atol=1e-5)
+    moved = replaced(tables, rows)
+    main = (bank[rows] @ tables["coarse_axes"])[tables["coarse_groups"]]
+    coarse = moved["coarse_bank"].reshape(*tables["coarse_groups"].shape, -1)
+    np.testing.assert_allclose(coarse[:, :, : main.shape[2]], main, atol=1e-5)
+    np.testing.assert_allclose(moved["coarse_centres"], coarse.mean(1), atol=1e-5)
 
 
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top"])
