@@ -129,7 +129,7 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     return {
         **_tables(coarse[groups]),
         "coarse_groups": groups,
-        "coarse_near": _near(main[groups].mean(axis=1)),
+        "coarse_near": _near(bank[groups].mean(axis=1)),
         "coarse_axes": axes,
     }
 
@@ -149,7 +149,7 @@ def _tables(coarse: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _near(centres: np.ndarray) -> np.ndarray:
-    """int64 [groups, NEAR] for the groups' centres [groups, axes]."""
+    """int64 [groups, NEAR] for the groups' centres [groups, channels]."""
     norms, wanted = (centres**2).sum(axis=1) / 2, min(NEAR, len(centres))
     near = np.empty((len(centres), wanted), np.int64)
     for start in range(0, len(centres), 512):
