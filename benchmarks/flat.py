@@ -62,9 +62,8 @@ def flat_padim(model: PaDiM) -> bytes:
         parts.append(part)
     offset = graph.add("Sub", _rows(graph, parts, model.k, model.positions), _fitted(graph, model, "position_mean"))
     row = graph.add("Unsqueeze", offset, graph.constant([1]))
-    left, right = (model.fitted[f"whitening_{side}"] for side in ("left", "right"))
-    below = model.k - left.shape[1]
-    whole = np.concatenate([np.pad(left, ((0, 0), (0, below), (0, 0))), right], 2)
+    parts = (model.fitted[name] for name in model.parts())
+    whole = np.concatenate([np.pad(part, ((0, 0), (0, model.k - part.shape[1]), (0, 0))) for part in parts], 2)
     white = graph.add("MatMul", row, graph.constant(whole))
     distance = _length(graph, graph.add("Reshape", white, graph.constant([model.positions, model.k])), 1)
     return _finish(graph, model, distance, None)

@@ -14,6 +14,7 @@ from .resample import Resample, nearest_matrix, upsample
 from .scores import check_image_score, image_score
 
 POSITIONS = 256  # covariances factorised at a time
+PARTS = 5  # that the whitening's columns are stored in
 
 
 class GaussianMethod(AnomalyMethod):
@@ -77,9 +78,14 @@ class GaussianMethod(AnomalyMethod):
         self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
         self.use_projection(self._projection(channels))
         self.register_buffer("position_mean", paddle.zeros([self.positions, self.k]))
-        half = self.k // 2
-        self.register_buffer("whitening_left", paddle.zeros([self.positions, half, half]))
-        self.register_buffer("whitening_right", paddle.zeros([self.positions, self.k, self.k - half]))
+        for name, (start, end) in self.parts().items():
+            self.register_buffer(name, paddle.zeros([self.positions, end, end - start]))
+
+    def parts(self) -> dict[str, tuple[int, int]]:
+        """The whitening's parts by name: each has columns `start` to `end`, of which rows beyond `end` are zero."""
+        ends = [self.k * (i + 1) // PARTS for i in range(PARTS)]
+        parts = [(start, end) for start, end in zip([0, *ends], ends) if end > start]
+        return {f"whitening_{i}": part for i, part in enumerate(parts)}
 
     def use_projection(self, projection: np.ndarray) -> None:
         """Take a projection as part of the program."""
@@ -119,29 +125,25 @@ class GaussianMethod(AnomalyMethod):
         return self.join(parts).transpose([0, 2, 1]).reshape([-1, self.k])
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """position_mean [positions, k], and the whitening, upper triangular [positions, k, k], in two parts.
+        """position_mean [positions, k], and the whitening, upper triangular [positions, k, k], by `parts`.
 
-        whitening_left is its upper left quarter (below it are zeros), whitening_right its right half: the program's
-        time is that of reading them from memory.
+        The program's time is that of reading them from memory, so most of the zeros are left out.
         """
-        names = ("position_mean", "whitening_left", "whitening_right")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("position_mean", *self.parts())}
 
     def score(
-        self,
-        image: paddle.Tensor,
-        position_mean: paddle.Tensor,
-        whitening_left: paddle.Tensor,
-        whitening_right: paddle.Tensor,
+        self, image: paddle.Tensor, position_mean: paddle.Tensor, *whitening: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Mahalanobis distances: (x - m)^T S^-1 (x - m) is the squared length of L^-1 (x - m), where S = L L^T."""
         k, positions = self.k, self.positions
         offset = self.embed(image).reshape([-1, positions, k]) - position_mean.reshape([1, positions, k])
         offset = offset.transpose([1, 0, 2])
-        # the statistics are taken as they come: reshaping them would copy them
-        left = paddle.bmm(paddle.slice(offset, [2], [0], [k // 2]), whitening_left)
-        right = paddle.bmm(offset, whitening_right)
-        squared = (left * left).sum(axis=2) + (right * right).sum(axis=2)
+        squared = None
+        for part, (_, end) in zip(whitening, self.parts().values()):
+            # the statistics are taken as they come: reshaping them would copy them
+            white = paddle.bmm(offset if end == k else paddle.slice(offset, [2], [0], [end]), part)
+            length = (white * white).sum(axis=2)
+            squared = length if squared is None else squared + length
         distance = paddle.sqrt(squared).transpose([1, 0])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
         return anomaly_map, image_score(self.options["image_score"], distance, anomaly_map)
@@ -169,16 +171,18 @@ class GaussianMethod(AnomalyMethod):
 
     def summarise(self) -> dict[str, np.ndarray]:
         """Mean and whitening of every position; covariances divide by pictures - 1."""
-        half, diagonal = self.k // 2, np.arange(self.k)
-        left = np.empty((self.positions, half, half), np.float32)
-        right = np.empty((self.positions, self.k, self.k - half), np.float32)
+        diagonal = np.arange(self.k)
+        found = {"position_mean": self._mean}
+        for name, (start, end) in self.parts().items():
+            found[name] = np.empty((self.positions, end, end - start), np.float32)
         for rows in _blocks(self.positions):
             covariance = self._scatter[rows].astype(np.float64) / (self._seen - 1)
             covariance[:, diagonal, diagonal] += self.options["eps"]
             whitening = np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
-            left[rows], right[rows] = whitening[:, :half, :half], whitening[:, :, half:]
+            for name, (start, end) in self.parts().items():
+                found[name][rows] = whitening[:, :end, start:end]
         del self._scatter
-        return {"position_mean": self._mean, "whitening_left": left, "whitening_right": right}
+        return found
 
     def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
         """Statistics under which the picture's own distances are those to a Gaussian fitted without it.
@@ -187,15 +191,15 @@ class GaussianMethod(AnomalyMethod):
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
         along by (n - 1) / (n - 2). The whitening is stretched, position by position, to give that.
         """
-        n, left, right = self._seen, self.fitted["whitening_left"], self.fitted["whitening_right"]
+        n, parts = self._seen, {name: self.fitted[name] for name in self.parts()}
         if n < 3:
             raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
         offset = (features.astype(np.float64) - self.fitted["position_mean"])[:, None].astype(np.float32)
-        parts = (np.matmul(offset[:, :, : self.k // 2], left), np.matmul(offset, right))
-        squared = sum((part.astype(np.float64) ** 2).sum(axis=(1, 2)) for part in parts)
+        white = (np.matmul(offset[:, :, : part.shape[1]], part) for part in parts.values())
+        squared = sum((part.astype(np.float64) ** 2).sum(axis=(1, 2)) for part in white)
         remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
         stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)[:, None, None]
-        return {"whitening_left": left * stretch, "whitening_right": right * stretch}
+        return {name: part * stretch for name, part in parts.items()}
 
 
 def _blocks(positions: int) -> list[slice]:

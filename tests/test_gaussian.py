@@ -68,9 +68,11 @@ def test_scores_equal_the_papers_equations(method: type[GaussianMethod], options
 
 
 def whitening(statistics: dict[str, np.ndarray]) -> np.ndarray:
-    """Both parts together: [positions, k, k], upper triangular."""
-    left, right = statistics["whitening_left"], statistics["whitening_right"]
-    return np.concatenate([np.pad(left, ((0, 0), (0, right.shape[2]), (0, 0))), right], 2)
+    """All parts together: [positions, k, k], upper triangular."""
+    parts = [part for name, part in statistics.items() if name.startswith("whitening")]
+    return np.concatenate(
+        [np.pad(part, ((0, 0), (0, parts[-1].shape[1] - part.shape[1]), (0, 0))) for part in parts], 2
+    )
 
 
 def test_statistics_do_not_depend_on_the_batches() -> None:

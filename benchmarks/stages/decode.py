@@ -53,7 +53,7 @@ def run(subject: Subject) -> Stage:
             embedding.run(subject.images(group))
 
     def fit() -> None:
-        learn(subject.build("patchcore"), pictures)
+        learn(model, pictures)
 
     calls = {DECODE: lambda: deque(stream(pictures, preprocess), 0), FEATURES: features, BOTH: both, FIT: fit}
     work = backbone_gflop(model.backbone, preprocess.crop_size)

@@ -34,7 +34,7 @@ def run(subject: Subject) -> Stage:
             raise AssertionError(f"the flat PaDiM graph computes something else: {found}")
         calls[FLAT] = lambda: flat(images[-1])
     work = backbone_gflop(model.backbone, size)
-    held = model.fitted["whitening_left"], model.fitted["whitening_right"]
+    held = [model.fitted[name] for name in model.parts()]
     gaussian = 2e-9 * sum(part.size for part in held)
     both = {BACKBONE: work, OURS: work + gaussian, FLAT: work + gaussian}
     times = in_turns(calls, subject.rounds, calls=3)
