@@ -17,6 +17,8 @@ from models.kcenter import k_center
 from models.neighbours import neighbours
 from models.spool import Spool
 
+pytestmark = pytest.mark.once
+
 
 def brute_force(points: np.ndarray, count: int, first: int, distance: np.ndarray | None = None) -> list[int]:
     """Algorithm 1 of the paper as it reads, in double precision."""
@@ -180,7 +182,6 @@ def test_the_spool_gives_back_what_it_got(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "nameless: nothing is left behind"
 
 
-@pytest.mark.once
 def test_a_spool_that_cannot_be_written_is_one_line(data: Path, tmp_path: Path) -> None:
     import resource
 

@@ -11,6 +11,8 @@ from benchmarks.threshold_pro import threshold_pro
 from evaluation.aupro import aupro
 from evaluation.ranking import rank
 
+pytestmark = pytest.mark.once
+
 
 def literal_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float) -> float:
     """Threshold by threshold and region by region, as the definition reads."""

@@ -14,6 +14,8 @@ from deploy import Preprocess, UserError
 from deploy.pictures import decode, list_pictures
 from deploy.stream import batches, stream
 
+pytestmark = pytest.mark.once
+
 RGB = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), (0, 0), 3)
 
 

@@ -13,6 +13,8 @@ from deploy import Preprocess, UserError
 from deploy.pictures import decode
 from deploy.stream import AHEAD, Aside, ahead, cores
 
+pytestmark = pytest.mark.once
+
 PATIENCE = 30  # seconds after which a thread that should have come is missing
 
 
