@@ -134,6 +134,7 @@ def arrays(path: Path, kind: str) -> dict[str, bytes]:
     return {name: value.tobytes() for name, value in read_tensors(path, kind)[0].items()}
 
 
+@pytest.mark.once
 def test_training_lowers_the_loss_and_resumes_byte_for_byte(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
