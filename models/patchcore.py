@@ -45,7 +45,7 @@ class PatchCore(AnomalyMethod):
     K = 10.0
     OPTIONS = {
         "sampler": "greedy",
-        "coreset_block": 200_000,
+        "coreset_block": 450_000,
         "spool_dir": None,
         "patch_size": 3,
         "patch_stride": 1,
