@@ -20,7 +20,7 @@ from deploy.pictures import Picture
 from deploy.predictor import Prediction, Predictor
 from deploy.preprocess import Preprocess
 from deploy.program import Program, Runtime, tensor_over
-from deploy.tensors import write_tensors
+from deploy.tensors import read_tensors, write_tensors
 
 from .backbone import Backbone
 from .compiled import compile_scoring
@@ -114,7 +114,7 @@ class Detector(nn.Layer):
             f"{self.calibration.image_threshold:.4f}, pixel threshold {self.calibration.pixel_threshold:.4f}"
         )
         with paddle.no_grad():
-            answer = self(paddle.to_tensor(selfcheck.probe(self.preprocess)))
+            answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
         self.header = {
             "kind": "model",
@@ -161,7 +161,7 @@ class Detector(nn.Layer):
         make_folder(path.parent)
         for backbone in self.backbones():
             file = path.parent / backbone.file
-            if not file.is_file():
+            if not _whole(file):
                 content = {"kind": "backbone", "arch": backbone.arch, "sha256": backbone.sha256}
                 write_tensors(file, backbone.arrays(), content)
         self.header["command"] = command
@@ -205,3 +205,12 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def _whole(file: Path) -> bool:
+    """Whether a backbone is stored there that can be read again."""
+    try:
+        read_tensors(file, "backbone")
+    except UserError:
+        return False
+    return True

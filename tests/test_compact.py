@@ -89,13 +89,16 @@ def test_every_method_works_on_it(name: str, archs: list[str], tmp_path: Path) -
     options = {"descriptor_layer": "layer3"} if "descriptor_layer" in METHODS[name].OPTIONS else {}
     size = Preprocess(64, 64)
     model = build_model(name, archs, layers, [None] * len(archs), k=10, preprocess=size, **options).fit(pictures)
-    assert export(model, tmp_path).difference < 1e-5
+    assert max(export(model, tmp_path).compared.values()) < 1e-5
 
 
 def test_a_method_on_it_is_saved_and_loaded(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (112, 112, 3), np.uint8) for _ in range(3)]
     model = PatchCore("compact", k=10).fit(pictures)
+    model.save(tmp_path / "thing.safetensors")
+    backbone = next(tmp_path.glob("compact-*"))
+    backbone.write_bytes(backbone.read_bytes()[:-1])  # one that was cut short earlier is written anew
     again = PatchCore.load(model.save(tmp_path / "thing.safetensors"))
     assert [p.score for p in again.predict(pictures)] == [p.score for p in model.predict(pictures)]
 
