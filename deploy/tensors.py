@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from .errors import UserError
 from .files import write_whole
 
-FORMAT = 1  # of the header; raised when older code could misread it
-HEADER_KEY = "paddlepatch"  # our header, as json, in the file's metadata
+FORMAT = 2  # of the header; raised when older code could misread it
+HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our header as json; over it and the arrays
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 """safetensors' names of the types that we write, and numpy's."""
 BLOCK = 1 << 22  # bytes read at a time
@@ -27,8 +27,9 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict
     The library's own writer wants all arrays as bytes in memory, which a gallery of features would not fit into.
     """
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    content = {**header, "format": FORMAT, "tensors_sha256": fingerprint(arrays)}
-    entries: dict[str, Any] = {"__metadata__": {HEADER_KEY: json.dumps(content, sort_keys=True, ensure_ascii=False)}}
+    content = json.dumps({**header, "format": FORMAT}, sort_keys=True, ensure_ascii=False)
+    metadata = {HEADER_KEY: content, DIGEST_KEY: _digest(content, _in_memory(arrays))}
+    entries: dict[str, Any] = {"__metadata__": metadata}
     names = {np.dtype(numpy_name): name for name, numpy_name in TYPES.items()}
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # keeps every array aligned
     end = 0
@@ -55,7 +56,7 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], di
         UserError: no such file, damaged, or of another kind or format.
     """
     path = Path(path)
-    header, entries, start = _read_entries(path, kind)
+    header, entries, start, metadata = _read_entries(path, kind)
     try:
         with safe_open(path, "numpy"):  # the library's checks: types, shapes and offsets fit together and the file
             pass
@@ -64,22 +65,22 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], di
             name: whole[slice(*entry["data_offsets"])].view(TYPES[entry["dtype"]]).reshape(entry["shape"])
             for name, entry in entries.items()
         }
-        stored = _digest((name, tensors[name], _blocks(path, start, entries[name])) for name in sorted(tensors))
+        blocks = ((name, tensors[name], _blocks(path, start, entries[name])) for name in sorted(tensors))
+        found = _digest(metadata[HEADER_KEY], blocks)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, kind, error) from error
-    if header.pop("tensors_sha256") != stored:
-        raise UserError(f"{path} is damaged: its arrays are not those that were written; make it again")
+    if metadata.get(DIGEST_KEY) != found:
+        raise UserError(f"{path} is damaged or was changed: its content is not what was written; make it again")
     return tensors, header
 
 
 def fingerprint(arrays: dict[str, np.ndarray]) -> str:
     """sha256 over names, shapes, types and bytes, independent of the dictionary's order."""
-    contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    return _digest((name, array, [_bytes(array)]) for name, array in contiguous.items())
+    return _digest("", _in_memory(arrays))
 
 
-def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Our header, safetensors' entries by array name, and where the arrays begin."""
+def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], int, dict[str, str]]:
+    """Our header, safetensors' entries by array name, where the arrays begin, and the metadata."""
     if not path.is_file():
         raise UserError(f"no {kind} file at {path}: check the path, or make it first")
     try:
@@ -88,20 +89,27 @@ def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]
             if length > path.stat().st_size:
                 raise ValueError("it is too short for its header")
             entries = json.loads(file.read(length))
-        header = json.loads(entries.pop("__metadata__")[HEADER_KEY])
-        found, version, _ = header["kind"], header["format"], header["tensors_sha256"]
+        metadata = entries.pop("__metadata__")
+        header = json.loads(metadata[HEADER_KEY])
+        found, version = header["kind"], header["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, kind, error) from error
     if found != kind:
         raise UserError(f"{path} holds a PaddlePatch {found}, not a {kind}: give the {kind} file")
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this PaddlePatch reads {FORMAT}: update or train again")
-    return header, entries, 8 + length
+    return header, entries, 8 + length, metadata
 
 
-def _digest(arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes | memoryview]]]) -> str:
-    """sha256 of (name, an array of the right type and shape, its bytes)."""
-    digest = hashlib.sha256()
+def _in_memory(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray, list[memoryview]]]:
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        yield name, array, [_bytes(array)]
+
+
+def _digest(header: str, arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes | memoryview]]]) -> str:
+    """sha256 of the header and of (name, an array of the right type and shape, its bytes)."""
+    digest = hashlib.sha256(header.encode())
     for name, array, blocks in arrays:
         digest.update(f"{name} {array.dtype.str} {tuple(array.shape)}\n".encode())
         for block in blocks:

@@ -37,7 +37,12 @@ def test_exported_equals_dygraph(trained: SimpleNamespace, test_images: np.ndarr
 
 
 def test_program_carries_no_statistics_and_no_unread_layers(trained: SimpleNamespace) -> None:
-    names = ["model.json" if (trained.export / "model.json").is_file() else "model.pdmodel", "model.pdiparams", "stats"]
+    names = [
+        "model.json" if (trained.export / "model.json").is_file() else "model.pdmodel",
+        "model.pdiparams",
+        "stats",
+        "about.json",
+    ]
     if names[0] == "model.json":
         assert sorted(p.name for p in trained.export.iterdir()) == sorted(names)
     backbone = next(trained.run.glob("resnet18-*.safetensors"))
@@ -66,7 +71,7 @@ def copy(trained: SimpleNamespace, tmp_path: Path) -> Path:
 
 
 def graph(export: Path) -> Path:
-    return next(p for p in export.iterdir() if p.suffix in (".json", ".pdmodel"))
+    return next(p for p in export.iterdir() if p.stem == "model" and p.suffix in (".json", ".pdmodel"))
 
 
 @pytest.mark.parametrize("which", ["graph", "params", "stats"])
@@ -78,10 +83,13 @@ def test_truncated_files_are_refused(trained: SimpleNamespace, copy: Path, tmp_p
 
 
 def test_changed_statistics_are_refused(trained: SimpleNamespace, copy: Path, tmp_path: Path) -> None:
-    content = bytearray((copy / "stats").read_bytes())
-    content[-1000] ^= 0x40
-    (copy / "stats").write_bytes(content)
-    refused(infer(trained, copy, tmp_path / "out"), "stats", "damaged")
+    content = (copy / "stats").read_bytes()
+    threshold = content.index(b"image_threshold") + len(b'image_threshold\\": ')
+    for place in (len(content) - 1000, threshold):  # in the arrays, and a digit in the header
+        changed = bytearray(content)
+        changed[place] ^= 0x01
+        (copy / "stats").write_bytes(changed)
+        refused(infer(trained, copy, tmp_path / "out"), "stats", "damaged or was changed")
 
 
 def test_a_program_that_computes_something_else_is_refused(
