@@ -1,0 +1,64 @@
+"""Compare the scores in inference logs with stored ones.
+
+python test_tipc/compare_results.py --gt_file "test_tipc/results/*.txt" --log_file "FOLDER/python_infer_*.log"
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deploy.errors import UserError, run_script
+
+
+def scores(path: Path) -> dict[str, float]:
+    """The table `path,score,...` at the end of a log or in a file of stored results, by the pictures' names.
+
+    A picture goes by its last three parts, KIND/NUMBER.png below its category's test folder.
+    """
+    lines = path.read_text(errors="replace").splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("path,score")]
+    if not starts:
+        raise UserError(f"no table of scores in {path}: the run that wrote it did not finish")
+    rows = csv.DictReader(lines[starts[-1] :])
+    return {"/".join(Path(row["path"]).parts[-2:]): float(row["score"]) for row in rows}
+
+
+def main() -> int:
+    """1 when a score differs or is not among the stored ones."""
+    parser = argparse.ArgumentParser(prog="compare_results.py", description=__doc__)
+    parser.add_argument("--gt_file", required=True, help="stored results, may hold *")
+    parser.add_argument("--log_file", required=True, help="logs of inference, may hold *")
+    parser.add_argument("--atol", type=float, default=1e-3)
+    parser.add_argument("--rtol", type=float, default=1e-3)
+    parser.add_argument("--precision", default="fp32", help="compare logs of this precision only")
+    args = parser.parse_args()
+    stored = {key: value for name in glob.glob(args.gt_file) for key, value in scores(Path(name)).items()}
+    logs = [name for name in sorted(glob.glob(args.log_file)) if f"precision_{args.precision}" in name]
+    if not stored or not logs:
+        raise UserError(f"nothing to compare: {len(stored)} results in {args.gt_file}, {len(logs)} in {args.log_file}")
+    wrong = 0
+    for name in logs:
+        found = scores(Path(name))
+        bad = [key for key, value in found.items() if key in stored and not near(value, stored[key], args)]
+        bad += [key for key in found if key not in stored]
+        print(f"{name}: {len(found)} scores, {len(found) - len(bad)} as stored")
+        for key in bad:
+            print(f"  {key}: {found[key]:.6g}, stored {stored.get(key, 'none')}")
+        wrong += bool(bad)
+    return 1 if wrong else 0
+
+
+def near(value: float, known: float, args: argparse.Namespace) -> bool:
+    """As numpy.allclose has it."""
+    return math.isfinite(value) and abs(value - known) <= args.atol + args.rtol * abs(known)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,174 @@
+"""Paddle's automated test chain: every method's lite chain, the predecessor's configs as written, and broken steps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import paddle
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.once
+CONFIGS = sorted((ROOT / "test_tipc/configs").glob("*/train_infer_python.txt"))
+LITE = "lite_train_lite_infer"
+THEIRS = """===========================train_params===========================
+model_name:PatchCore
+python:python3.7
+gpu_list:0
+Global.use_gpu:True|True
+Global.auto_cast:fp32
+Global.epoch_num:lite_train_lite_infer=1
+Global.save_model_dir:./output/PatchCore/
+Train.loader.batch_size_per_card:lite_train_lite_infer=2
+Global.pretrained_model:null
+train_model_name:latest
+train_infer_img_dir:./test_tipc/data/MVTec
+null:null
+##
+trainer:norm_train
+norim_train:train.py --data_path=./test_tipc/data/MVTec --category capsule --method={method} --arch=resnet18 --k={k} --save_path=./test_tipc/output/{name}/ --save_model_subfolder=False --save_pic=False
+pact_train:null
+fpgm_train:null
+distill_train:null
+null:null
+null:null
+##
+===========================eval_params===========================
+eval:null
+null:null
+##
+===========================infer_params===========================
+Global.save_inference_dir:./test_tipc/output/{name}/
+Global.pretrained_model:
+norm_export:export_model.py --method={method} --arch=resnet18 --k={k} --model_path=./test_tipc/output/{name}/capsule.pdparams --save_dir=./test_tipc/output/{name}/
+quant_export:null
+fpgm_export:null
+distill_export:null
+export1:null
+export2:null
+inference_dir:null
+infer_model:./test_tipc/output/{name}/model.pdmodel
+infer_export:null
+infer_quant:False
+inference:infer.py --model_name=OrthoAD --stats=./test_tipc/output/{name}/stats
+--use_gpu:True|False
+--enable_mkldnn:False
+--cpu_threads:1|2
+--batch_size:1
+--use_tensorrt:False
+--precision:fp32
+{rest}"""  # noqa: E501
+MODEL = "--model_file:./test_tipc/output/{name}/model.pdmodel"
+PARAMS = "--params_file:./test_tipc/output/{name}/model.pdiparams"
+INPUT = "--input_file:./test_tipc/data/MVTec/capsule/test/crack/001.png"
+BENCHMARK, NOTHING = "--enable_benchmark:True", "null:null"
+ORDERS = {
+    "model first": [MODEL, INPUT, BENCHMARK, NOTHING, PARAMS],
+    "model last": [INPUT, BENCHMARK, NOTHING, PARAMS, MODEL],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout to run the chain in."""
+    place = tmp_path_factory.mktemp("tipc") / "checkout"
+    ignored = shutil.ignore_patterns(".*", "output", "demo", "tests", "data", "__pycache__")
+    return Path(shutil.copytree(ROOT, place, ignore=ignored))
+
+
+def chain(place: Path, script: str, config: Path, mode: str = LITE, **env: str) -> subprocess.CompletedProcess:
+    """One of the chain's scripts; PYTHON is this interpreter."""
+    command = ["bash", f"test_tipc/{script}", str(config), mode]
+    env = {**os.environ, "PYTHON": sys.executable, **env}
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
+
+
+def test_there_is_a_config_and_a_stored_result_for_every_method() -> None:
+    names = [path.parent.name for path in CONFIGS]
+    assert names == ["OrthoAD", "PaDiM", "PatchCore", "SPADE"]
+    assert all((ROOT / f"test_tipc/results/{name}_{LITE}.txt").is_file() for name in names)
+    assert all(len(path.read_text().splitlines()) == 51 for path in CONFIGS)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=[path.parent.name for path in CONFIGS])
+def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: Path) -> None:
+    prepared = chain(place, "prepare.sh", config)
+    assert prepared.returncode == 0, prepared.stderr
+    result = chain(place, "test_train_inference_python.sh", config)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("Skipped")]
+    name = config.parent.name
+    assert len(lines) >= 9 and all(line.startswith(f"Run successfully with command - {name} - ") for line in lines)
+    assert "--format=onnx" in "".join(lines) and "compare_results.py" in lines[-1]
+    assert ("--precision=bf16" in result.stdout) == ("bf16" in (config.read_text()))
+    output = place / "test_tipc/output" / name / LITE
+    log = output / "python_infer_cpu_usemkldnn_True_threads_1_precision_fp32_batchsize_1.log"
+    assert "inference_time(ms)" in log.read_text() and log.read_text().count("broken_large/001.png,") == 1
+    assert (output / "results_python.log").read_text() == result.stdout
+
+
+def test_another_result_than_the_stored_one_fails(place: Path) -> None:
+    name = "PatchCore"
+    stored = place / f"test_tipc/results/{name}_{LITE}.txt"
+    log = f"test_tipc/output/{name}/{LITE}/python_infer_*.log"
+    words = [sys.executable, "test_tipc/compare_results.py", "--gt_file", str(stored), "--log_file", log]
+    assert subprocess.run(words, cwd=place, capture_output=True).returncode == 0
+    *head, line = stored.read_text().splitlines()
+    path, score = line.split(",")
+    stored.write_text("\n".join([*head, f"{path},{float(score) * 1.01}"]))
+    result = subprocess.run(words, cwd=place, capture_output=True, text=True)
+    assert result.returncode == 1 and "broken_large/001.png" in result.stdout
+
+
+@pytest.mark.parametrize(("line", "step"), [(15, "train.py"), (29, "export_model.py"), (39, "infer.py")])
+def test_a_broken_step_fails_the_chain_and_is_named(place: Path, tmp_path: Path, line: int, step: str) -> None:
+    lines = CONFIGS[2].read_text().splitlines()
+    lines[line] += " --no_such_option=1"
+    lines[41:46] = ["--enable_mkldnn:True", "--cpu_threads:1", *lines[43:45], "--precision:fp32"]  # one is enough
+    config = tmp_path / "broken.txt"
+    config.write_text("\n".join(lines))
+    assert chain(place, "prepare.sh", config).returncode == 0
+    result = chain(place, "test_train_inference_python.sh", config)
+    assert result.returncode == 1
+    assert f"{step} " in next(line for line in result.stdout.splitlines() if line.startswith("Run failed"))
+    assert "--no_such_option" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "k", "order"),
+    [("PatchCore", "coreset", 10, "model first"), ("PaDiM", "sample", 100, "model last")],
+)
+def test_the_predecessors_configs_run_as_written(
+    place: Path, tmp_path: Path, name: str, method: str, k: int, order: str
+) -> None:
+    """The misspelt key, --model_name, .pdparams, model.pdmodel and --enable_benchmark in the log's slot among them."""
+    rest = "\n".join(ORDERS[order]).format(name=name)
+    config = tmp_path / "theirs.txt"
+    config.write_text(THEIRS.format(name=name, method=method, k=k, rest=rest))
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    paddle.save(paddle.vision.models.resnet18().state_dict(), str(weights / "resnet18.pdparams"))
+    assert chain(place, "prepare.sh", config).returncode == 0
+    result = chain(place, "test_train_inference_python.sh", config, PADDLEPATCH_WEIGHTS=str(weights))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("Run successfully") == 5 and "Not compared" in result.stdout
+    output = place / "test_tipc/output" / name / LITE
+    log = output / "python_infer_cpu_usemkldnn_False_threads_2_precision_fp32_batchsize_1.log"
+    assert "preprocess_time(ms)" in log.read_text()
+
+
+def test_bad_configs_and_modes_are_one_line(place: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("model_name:x\n")
+    for config, mode, said in (
+        (tmp_path / "none.txt", LITE, "no config at"),
+        (short, LITE, "the format has 51"),
+        (CONFIGS[0], "klquant_whole_infer", "unknown mode"),
+        (CONFIGS[0], "whole_train_whole_infer", "MVTEC"),
+    ):
+        result = chain(place, "prepare.sh", config, mode, MVTEC=str(tmp_path / "nowhere"))
+        assert result.returncode == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
