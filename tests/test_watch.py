@@ -1,0 +1,125 @@
+"""The folder service: every picture exactly once, whatever happens to the process."""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT, refused
+
+from deploy.errors import UserError
+from deploy.watch import Journal, finished
+
+pytestmark = pytest.mark.once
+PICTURES, KILLS = 500, 20
+
+
+def start(export: Path, folder: Path, out: Path) -> subprocess.Popen:
+    words = ["infer.py", "--stats", export / "stats", "--watch", folder, "--save_path", out, "--save_pic", "False"]
+    command = [sys.executable, *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def done_with(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    said, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+
+
+def lines(out: Path) -> list[list[str]]:
+    table = out / "infer.csv"
+    return list(csv.reader(table.read_text().splitlines()))[1:] if table.is_file() else []
+
+
+def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_path: Path) -> None:
+    folder, out, rng = tmp_path / "arriving", tmp_path / "out", random.Random(4)
+    folder.mkdir()
+    source = sorted((trained.data / "washer/test").rglob("*.png"))
+    service, arrived, killed = start(trained.export, folder, out), 0, 0
+    try:
+        while arrived < PICTURES or killed < KILLS:
+            for _ in range(min(25, PICTURES - arrived)):
+                data = source[arrived % len(source)].read_bytes()
+                with open(folder / f"{arrived:04d}.png", "wb") as file:  # in two parts, as a slow camera writes
+                    file.write(data[: len(data) // 2])
+                    file.flush()
+                    time.sleep(0.002)
+                    file.write(data[len(data) // 2 :])
+                arrived += 1
+            if killed < KILLS:
+                time.sleep(rng.uniform(0.1, 6))
+                service.kill()
+                service.wait()
+                killed += 1
+                service = start(trained.export, folder, out)
+        deadline = time.monotonic() + 120
+        while len(lines(out)) < PICTURES and time.monotonic() < deadline:
+            time.sleep(0.5)
+    finally:
+        service.send_signal(signal.SIGINT)
+        service.communicate(timeout=30)
+    assert service.returncode == 0
+    rows = lines(out)
+    assert len(rows) == PICTURES
+    assert sorted(Path(row[0]).name for row in rows) == [f"{i:04d}.png" for i in range(PICTURES)]
+    scores = {}
+    for row in rows:  # copies of one picture have one score, whoever scored them
+        scores.setdefault(int(Path(row[0]).stem) % len(source), set()).add(row[1])
+    assert all(len(found) == 1 and "" not in found for found in scores.values())
+
+
+def test_one_service_per_table_that_ends_when_told_and_gives_bad_pictures_a_line(
+    trained: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "arriving", tmp_path / "out"
+    folder.mkdir()
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    shutil.copy(next((trained.data / "washer/test").rglob("*.png")), folder / "good.png")
+    service = start(trained.export, folder, out)
+    try:
+        deadline = time.monotonic() + 60
+        while len(lines(out)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        refused(done_with(start(trained.export, folder, out)), "another process")
+    finally:
+        service.send_signal(signal.SIGTERM)
+        said, errors = service.communicate(timeout=30)
+    assert service.returncode == 0 and "2 pictures" in said and "bad.png" in errors
+    assert [(Path(row[0]).name, bool(row[1])) for row in lines(out)] == [("good.png", True), ("bad.png", False)]
+
+
+def test_a_line_cut_short_is_removed_and_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    journal = Journal(path, ("path", "score"))
+    journal.add(("a,b.png", 1))
+    journal.add(("c.png", 2))
+    with pytest.raises(UserError, match="another process"):
+        Journal(path, ("path", "score"))
+    journal.close()
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        again = Journal(path, ("path", "score"))
+        for row in (("a,b.png", 1), ("c.png", 2)):
+            if row[0] not in again.done:
+                again.add(row)
+        again.close()
+        assert path.read_bytes() == whole
+    with pytest.raises(UserError, match="another program"):
+        Journal(path, ("name", "score"))
+
+
+def test_what_is_unfinished(tmp_path: Path, trained: SimpleNamespace) -> None:
+    data = next((trained.data / "washer/test").rglob("*.png")).read_bytes()
+    path = tmp_path / "a.png"
+    for end, whole in ((len(data), True), (len(data) - 1, False), (100, False), (0, False)):
+        path.write_bytes(data[:end])
+        assert finished(path) is whole
+    assert not finished(tmp_path / "gone.png")
