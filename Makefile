@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV26 ?= .venv-paddle26
 VENV_BENCH ?= .venv-bench
+# two processes: most of the time is scripts starting
+PYTEST ?= -n 2 --dist loadfile
 PIP = -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .PHONY: demo test lint test-paddle26 bench clean
@@ -11,14 +13,14 @@ demo: $(VENV)/.run-ready
 	$(VENV)/bin/python demo.py
 
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PYTEST)
 
 lint: $(VENV)/.dev-ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
 test-paddle26: $(VENV26)/.ready
-	$(VENV26)/bin/python -m pytest -m "not real and not readme and not once"
+	$(VENV26)/bin/python -m pytest $(PYTEST) -m "not real and not readme and not once"
 
 # BENCH holds options: make bench BENCH="--data_path data/mvtec --weights resnet18.pdparams"
 bench: $(VENV_BENCH)/.ready

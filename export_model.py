@@ -10,9 +10,12 @@ from pathlib import Path
 import options
 from deploy.errors import run_script
 from deploy.options import Parser, positive
+from deploy.pictures import list_pictures
 from deploy.tables import header_text
 from models import load_model
 from models.export import export
+
+COMPARED = 8  # test pictures
 
 
 def main() -> int:
@@ -21,6 +24,10 @@ def main() -> int:
     parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
     parser.add_argument("--save_dir", default=None, help="default: {save_path}/{method}_{arch}_{k}/{category}/export")
     parser.add_argument("--img_size", dest="crop_size", type=positive, default=None, help="only checked: the crop size")
+    parser.add_argument("--layout", choices=("split", "fused"), default="split", help="statistics in a file, or inside")
+    parser.add_argument("--input", choices=("float32", "uint8"), default="float32", help="type of the program's input")
+    parser.add_argument("--format", choices=("paddle", "onnx"), default="paddle", help="onnx: model.onnx as well")
+    parser.add_argument("--data_path", default="./data/mvtec", help="its test pictures, if any, are compared")
     options.add_run_options(parser)
     args = parser.parse()
 
@@ -29,11 +36,15 @@ def main() -> int:
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"{path}: {header_text(model.header)}", flush=True)
-    done = export(model, args.save_dir or options.results_folder(args, model) / category / "export")
-    print(f"the program agrees with dygraph to {done.difference:.1e} (relative)")
-    print(f"program: {done.model_file} {done.params_file}; stats: {done.stats}")
+    folder = args.save_dir or options.results_folder(args, model) / category / "export"
+    tests = Path(args.data_path) / category / "test"
+    pictures = list_pictures(tests)[:COMPARED] if tests.is_dir() else []
+    done = export(model, folder, args.layout, args.input, args.format == "onnx", pictures)
+    ways = ", ".join(f"{name} {value:.1e}" for name, value in done.compared.items() if name != "pictures")
+    print(f"differs from dygraph by at most (relative): {ways}; on {len(pictures)} pictures of {tests} and a drawn one")
+    print("; ".join(f"{what}: {path}" for what, path in done.files.items()))
     here = Path(".").resolve()
-    stats = done.stats.resolve()
+    stats = done.files["stats"].resolve()
     shown = stats.relative_to(here) if here in stats.parents else stats
     print(f"run it: python infer.py --stats {shown} --input_file PICTURE|FOLDER")
     return 0

@@ -8,18 +8,20 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from deploy.errors import run_script
+from deploy.errors import UserError, run_script
 from deploy.options import Parser, command_line, natural, positive
 from deploy.pictures import list_pictures
 from deploy.predictor import Predictor
 from deploy.program import Runtime
 from deploy.progress import progress
 from deploy.tables import ScoreSheet, header_text, picture_namer, provenance
+from deploy.watch import watch
 
 
 def main() -> int:
     parser = Parser(prog="infer.py", description=__doc__)
-    parser.add_argument("-i", "--input_file", required=True, help="a picture or a folder of them")
+    parser.add_argument("-i", "--input_file", default=None, help="picture, folder, 'pattern*.png', or list, .txt")
+    parser.add_argument("--watch", default=None, help="instead: a folder whose pictures are scored as they arrive")
     parser.add_argument("--stats", required=True, help="the stats file of the export")
     parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
     parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
@@ -27,6 +29,8 @@ def main() -> int:
     parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
     parser.flag("save_pic", True, "write a heat map per picture")
+    parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
+    parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
     parser.flag("use_tensorrt", False, "run on TensorRT (unmeasured)")
@@ -35,7 +39,7 @@ def main() -> int:
     parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the computation")
     parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")
-    parser.flag("enable_benchmark", False, "print the time of each stage")
+    parser.flag("enable_benchmark", False, "print times and memory in AutoLog's format")
     parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
     parser.moot("config", "this script reads no configuration file", "-c")
     parser.moot("category", "the stats file says what the model is")
@@ -43,7 +47,11 @@ def main() -> int:
     parser.moot("enable_post_process", "the program itself scores")
     args = parser.parse()
 
-    pictures = list_pictures(args.input_file)
+    if (args.input_file is None) == (args.watch is None):
+        raise UserError("give either --input_file or --watch")
+    if args.watch and (args.jsonl or args.enable_benchmark):
+        raise UserError("--watch writes infer.csv alone: leave out --jsonl and --enable_benchmark")
+    pictures = [] if args.watch else list_pictures(args.input_file)
     runtime = Runtime(
         use_gpu=args.use_gpu,
         onednn=args.enable_mkldnn,
@@ -57,7 +65,7 @@ def main() -> int:
     print(
         f"{predictor.program.name}: {header_text(predictor.header)}; self-check {predictor.selfcheck:.1e}", flush=True
     )
-    shown = {"stats": args.stats, "input_file": args.input_file, "batch_size": args.batch_size}
+    shown = {"stats": args.stats, "input_file": args.input_file, "watch": args.watch, "batch_size": args.batch_size}
     command = command_line("infer.py", {**shown, "precision": args.precision, "threshold": args.threshold})
     sheet = ScoreSheet(
         Path(args.save_path),
@@ -66,17 +74,22 @@ def main() -> int:
         predictor.preprocess,
         provenance(predictor.header, command),
         args.save_pic,
+        args.save_mask,
+        args.jsonl,
     )
-    name = picture_namer(pictures)
-    predictions = predictor.predict(pictures, args.batch_size, args.num_workers, sheet.skip)
-    begin = time.perf_counter()
-    for prediction in progress(predictions, len(pictures), "infer"):
-        sheet.add(prediction, name(prediction.name))
-    if args.enable_benchmark and sheet.rows:
-        each = {stage: 1000 * seconds / len(sheet.rows) for stage, seconds in predictor.seconds.items()}
-        each["all, with decoding and writing"] = 1000 * (time.perf_counter() - begin) / len(sheet.rows)
-        print("ms per picture: " + ", ".join(f"{stage} {value:.2f}" for stage, value in each.items()))
-    return sheet.finish()
+    with sheet:
+        if args.watch:
+            return watch(args.watch, predictor, sheet)
+        begin, name = time.perf_counter(), picture_namer(pictures)
+        predictions = predictor.predict(pictures, args.batch_size, args.num_workers, sheet.skip)
+        for prediction in progress(predictions, len(pictures), "infer"):
+            sheet.add(prediction, name(prediction.name))
+        code = sheet.finish()
+    if args.enable_benchmark:
+        label = args.model_name or predictor.header["method"]
+        for line in predictor.times.report(label, runtime, args.batch_size, time.perf_counter() - begin):
+            print(line)
+    return code
 
 
 if __name__ == "__main__":

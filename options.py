@@ -198,7 +198,9 @@ def results_folder(args: argparse.Namespace, model: Detector) -> Path:
 def model_file(args: argparse.Namespace, category: str) -> Path:
     """--model_path, or the category's model in the run folder; UserError naming what is missing."""
     if args.model_path is not None:
-        return Path(args.model_path)
+        path = Path(args.model_path)
+        ours = path.with_suffix(".safetensors")  # configs written for Anomaly.Paddle name category.pdparams
+        return ours if path.suffix == ".pdparams" and ours.is_file() and not path.is_file() else path
     path = run_folder(args) / f"{category}.safetensors"
     if not path.is_file():
         raise UserError(

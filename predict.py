@@ -47,9 +47,10 @@ def main() -> int:
     )
     name = picture_namer(pictures)
     predictions = model.predict(pictures, args.test_batch_size, args.num_workers, sheet.skip)
-    for prediction in progress(predictions, len(pictures), "predict"):
-        sheet.add(prediction, name(prediction.name))
-    return sheet.finish()
+    with sheet:
+        for prediction in progress(predictions, len(pictures), "predict"):
+            sheet.add(prediction, name(prediction.name))
+        return sheet.finish()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,45 @@ def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryvie
     return path
 
 
+class GrowingFile:
+    """A text file written bit by bit beside `path`, which takes its name when it is finished and is gone otherwise."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        make_folder(self.path.parent)
+        self._aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        with self._told():
+            self._file = open(self._aside, "x", encoding="utf-8", newline="")  # noqa: SIM115
+
+    def write(self, text: str) -> None:
+        """Add `text`; UserError when that is not possible."""
+        with self._told():
+            self._file.write(text)
+
+    def finish(self) -> Path:
+        """Give the file its name."""
+        with self._told():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._aside, self.path)
+        return self.path
+
+    def drop(self) -> None:
+        """Leave nothing behind, unless finished."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._aside.unlink()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}; nothing was changed there") from error
+
+
 @contextlib.contextmanager
 def scratch_folder(beside: str | Path | None = None) -> Iterator[Path]:
     """A temporary folder, inside `beside` when its files will be renamed to there, that is gone afterwards."""

@@ -61,6 +61,22 @@ def panel(
     return _strip(_readable(prediction.name), verdict, (180, 0, 0) if defect else (0, 110, 0), tiles, calibration)
 
 
+OUTSIDE = 127
+
+
+def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
+    """Where the map exceeds the pixel threshold, uint8 [height, width] in the resized picture's geometry.
+
+    255 is defective, 0 good, OUTSIDE what lies outside the crop and was not looked at.
+    """
+    mask = np.full(prediction.resized.shape[:2], OUTSIDE, np.uint8)
+    top, left = preprocess.corner(*mask.shape)
+    height, width = prediction.anomaly_map.shape
+    found = prediction.anomaly_map > calibration.pixel_threshold
+    mask[top : top + height, left : left + width] = np.where(found, np.uint8(255), np.uint8(0))
+    return mask
+
+
 def _strip(
     name: str,
     verdict: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Callable
 import numpy as np
 
 from . import selfcheck
+from .autolog import Times
 from .calibration import Calibration
 from .errors import UserError
 from .pictures import Picture
@@ -51,7 +53,7 @@ class Predictor:
         self.program, self.header = program, header
         self.preprocess = Preprocess.from_dict(header["preprocess"])
         self.calibration = Calibration.from_dict(header["calibration"])
-        self.seconds = {"preprocess": 0.0, "inference": 0.0}
+        self.times = Times()
         statistics = [name for name in program.inputs if name != "image"]
         missing = [name for name in statistics if name not in tensors]
         if missing or "image" not in program.inputs or len(program.outputs) != 2:
@@ -60,8 +62,12 @@ class Predictor:
                 f"the stats hold {sorted(tensors)}; give the files of one export"
             )
         program.set({name: tensors[name] for name in statistics})
-        answer = program.run(selfcheck.probe(self.preprocess))
+        answer = program.run(self.entry(selfcheck.probe(self.preprocess)))
         self.selfcheck = selfcheck.verify(tensors, *answer, program.runtime.precision, program.name)
+
+    def entry(self, crops: np.ndarray) -> np.ndarray:
+        """uint8 RGB [batch, crop, crop, 3] as the program takes it."""
+        return np.ascontiguousarray(crops) if self.header.get("input") == "uint8" else self.preprocess.normalise(crops)
 
     @classmethod
     def load(
@@ -84,6 +90,12 @@ class Predictor:
                 raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
         return cls(Program(model_file, params_file, runtime), tensors, header)
 
+    def clone(self) -> Predictor:
+        """Another runner of the same program, for another thread; weights and statistics are shared."""
+        twin = copy.copy(self)
+        twin.program, twin.times = self.program.clone(), Times()
+        return twin
+
     def predict(
         self,
         pictures: Iterable[Picture],
@@ -94,13 +106,17 @@ class Predictor:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
         for group in batches(stream(pictures, self.preprocess, workers, on_bad), batch_size):
             begin = time.perf_counter()
-            image = self.preprocess.normalise(np.stack([self.preprocess.crop(item.resized) for item in group]))
+            image = self.entry(np.stack([self.preprocess.crop(item.resized) for item in group]))
             middle = time.perf_counter()
             maps, scores = self.program.run(image)
-            self.seconds["preprocess"] += middle - begin
-            self.seconds["inference"] += time.perf_counter() - middle
+            end = time.perf_counter()
+            for item in group:
+                self.times.add("preprocess", item.seconds + (middle - begin) / len(group))
+                self.times.add("inference", (end - middle) / len(group))
             for item, anomaly_map, score in zip(group, maps, scores):
+                begin = time.perf_counter()
                 yield Prediction(item.name, float(score), anomaly_map, item.resized)
+                self.times.add("postprocess", time.perf_counter() - begin)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -78,10 +78,14 @@ class Preprocess:
 
     def normalise(self, crops: np.ndarray) -> np.ndarray:
         """uint8 RGB [batch, crop, crop, 3] to the program's input: float32 [batch, 3, crop, crop]."""
-        scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
-        shift = (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+        scale, shift = self.scale_and_shift()
         output = np.empty((len(crops), 3, *crops.shape[1:3]), np.float32)
         for channel in range(3):
             np.multiply(crops[..., channel], scale[channel], out=output[:, channel])
             output[:, channel] += shift[channel]
         return output
+
+    def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [3] each: a value 0-255 of channel c enters the program as value * scale[c] + shift[c]."""
+        scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
+        return scale, (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)

@@ -9,6 +9,7 @@ Measured on Paddle 3.3.1 and 2.6.2, CPU (each of these was a crash or a silently
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
 import platform
@@ -92,13 +93,22 @@ class Program:
                 f"cannot load program {self.name} in Paddle {paddle.__version__}: {_first_line(error)}; export it again"
             ) from error
         self._held: dict[str, paddle.Tensor] = {}
+        self._values: dict[str, np.ndarray] = {}
         self.inputs: list[str] = list(self._predictor.get_input_names())
         self.outputs: list[str] = list(self._predictor.get_output_names())
+
+    def clone(self) -> Program:
+        """The same program for another thread, with the same inputs set; weights are shared."""
+        twin = copy.copy(self)
+        twin._predictor, twin._held, twin._values = self._predictor.clone(), {}, {}
+        twin.set({name: value for name, value in self._values.items() if name != "image"})
+        return twin
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
         """Set inputs by name, for any number of runs. On the CPU they are read where they are, and not copied."""
         for name, value in values.items():
             handle, array = self._predictor.get_input_handle(name), np.ascontiguousarray(value)
+            self._values[name] = array
             if self.runtime.use_gpu:
                 handle.copy_from_cpu(array)
             else:

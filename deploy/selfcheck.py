@@ -17,15 +17,14 @@ make a coarse search settle for the other one, which changes the map around one 
 
 
 def probe(preprocess: Preprocess) -> np.ndarray:
-    """The known picture as program input, float32 [1, 3, crop, crop]: waves, edges and grain, from a formula alone."""
+    """The known picture's crop, uint8 [1, crop, crop, 3]: waves, edges and grain, from a formula alone."""
     size = preprocess.crop_size
     y, x = np.mgrid[:size, :size].astype(np.int64)
     waves = 128 + 60 * np.sin(x / 7.0) * np.cos(y / 11.0)
     edges = 50 * ((x // 29 + y // 37) % 2)
     grain = (x * 73856093 ^ y * 19349663) % 41 - 20
     planes = [waves + edges + grain, waves + grain // 2, 220 - edges + grain]
-    picture = np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
-    return preprocess.normalise(picture[None])
+    return np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)[None]
 
 
 def expected(anomaly_map: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ happens between runs, but on all cores, and a run takes all cores as well. Proce
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,8 @@ class Loaded(NamedTuple):
     """Its path, or `picture N` for the N-th array."""
     resized: np.ndarray
     """uint8 RGB with the short side at `resize`; `Preprocess.crop` of it is what the program sees."""
+    seconds: float = 0.0
+    """That decoding and resizing took."""
 
 
 def cores() -> int:
@@ -55,10 +58,16 @@ def stream(
     `workers` is that of `ahead`. A picture that cannot be read raises its UserError, or is handed to
     `on_bad(name, error)` and left out when that is given.
     """
-    for (index, picture), resized in ahead(lambda item: preprocess.resized(item[1]), enumerate(pictures), workers):
+
+    def load(item: tuple[int, Picture]) -> Loaded:
+        begin = time.perf_counter()
+        resized = preprocess.resized(item[1])
+        return Loaded(picture_name(item[1], item[0]), resized, time.perf_counter() - begin)
+
+    for (index, picture), result in ahead(load, enumerate(pictures), workers):
         name = picture_name(picture, index)
         try:
-            loaded = Loaded(name, resized())
+            loaded = result()
         except UserError as error:
             if on_bad is None:
                 raise

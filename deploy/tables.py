@@ -15,8 +15,8 @@ import numpy as np
 
 from .calibration import Calibration
 from .errors import Skipped, UserError, report
-from .files import make_folder, write_whole
-from .heatmap import panel
+from .files import GrowingFile, make_folder, write_whole
+from .heatmap import defect_mask, panel
 from .pictures import encode_png
 from .predictor import Prediction
 from .preprocess import Preprocess
@@ -43,15 +43,20 @@ def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:
 
 
 class ScoreSheet:
-    """Collects predictions: draws heat maps beside the caller and writes the table `path,score,...` at the end.
+    """Takes predictions one by one: draws heat maps and masks beside the caller, and writes the table `path,score,...`.
+
+    Rows go to disk as they come, so memory does not grow; the table has its name once it is whole. Used as a context,
+    which leaves no half table behind.
 
     Args:
-        folder: receives `NAME.csv` and, if `heat_maps`, `heatmaps/`.
+        folder: receives `NAME.csv`, and `heatmaps/` and `masks/` if they are wanted.
         name: the table's name without suffix.
         calibration: thresholds and colour scale.
         preprocess: the map's place in the picture.
         origin: the columns of `provenance`.
         heat_maps: whether to draw.
+        masks: whether to write masks, see `deploy.heatmap.defect_mask`.
+        jsonl: whether to write `NAME.jsonl` as well, an object per line.
         extra: names of further columns, see `add`.
     """
 
@@ -65,15 +70,32 @@ class ScoreSheet:
         preprocess: Preprocess,
         origin: dict[str, Any],
         heat_maps: bool = True,
+        masks: bool = False,
+        jsonl: bool = False,
         extra: Sequence[str] = (),
     ) -> None:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
-        self.calibration, self.preprocess, self.origin, self.heat_maps = calibration, preprocess, origin, heat_maps
+        self.calibration, self.preprocess, self.origin = calibration, preprocess, origin
+        self.heat_maps, self.masks = heat_maps, masks
         self.columns = (*self.COLUMNS, *extra, *origin)
-        self.rows: list[tuple[Any, ...]] = []
-        self.defects = 0
+        self.count = self.defects = 0
         self.skip = Skipped()
         self._drawing = Aside()
+        self._jsonl = jsonl
+        self._tables: list[GrowingFile] = []
+
+    def __enter__(self) -> ScoreSheet:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for table in self._tables:
+            table.drop()
+
+    def row(self, prediction: Prediction, extra: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """The prediction's cells, in the order of `columns`."""
+        scaled = f"{self.calibration.scaled(prediction.score):.6g}"
+        defect = int(self.calibration.is_defect(prediction.score))
+        return (prediction.name, f"{prediction.score:.9g}", scaled, defect, *extra, *self.origin.values())
 
     def add(
         self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
@@ -81,19 +103,31 @@ class ScoreSheet:
         """Take a prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
 
         Raises:
-            UserError: one of the heat maps so far, drawn beside the caller, cannot be written.
+            UserError: the table, or one of the pictures so far, drawn beside the caller, cannot be written.
         """
-        calibration, defect = self.calibration, self.calibration.is_defect(prediction.score)
-        scaled = f"{calibration.scaled(prediction.score):.6g}"
-        self.rows.append(
-            (prediction.name, f"{prediction.score:.9g}", scaled, int(defect), *extra, *self.origin.values())
-        )
-        self.defects += defect
-        if self.heat_maps:
-            self._drawing.run(self._draw, prediction, self.folder / "heatmaps" / f"{picture_name}.png", mask)
+        row = self.row(prediction, extra)
+        if not self._tables:
+            suffixes = (".csv", ".jsonl") if self._jsonl else (".csv",)
+            self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in suffixes]
+            self._tables[0].write(csv_line(self.columns))
+        self._tables[0].write(csv_line(row))
+        if self._jsonl:
+            values = dict(zip(self.columns, row))
+            values.update(score=prediction.score, scaled=float(values["scaled"]), defective=bool(values["defective"]))
+            self._tables[1].write(json.dumps(values, ensure_ascii=False) + "\n")
+        self.count += 1
+        self.defects += row[3]
+        if self.heat_maps or self.masks:
+            self._drawing.run(self.draw, prediction, picture_name, mask)
 
-    def _draw(self, prediction: Prediction, path: Path, mask: np.ndarray | None) -> None:
-        write_whole(path, encode_png(panel(prediction, self.calibration, self.preprocess, mask)))
+    def draw(self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None) -> None:
+        """Write the pictures that are wanted of one prediction."""
+        if self.heat_maps:
+            picture = panel(prediction, self.calibration, self.preprocess, mask)
+            write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
+        if self.masks:
+            picture = defect_mask(prediction, self.calibration, self.preprocess)
+            write_whole(self.folder / "masks" / f"{picture_name}.png", encode_png(picture))
 
     def finish(self) -> int:
         """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped.
@@ -102,15 +136,25 @@ class ScoreSheet:
             UserError: no picture could be read, or a heat map not be written; no table is written.
         """
         self._drawing.finish()
-        if not self.rows:
+        if not self.count:
             raise UserError("none of the pictures could be read: no table was written")
-        write_csv(self.path, self.columns, self.rows)
-        print(f"{len(self.rows)} pictures: {self.defects} defective, {len(self.rows) - self.defects} good")
-        print(f"scores: {self.path}" + (f"; heat maps: {self.folder / 'heatmaps'}" if self.heat_maps else ""))
+        tables = [table.finish() for table in self._tables]
+        print(f"{self.count} pictures: {self.defects} defective, {self.count - self.defects} good")
+        places = [f"scores: {' '.join(map(str, tables))}"]
+        places += [f"heat maps: {self.folder / 'heatmaps'}"] if self.heat_maps else []
+        places += [f"masks: {self.folder / 'masks'}"] if self.masks else []
+        print("; ".join(places))
         if self.skip:
-            total = len(self.skip) + len(self.rows)
+            total = len(self.skip) + self.count
             report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
         return 2 if self.skip else 0
+
+
+def csv_line(cells: Sequence[Any]) -> str:
+    """One line of a csv table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
 
 
 def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:

@@ -47,17 +47,18 @@ def evaluate_category(
     """
     pictures = category.test_pictures()
     paths = [picture.path for picture in pictures]
-    sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, origin, heat_maps, ("kind",))
+    sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, origin, heat_maps, extra=("kind",))
     name = picture_namer(paths)
     found, masks = [], []
     predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
     truths = ahead(lambda picture: read_mask(picture, model.preprocess), pictures, workers)
-    for prediction, (picture, truth) in zip(predictions, truths):
-        mask = truth()
-        shown = mask if mask is not None and mask.any() else None
-        sheet.add(prediction, name(prediction.name), shown, (picture.defect,))
-        found.append(prediction)
-        masks.append(mask)
-    sheet.finish()
+    with sheet:
+        for prediction, (picture, truth) in zip(predictions, truths):
+            mask = truth()
+            shown = mask if mask is not None and mask.any() else None
+            sheet.add(prediction, name(prediction.name), shown, (picture.defect,))
+            found.append(prediction)
+            masks.append(mask)
+        sheet.finish()
     figures = evaluate(found, [picture.defective for picture in pictures], masks, model.calibration, pro_limit)
     return {"category": category.name, **figures}

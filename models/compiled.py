@@ -27,24 +27,45 @@ class Embedding(nn.Layer):
 class Scoring(nn.Layer):
     """The whole method, with its statistics as inputs, so that one program serves every category."""
 
-    def __init__(self, method: nn.Layer) -> None:
+    def __init__(self, method: nn.Layer, uint8: bool = False) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.uint8 = method, uint8
+        scale, shift = method.preprocess.scale_and_shift()
+        for name, values in (("scale", scale), ("shift", shift)):
+            self.register_buffer(name, paddle.to_tensor(values.reshape(1, 3, 1, 1)))
+
+    def enter(self, image: paddle.Tensor) -> paddle.Tensor:
+        """The program's input as the method wants it."""
+        if not self.uint8:
+            return image
+        return image.astype("float32").transpose([0, 3, 1, 2]) * self.scale + self.shift
 
     def forward(self, image: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """float32 [batch, 3, height, width] to map [batch, height, width] and score [batch]."""
-        return self.method.score(image, *statistics)
+        """The input of `image_spec` to map [batch, height, width] and score [batch]."""
+        return self.method.score(self.enter(image), *statistics)
 
 
-def image_spec(size: int) -> InputSpec:
-    """The program input `image`, any batch size."""
-    return InputSpec([None, 3, size, size], "float32", "image")
+class Fused(Scoring):
+    """The whole method and its statistics: the picture is the only input."""
+
+    def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """The input of `image_spec` to map [batch, height, width] and score [batch]."""
+        return self.method(self.enter(image))
 
 
-def save_scoring(method: nn.Layer, folder: str | Path) -> tuple[Path, Path]:
+def image_spec(size: int, uint8: bool = False) -> InputSpec:
+    """The program input `image`, any batch size: float32 [batch, 3, size, size], or uint8 [batch, size, size, 3]."""
+    shape, kind = ([None, size, size, 3], "uint8") if uint8 else ([None, 3, size, size], "float32")
+    return InputSpec(shape, kind, "image")
+
+
+def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint8: bool = False) -> tuple[Path, Path]:
     """Write the scoring program of a fitted `method`; returns its graph and parameter files."""
+    image = image_spec(method.preprocess.crop_size, uint8)
+    if fused:
+        return save_program(Fused(method, uint8), [image], folder)
     specs = [statistic_spec(name, value) for name, value in method.statistics().items()]
-    return save_program(Scoring(method), [image_spec(method.preprocess.crop_size), specs], folder)
+    return save_program(Scoring(method, uint8), [image, specs], folder)
 
 
 def compile_scoring(method: nn.Layer, runtime: Runtime) -> Program:

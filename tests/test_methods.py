@@ -38,7 +38,7 @@ def test_exported_and_reloaded_equal_dygraph(exported: SimpleNamespace, batch: i
     with paddle.no_grad():
         known = [tensor.numpy() for tensor in exported.model(paddle.to_tensor(exported.images[:batch]))]
         again = [t.numpy() for t in load_model(exported.file)(paddle.to_tensor(exported.images[:batch]))]
-    predictor = Predictor.load(exported.export.stats, runtime=Runtime(onednn=onednn))
+    predictor = Predictor.load(exported.export.files["stats"], runtime=Runtime(onednn=onednn))
     for _ in range(2):
         for found, expected, reloaded in zip(predictor.program.run(exported.images[:batch]), known, again):
             np.testing.assert_array_equal(reloaded, expected)

@@ -12,9 +12,13 @@ import pytest
 from conftest import MVTEC, WEIGHTS, done, needs_real, run
 
 from deploy import Predictor, Runtime
+from deploy.pictures import list_pictures
+from deploy.tensors import read_tensors
 from models import load_model
 from models.compact import EMBEDDED
+from models.onnx import OnnxProgram
 
+PADDLE3 = int(paddle.__version__.split(".")[0]) >= 3
 pytestmark = [needs_real, pytest.mark.real]
 
 
@@ -22,6 +26,11 @@ def figures(path: Path) -> dict[str, float]:
     with open(path, newline="") as file:
         row = next(csv.DictReader(file))
     return {name: float(value) for name, value in list(row.items())[1:10]}
+
+
+def scores(path: Path) -> dict[str, float]:
+    with open(path, newline="") as file:
+        return {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
 
 
 def train(category: str, output: Path, *words: object) -> SimpleNamespace:
@@ -125,20 +134,38 @@ def test_exported_bottle_equals_dygraph(bottle: SimpleNamespace, tmp_path: Path)
     compare(bottle.model, MVTEC / "bottle/test", tmp_path, (1, 2, 7))
 
 
+def test_every_export_of_bottle_equals_what_was_evaluated(bottle: SimpleNamespace, tmp_path: Path) -> None:
+    """All 83 pictures, both layouts and inputs, Paddle and ONNX: scores and maps to 1e-5."""
+    paths = list_pictures(MVTEC / "bottle/test")
+    known = list(load_model(bottle.model).predict(paths))
+    evaluated = scores(bottle.folder / "bottle/eval.csv")
+    assert len(paths) == 83 and evaluated == {p.name: pytest.approx(p.score, rel=1e-5) for p in known}
+    for layout, entry in (("split", "float32"), ("split", "uint8"), ("fused", "float32"), ("fused", "uint8")):
+        words = ["--layout", layout, "--input", entry, *(["--format", "onnx"] if PADDLE3 else [])]
+        done(run("export_model.py", "--model_path", bottle.model, "--save_dir", tmp_path, *words))
+        predictor = Predictor.load(tmp_path / "stats")
+        programs = [predictor.program]
+        if PADDLE3:
+            programs.append(OnnxProgram(tmp_path / "model.onnx"))
+            tensors = read_tensors(tmp_path / "stats", "stats")[0]
+            programs[1].set({name: tensors[name] for name in programs[1].inputs if name != "image"})
+        for expected in known:
+            crop = predictor.entry(predictor.preprocess.crop(expected.resized)[None])
+            for program in programs:
+                anomaly_map, score = program.run(crop)
+                assert score[0] == pytest.approx(expected.score, rel=1e-5)
+                largest = expected.anomaly_map.max()
+                np.testing.assert_allclose(anomaly_map[0], expected.anomaly_map, rtol=1e-5, atol=1e-5 * largest)
+
+
 def test_three_scripts_one_score(hazelnut: SimpleNamespace, tmp_path: Path) -> None:
     pictures = MVTEC / "hazelnut/test"
     done(run("export_model.py", "--model_path", hazelnut.model, "--save_dir", tmp_path / "export"))
     done(run("predict.py", pictures, "--model_path", hazelnut.model, "--save_path", tmp_path))
     words = ["--stats", tmp_path / "export/stats", "--input_file", pictures, "--save_path", tmp_path / "infer"]
     done(run("infer.py", *words, "--batch_size", "4", "--enable_mkldnn", "False"))
-    tables = []
-    for path in (
-        next(tmp_path.rglob("predict.csv")),
-        tmp_path / "infer/infer.csv",
-        hazelnut.folder / "hazelnut/eval.csv",
-    ):
-        with open(path, newline="") as file:
-            tables.append({row["path"]: float(row["score"]) for row in csv.DictReader(file)})
-    of_eval = tables.pop()
-    for scores in tables:
-        assert scores == {name: pytest.approx(score, rel=1e-5) for name, score in of_eval.items()}
+    known = {
+        name: pytest.approx(score, rel=1e-5) for name, score in scores(hazelnut.folder / "hazelnut/eval.csv").items()
+    }
+    for table in (next(tmp_path.rglob("predict.csv")), tmp_path / "infer/infer.csv"):
+        assert scores(table) == known

@@ -113,22 +113,6 @@ def test_statistics_of_another_category_fit_the_same_program(data: Path, tmp_pat
     assert (tmp_path / "washer/model.pdiparams").read_bytes() == (tmp_path / "fabric/model.pdiparams").read_bytes()
 
 
-def test_infer_needs_deploy_alone(trained: SimpleNamespace, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "infer.py", tmp_path)
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    blocked = ("scipy", "sklearn", "skimage", "numba", "pandas", "tqdm", "models", "datasets", "evaluation")
-    (tmp_path / "only.py").write_text(
-        "import runpy, sys\n"
-        f"for name in {blocked}: sys.modules[name] = None\n"
-        "sys.argv = sys.argv[1:]\nrunpy.run_path('infer.py', run_name='__main__')\n"
-    )
-    words = ["infer.py", "--stats", trained.export / "stats", "--input_file", trained.data / "washer/test/good"]
-    result = run("only.py", *words, "--enable_benchmark", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "ms per picture" in result.stdout
-    assert len(table(tmp_path / "output/infer/infer.csv")) == 3
-
-
 def test_threshold_decides_scaled_or_raw(trained: SimpleNamespace) -> None:
     picture = trained.data / "washer/test/chip/000.png"
     words = [picture, "--category", "washer", "--k", "2", "--save_path", trained.output, "--save_pic", "False"]

@@ -100,14 +100,14 @@ def test_the_gallery_stays_on_disk(tmp_path: Path) -> None:
     model = spade()
     again = SPADE.load(model.save(tmp_path / "model.safetensors"))
     done = export(again, tmp_path / "export")
-    assert done.stats.stat().st_size > sum(model.fitted[name].nbytes for name in model.galleries)
-    assert done.params_file.stat().st_size < 50_000_000
+    assert done.files["stats"].stat().st_size > sum(model.fitted[name].nbytes for name in model.galleries)
+    assert done.files["parameters"].stat().st_size < 50_000_000
     for fitted in (model.fitted, again.fitted):
         base = fitted["gallery_0"]
         while isinstance(base.base, np.ndarray):
             base = base.base
         assert isinstance(base, np.memmap)
-    predictor = Predictor.load(done.stats)
+    predictor = Predictor.load(done.files["stats"])
     [before] = predictor.predict(pictures(1))
     stored = {name: np.asarray(predictor.program._held[name].numpy()) for name in model.galleries}
     predictor.program.set({name: value + 1 for name, value in stored.items()})
