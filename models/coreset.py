@@ -7,8 +7,6 @@ import math
 import numpy as np
 import paddle
 
-from .kcenter import k_center
-
 PROJECTED = 128  # dimensions of the random projection, as in the authors' code
 ALIGNED = 16  # the projection's dimensions are a multiple of this
 STARTS = 10  # of approximate greedy, as in the authors' code
@@ -114,7 +112,11 @@ class Sampler:
                 mean_distance(points, self.random.choice(len(points), min(STARTS, len(points)), replace=False)) ** 2
             )
         first = int(self.random.integers(len(points))) if squared is None else int(squared.argmax())
-        return (k_center_on_gpu if self.gpu else k_center)(points, count, first, squared)
+        if self.gpu:
+            return k_center_on_gpu(points, count, first, squared)
+        from .kcenter import k_center  # here, as only fitting needs numba, which takes a while to import
+
+        return k_center(points, count, first, squared)
 
 
 def projection(channels: int, random: np.random.Generator) -> np.ndarray:

@@ -25,8 +25,8 @@ def to_onnx(model_file: Path, params_file: Path, path: Path) -> Path:
     converter, said = needed("paddle2onnx"), io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
-            # no optimiser: paddle2onnx would install one by pip
-            converter.export(str(model_file), str(params_file), str(path), opset_version=OPSET, enable_optimize=False)
+            # no optimiser: the default one installs packages by pip while it runs
+            converter.export(str(model_file), str(params_file), str(path), opset_version=OPSET, optimize_tool="None")
     except (RuntimeError, AssertionError, ValueError, TypeError, OSError) as error:
         raise UserError(f"--format onnx: paddle2onnx cannot convert this program ({error})") from error
     if not path.is_file():

@@ -10,7 +10,6 @@ from deploy.errors import UserError
 
 from .coreset import SAMPLERS, Sampler
 from .method import AnomalyMethod
-from .neighbours import neighbours
 from .pooling import PatchPool, adaptive_matrix
 from .resample import upsample
 from .scores import check_image_score, columns, image_score
@@ -217,6 +216,8 @@ class PatchCore(AnomalyMethod):
         half_norms = np.einsum("ij,ij->i", bank, bank, dtype=np.float64).astype(np.float32) / 2
         self._owner = chosen // self.positions
         near = min(self.options["reweight_neighbors"], len(bank))
+        from .neighbours import neighbours  # here, as only fitting needs numba
+
         neighbors, self._stand_in = neighbours(bank, half_norms, self._owner, near)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["search"] == "coarse":

@@ -96,6 +96,7 @@ def test_scripts_from_training_to_inference(data: Path, tmp_path: Path) -> None:
     assert scores(tmp_path / "infer/infer.csv") == scores(folder / "washer/predict.csv")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("words", "said"),
     [

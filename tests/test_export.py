@@ -74,6 +74,7 @@ def graph(export: Path) -> Path:
     return next(p for p in export.iterdir() if p.stem == "model" and p.suffix in (".json", ".pdmodel"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("which", ["graph", "params", "stats"])
 def test_truncated_files_are_refused(trained: SimpleNamespace, copy: Path, tmp_path: Path, which: str) -> None:
     path = {"graph": graph(copy), "params": copy / "model.pdiparams", "stats": copy / "stats"}[which]
@@ -82,6 +83,7 @@ def test_truncated_files_are_refused(trained: SimpleNamespace, copy: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.once
 def test_changed_statistics_are_refused(trained: SimpleNamespace, copy: Path, tmp_path: Path) -> None:
     content = (copy / "stats").read_bytes()
     threshold = content.index(b"image_threshold") + len(b'image_threshold\\": ')
@@ -102,6 +104,7 @@ def test_a_program_that_computes_something_else_is_refused(
     refused(infer(trained, copy, tmp_path / "out"), "self-check", "differs")
 
 
+@pytest.mark.once
 def test_missing_files_and_wrong_kinds_are_named(trained: SimpleNamespace, copy: Path, tmp_path: Path) -> None:
     refused(infer(trained, tmp_path / "nowhere", tmp_path / "out"), "nowhere")
     shutil.copy(trained.model, copy / "stats")

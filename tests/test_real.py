@@ -85,7 +85,11 @@ def test_bottle_by_the_other_methods(words: list[str], image: float, pixel: floa
 
 @pytest.mark.parametrize(
     "words",
-    [["--method", "padim", "--k", "100"], ["--method", "orthoad", "--k", "100"], SPADE],
+    [
+        ["--method", "padim", "--k", "100"],
+        ["--method", "orthoad", "--k", "100"],
+        [*SPADE, "--gallery", "same_position"],
+    ],
     ids=["padim", "orthoad", "spade"],
 )
 def test_exported_hazelnut_equals_dygraph(words: list[str], tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def infer(trained: SimpleNamespace, out: Path, place: object, *words: object):  
     return run("infer.py", "--stats", trained.export / "stats", "-i", place, "--save_path", out, *words)
 
 
+@pytest.mark.once
 def test_lists_and_patterns(trained: SimpleNamespace, tmp_path: Path) -> None:
     folder = trained.data / "washer/test"
     chosen = list_pictures(folder)[3:0:-1]
@@ -117,6 +118,7 @@ def test_lists_and_patterns(trained: SimpleNamespace, tmp_path: Path) -> None:
     assert list(rows(tmp_path / "d/infer.csv")) == [str(chosen[0])]
 
 
+@pytest.mark.once
 def test_masks_are_the_thresholded_maps(trained: SimpleNamespace, tmp_path: Path) -> None:
     picture = trained.data / "washer/test/chip/000.png"
     done(infer(trained, tmp_path, picture, "--save_mask", "--save_pic", "False", "--threshold", "0.3"))
@@ -134,6 +136,7 @@ def test_masks_are_the_thresholded_maps(trained: SimpleNamespace, tmp_path: Path
     assert 0 < inside.mean() < 255
 
 
+@pytest.mark.once
 def test_times_come_in_autologs_format(trained: SimpleNamespace, tmp_path: Path) -> None:
     result = done(infer(trained, tmp_path, trained.data / "washer/test", "--enable_benchmark", "--save_pic", "False"))
     for said in (
@@ -147,6 +150,7 @@ def test_times_come_in_autologs_format(trained: SimpleNamespace, tmp_path: Path)
         assert said in result.stdout, result.stdout
 
 
+@pytest.mark.once
 def test_the_service_refuses_what_it_does_not_do(trained: SimpleNamespace, tmp_path: Path) -> None:
     words = ["infer.py", "--stats", trained.export / "stats", "--save_path", tmp_path]
     refused(run(*words, "--watch", tmp_path, "--jsonl"), "--jsonl")

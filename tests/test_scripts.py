@@ -73,6 +73,7 @@ def test_eval_repeats_trains_figures(trained: SimpleNamespace) -> None:
         assert {k: v for k, v in old.items() if k != "command"} == {k: v for k, v in new.items() if k != "command"}
 
 
+@pytest.mark.once
 def test_same_seed_same_bytes_whatever_the_name(trained: SimpleNamespace, tmp_path: Path) -> None:
     words = [word if word != trained.output else tmp_path for word in trained.words]
     done(run("train.py", *words, "--method=coreset", "--eval", "--eval_PRO=True", "--save_pic=False"))
@@ -113,6 +114,7 @@ def test_statistics_of_another_category_fit_the_same_program(data: Path, tmp_pat
     assert (tmp_path / "washer/model.pdiparams").read_bytes() == (tmp_path / "fabric/model.pdiparams").read_bytes()
 
 
+@pytest.mark.once
 def test_threshold_decides_scaled_or_raw(trained: SimpleNamespace) -> None:
     picture = trained.data / "washer/test/chip/000.png"
     words = [picture, "--category", "washer", "--k", "2", "--save_path", trained.output, "--save_pic", "False"]
@@ -124,6 +126,7 @@ def test_threshold_decides_scaled_or_raw(trained: SimpleNamespace) -> None:
         assert table(trained.run / "washer/predict.csv")[0]["defective"] == verdict
 
 
+@pytest.mark.once
 def test_categories_without_masks_defects_or_good_pictures(data: Path, tmp_path: Path) -> None:
     for name in ("nomask", "nodefect", "nogood"):
         shutil.copytree(data / "washer", tmp_path / "data" / name)
@@ -159,6 +162,7 @@ def test_one_bad_picture_is_skipped_counted_and_told(trained: SimpleNamespace, t
         assert [Path(row["path"]).name for row in table(path)] == ["000.png", "002.png"]
 
 
+@pytest.mark.once
 def test_train_on_jpg_grey_and_uneven_pictures(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -176,6 +180,7 @@ def test_train_on_jpg_grey_and_uneven_pictures(tmp_path: Path) -> None:
     assert "bad.png" in result.stderr and "1 pictures skipped" in result.stdout
 
 
+@pytest.mark.once
 def test_no_progress_bar_without_a_terminal_and_help_works(trained: SimpleNamespace) -> None:
     for script in ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py"):
         assert "usage" in done(run(script, "--help")).stdout
@@ -185,6 +190,7 @@ def test_no_progress_bar_without_a_terminal_and_help_works(trained: SimpleNamesp
     assert result.stderr == ""
 
 
+@pytest.mark.once
 def test_a_terminal_sees_a_progress_bar(trained: SimpleNamespace) -> None:
     import fcntl
     import pty

@@ -30,7 +30,7 @@ train_infer_img_dir:./test_tipc/data/MVTec
 null:null
 ##
 trainer:norm_train
-norim_train:train.py --data_path=./test_tipc/data/MVTec --category capsule --method={method} --arch=resnet18 --k={k} --save_path=./test_tipc/output/{name}/ --save_model_subfolder=False --save_pic=False
+norim_train:train.py --data_path=./test_tipc/data/MVTec --category capsule --method=coreset --arch=resnet18 --k=10 --save_path=./test_tipc/output/PatchCore/ --save_model_subfolder=False --save_pic=False
 pact_train:null
 fpgm_train:null
 distill_train:null
@@ -42,34 +42,31 @@ eval:null
 null:null
 ##
 ===========================infer_params===========================
-Global.save_inference_dir:./test_tipc/output/{name}/
+Global.save_inference_dir:./test_tipc/output/PatchCore/
 Global.pretrained_model:
-norm_export:export_model.py --method={method} --arch=resnet18 --k={k} --model_path=./test_tipc/output/{name}/capsule.pdparams --save_dir=./test_tipc/output/{name}/
+norm_export:export_model.py --method=coreset --arch=resnet18 --k=10 --model_path=./test_tipc/output/PatchCore/capsule.pdparams --save_dir=./test_tipc/output/PatchCore/
 quant_export:null
 fpgm_export:null
 distill_export:null
 export1:null
 export2:null
 inference_dir:null
-infer_model:./test_tipc/output/{name}/model.pdmodel
+infer_model:./test_tipc/output/PatchCore/model.pdmodel
 infer_export:null
 infer_quant:False
-inference:infer.py --model_name=OrthoAD --stats=./test_tipc/output/{name}/stats
+inference:infer.py --model_name=OrthoAD --stats=./test_tipc/output/PatchCore/stats
 --use_gpu:True|False
 --enable_mkldnn:False
 --cpu_threads:1|2
 --batch_size:1
 --use_tensorrt:False
 --precision:fp32
-{rest}"""  # noqa: E501
-MODEL = "--model_file:./test_tipc/output/{name}/model.pdmodel"
-PARAMS = "--params_file:./test_tipc/output/{name}/model.pdiparams"
-INPUT = "--input_file:./test_tipc/data/MVTec/capsule/test/crack/001.png"
-BENCHMARK, NOTHING = "--enable_benchmark:True", "null:null"
-ORDERS = {
-    "model first": [MODEL, INPUT, BENCHMARK, NOTHING, PARAMS],
-    "model last": [INPUT, BENCHMARK, NOTHING, PARAMS, MODEL],
-}
+--model_file:./test_tipc/output/PatchCore/model.pdmodel
+--input_file:./test_tipc/data/MVTec/capsule/test/crack/001.png
+--enable_benchmark:True
+null:null
+--params_file:./test_tipc/output/PatchCore/model.pdiparams
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +109,8 @@ def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: P
 
 
 def test_another_result_than_the_stored_one_fails(place: Path) -> None:
-    name = "PatchCore"
-    stored = place / f"test_tipc/results/{name}_{LITE}.txt"
-    log = f"test_tipc/output/{name}/{LITE}/python_infer_*.log"
+    stored = place / f"test_tipc/results/PatchCore_{LITE}.txt"
+    log = f"test_tipc/output/PatchCore/{LITE}/python_infer_*.log"
     words = [sys.executable, "test_tipc/compare_results.py", "--gt_file", str(stored), "--log_file", log]
     assert subprocess.run(words, cwd=place, capture_output=True).returncode == 0
     *head, line = stored.read_text().splitlines()
@@ -138,17 +134,10 @@ def test_a_broken_step_fails_the_chain_and_is_named(place: Path, tmp_path: Path,
     assert "--no_such_option" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "method", "k", "order"),
-    [("PatchCore", "coreset", 10, "model first"), ("PaDiM", "sample", 100, "model last")],
-)
-def test_the_predecessors_configs_run_as_written(
-    place: Path, tmp_path: Path, name: str, method: str, k: int, order: str
-) -> None:
+def test_the_predecessors_configs_run_as_written(place: Path, tmp_path: Path) -> None:
     """The misspelt key, --model_name, .pdparams, model.pdmodel and --enable_benchmark in the log's slot among them."""
-    rest = "\n".join(ORDERS[order]).format(name=name)
     config = tmp_path / "theirs.txt"
-    config.write_text(THEIRS.format(name=name, method=method, k=k, rest=rest))
+    config.write_text(THEIRS)
     weights = tmp_path / "weights"
     weights.mkdir()
     paddle.save(paddle.vision.models.resnet18().state_dict(), str(weights / "resnet18.pdparams"))
@@ -156,7 +145,7 @@ def test_the_predecessors_configs_run_as_written(
     result = chain(place, "test_train_inference_python.sh", config, PADDLEPATCH_WEIGHTS=str(weights))
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("Run successfully") == 5 and "Not compared" in result.stdout
-    output = place / "test_tipc/output" / name / LITE
+    output = place / "test_tipc/output/PatchCore" / LITE
     log = output / "python_infer_cpu_usemkldnn_False_threads_2_precision_fp32_batchsize_1.log"
     assert "preprocess_time(ms)" in log.read_text()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from deploy.files import scratch_folder
 from evaluation.ranking import rank
 
@@ -39,11 +41,11 @@ def run(subject: Subject) -> Stage:
         stage.add({name: [value / len(paths) for value in values] for name, values in times.items()})
         stage.compare(FIT, THEIR_FIT)
         stage.compare(PREDICT, THEIR_PREDICT)
-        found = {"ours": {p.name: p.score for p in predictions[PREDICT]()}}
+        found = {"ours": {str(Path(p.name).resolve()): p.score for p in predictions[PREDICT]()}}
         if not why:
-            batches = theirs.predict(category)
-            found["anomalib"] = {b.image_path[0]: float(b.pred_score.item()) for b in batches}
+            found["anomalib"] = theirs.predict(category)
+            theirs.close()
     for name, scores in found.items():
-        bad, good = ([scores[str(p.path)] for p in tests if p.defective is kind] for kind in (True, False))
+        bad, good = ([scores[str(p.path.resolve())] for p in tests if p.defective is kind] for kind in (True, False))
         stage.figures.append({"contestant": name, "image AUROC": rank(bad, good).auroc})
     return stage
