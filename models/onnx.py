@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import paddle
 
 from deploy.errors import UserError
 
@@ -59,3 +60,6 @@ def needed(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"--format onnx needs {name}: pip install paddle2onnx onnxruntime") from error
+    except ValueError as error:  # paddle2onnx's way to refuse Paddle 2
+        version = paddle.__version__
+        raise UserError(f"--format onnx: {name} does not work with Paddle {version}; use Paddle 3") from error

@@ -132,3 +132,9 @@ def test_without_paddle2onnx_one_line_says_what_to_install(models: dict[str, Pat
     words = ["--model_path", models["patchcore"], "--save_dir", tmp_path / "out", "--format", "onnx"]
     refused(run("export_model.py", *words, env={"PYTHONPATH": str(tmp_path)}), "pip install paddle2onnx onnxruntime")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.skipif(PADDLE3, reason="paddle2onnx takes Paddle 3")
+def test_paddle_2_is_told_that_onnx_needs_paddle_3(models: dict[str, Path], tmp_path: Path) -> None:
+    words = ["--model_path", models["patchcore"], "--save_dir", tmp_path, "--format", "onnx"]
+    refused(run("export_model.py", *words), "--format onnx", "use Paddle 3")
