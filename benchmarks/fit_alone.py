@@ -6,20 +6,18 @@ python -m benchmarks.fit_alone reads the job as JSON from its input and prints s
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from deploy.autolog import peak_mb
 from deploy.errors import UserError, run_script
 from deploy.pictures import list_pictures
 from deploy.preprocess import Preprocess
 from deploy.program import Runtime
 from models.patchcore import PatchCore
-
-STATUS = Path("/proc/self/status")
 
 
 def fit_alone(job: dict[str, Any]) -> dict[str, float]:
@@ -29,15 +27,10 @@ def fit_alone(job: dict[str, Any]) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def peak_mb() -> float:
-    """The largest resident size of this process so far. Not ru_maxrss, which begins with the parent's size on Linux."""
-    if not STATUS.is_file():
-        raise UserError(f"no {STATUS}: peak memory is read there, which needs Linux; leave the stage scaling out")
-    return int(re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), re.M)[1]) * 1024 / 1e6
-
-
 def main() -> None:
     """Fit, calibration included."""
+    if peak_mb() is None:
+        raise UserError("this system does not tell peak memory, Linux does: leave the stage scaling out")
     job = json.loads(sys.stdin.read())
     pictures = list_pictures(Path(job["folder"]))[: job["count"]]
     runtime = Runtime(threads=job["threads"])

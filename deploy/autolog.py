@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Runtime, paddle
+from .program import Runtime, paddle  # paddle from there, which imports it quietly
 
 STAGES = ("preprocess", "inference", "postprocess")
 PERCENTILES = (50, 90, 99)
@@ -52,8 +52,10 @@ class Times:
             lines.append(f" {title} ".center(55, "-"))
             lines += [f" {name}: {value}" for name, value in values.items()]
         means = ", ".join(f"{stage}_time(ms): {1000 * np.mean(times):.4f}" for stage, times in self.of.items())
+        peak = peak_mb()
+        rss = None if peak is None else round(peak, 4)
         lines.append(" Perf info ".center(55, "-"))
-        lines.append(f" cpu_rss(MB): {peak_mb()}, gpu_rss(MB): None, gpu_util: None%")
+        lines.append(f" cpu_rss(MB): {rss}, gpu_rss(MB): None, gpu_util: None%")
         lines += [f" total time spent(s): {total:.4f}", f" {means}"]
         for stage, times in self.of.items():
             shares = ", ".join(f"p{p}: {1000 * np.percentile(times, p):.4f}" for p in PERCENTILES)
@@ -63,9 +65,12 @@ class Times:
 
 
 def peak_mb() -> float | None:
-    """The largest resident size of this process so far, where the system tells."""
+    """The largest resident size of this process so far; None where the system does not tell.
+
+    Not ru_maxrss, which begins with the parent's size on Linux.
+    """
     status = Path("/proc/self/status")
     if not status.is_file():
         return None
     peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return round(int(peak.split()[1]) * 1024 / 1e6, 4)
+    return int(peak.split()[1]) * 1024 / 1e6

@@ -23,41 +23,20 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
-def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> Path:
-    """Write `data` or its blocks beside `path`, flush it, then rename: readers see the old file or the new one."""
-    path = Path(path)
-    make_folder(path.parent)
-    name = None
-    try:
-        with open(path.with_name(f".{path.name}.{secrets.token_hex(4)}"), "xb") as file:
-            name = file.name
-            for block in [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data:
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; nothing was changed there") from error
-    finally:
-        if name is not None and os.path.exists(name):
-            os.unlink(name)
-    return path
-
-
 class GrowingFile:
-    """A text file written bit by bit beside `path`, which takes its name when it is finished and is gone otherwise."""
+    """A file written bit by bit beside `path`, which takes its name when it is finished and is gone otherwise."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         make_folder(self.path.parent)
         self._aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         with self._told():
-            self._file = open(self._aside, "x", encoding="utf-8", newline="")  # noqa: SIM115
+            self._file = open(self._aside, "xb")  # noqa: SIM115
 
-    def write(self, text: str) -> None:
-        """Add `text`; UserError when that is not possible."""
+    def write(self, data: bytes | memoryview | str) -> None:
+        """Add bytes or text; UserError when that is not possible."""
         with self._told():
-            self._file.write(text)
+            self._file.write(data.encode() if isinstance(data, str) else data)
 
     def finish(self) -> Path:
         """Give the file its name."""
@@ -81,6 +60,17 @@ class GrowingFile:
             yield
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; nothing was changed there") from error
+
+
+def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> Path:
+    """Write `data` or its blocks beside `path`, flush it, then rename: readers see the old file or the new one."""
+    file = GrowingFile(path)
+    try:
+        for block in [data] if isinstance(data, (bytes, str)) else data:
+            file.write(block)
+        return file.finish()
+    finally:
+        file.drop()
 
 
 @contextlib.contextmanager

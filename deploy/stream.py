@@ -33,7 +33,7 @@ class Loaded(NamedTuple):
     """Its path, or `picture N` for the N-th array."""
     resized: np.ndarray
     """uint8 RGB with the short side at `resize`; `Preprocess.crop` of it is what the program sees."""
-    seconds: float = 0.0
+    seconds: float
     """That decoding and resizing took."""
 
 

@@ -25,11 +25,7 @@ from .stream import Aside
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
     """Write a csv file whole; None becomes an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return write_whole(path, text.getvalue())
+    return write_whole(path, "".join(map(csv_line, [columns, *rows])))
 
 
 def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -21,9 +21,6 @@ from deploy.tensors import write_tensors
 from .compiled import save_scoring
 from .detector import Detector
 from .onnx import OnnxProgram, to_onnx
-
-Runner = Callable[[np.ndarray], list[np.ndarray]]
-"""From uint8 crops [batch, crop, crop, 3] to map and score."""
 
 
 class Export(NamedTuple):
@@ -79,32 +76,30 @@ def export(
 
 def runners(
     model: Detector, files: dict[str, Path], tensors: dict[str, np.ndarray], header: dict[str, Any]
-) -> dict[str, Runner]:
-    """Every way to run the files, by name."""
+) -> dict[str, Predictor]:
+    """Every way to run the files, by name; each has passed its self-check."""
     threads, gpu = model.runtime.threads, model.runtime.use_gpu
     runtimes = {"oneDNN": Runtime(threads=threads), "plain CPU": Runtime(onednn=False, threads=threads)}
-    found: dict[str, Runner] = {}
-    for name, runtime in ({"GPU": model.runtime} if gpu else runtimes).items():
-        predictor = Predictor(Program(files["program"], files["parameters"], runtime), tensors, header)
-        found[name] = lambda crops, predictor=predictor: predictor.program.run(predictor.entry(crops))
+    programs: dict[str, Program | OnnxProgram] = {
+        name: Program(files["program"], files["parameters"], runtime)
+        for name, runtime in ({"GPU": model.runtime} if gpu else runtimes).items()
+    }
     if "onnx" in files:
-        program = OnnxProgram(files["onnx"])
-        program.set({name: tensors[name] for name in program.inputs if name != "image"})
-        found["ONNX Runtime"] = lambda crops: program.run(predictor.entry(crops))
-    return found
+        programs["ONNX Runtime"] = OnnxProgram(files["onnx"])
+    return {name: Predictor(program, tensors, header) for name, program in programs.items()}
 
 
-def compare(model: Detector, ways: dict[str, Runner], pictures: Sequence[Picture]) -> dict[str, float]:
+def compare(model: Detector, ways: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
     """The largest `selfcheck.difference` of each way from dygraph, over the self-check's picture and `pictures`."""
-    preprocess, worst = model.preprocess, dict.fromkeys(ways, 0.0)
-    crops = [selfcheck.probe(preprocess)]
-    crops += [preprocess.crop(preprocess.resized(picture))[None] for picture in pictures]
-    for crop in crops:
+    preprocess, worst = model.preprocess, {name: way.selfcheck for name, way in ways.items()}
+    for picture in pictures:
+        crop = preprocess.crop(preprocess.resized(picture))[None]
         with paddle.no_grad():
             answer = model(paddle.to_tensor(preprocess.normalise(crop)))
         known = selfcheck.expected(*(tensor.numpy() for tensor in answer))
         for name, way in ways.items():
-            worst[name] = max(worst[name], selfcheck.verify(known, *way(crop), "fp32", f"the export, run by {name},"))
+            found = way.program.run(way.entry(crop))
+            worst[name] = max(worst[name], selfcheck.verify(known, *found, "fp32", f"the export, run by {name},"))
     return {"pictures": len(pictures), **worst}
 
 

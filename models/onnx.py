@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 
 from deploy.errors import UserError
+from deploy.program import Runtime
 
 OPSET = 17
 
@@ -36,12 +37,13 @@ def to_onnx(model_file: Path, params_file: Path, path: Path) -> Path:
 
 
 class OnnxProgram:
-    """An ONNX file run as `deploy.Program` runs a program, on the CPU."""
+    """An ONNX file in the place of a `deploy.Program`, on the CPU."""
 
     def __init__(self, path: Path) -> None:
-        runtime = needed("onnxruntime")
-        self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self._session = needed("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.name, self.runtime = str(path), Runtime()
         self.inputs = [entry.name for entry in self._session.get_inputs()]
+        self.outputs = [entry.name for entry in self._session.get_outputs()]
         self._held: dict[str, np.ndarray] = {}
 
     def set(self, values: dict[str, np.ndarray]) -> None:

@@ -5,22 +5,23 @@ python test_tipc/compare_results.py --gt_file "test_tipc/results/*.txt" --log_fi
 
 from __future__ import annotations
 
-import argparse
 import csv
 import glob
 import math
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deploy.errors import UserError, run_script
+from deploy.options import Parser
 
 
 def scores(path: Path) -> dict[str, float]:
     """The table `path,score,...` at the end of a log or in a file of stored results, by the pictures' names.
 
-    A picture goes by its last three parts, KIND/NUMBER.png below its category's test folder.
+    A picture goes by its last two parts, KIND/NUMBER.png below its category's test folder.
     """
     lines = path.read_text(errors="replace").splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("path,score")]
@@ -32,13 +33,13 @@ def scores(path: Path) -> dict[str, float]:
 
 def main() -> int:
     """1 when a score differs or is not among the stored ones."""
-    parser = argparse.ArgumentParser(prog="compare_results.py", description=__doc__)
+    parser = Parser(prog="compare_results.py", description=__doc__)
     parser.add_argument("--gt_file", required=True, help="stored results, may hold *")
     parser.add_argument("--log_file", required=True, help="logs of inference, may hold *")
     parser.add_argument("--atol", type=float, default=1e-3)
     parser.add_argument("--rtol", type=float, default=1e-3)
     parser.add_argument("--precision", default="fp32", help="compare logs of this precision only")
-    args = parser.parse_args()
+    args = parser.parse()
     stored = {key: value for name in glob.glob(args.gt_file) for key, value in scores(Path(name)).items()}
     logs = [name for name in sorted(glob.glob(args.log_file)) if f"precision_{args.precision}" in name]
     if not stored or not logs:
@@ -55,7 +56,7 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def near(value: float, known: float, args: argparse.Namespace) -> bool:
+def near(value: float, known: float, args: Namespace) -> bool:
     """As numpy.allclose has it."""
     return math.isfinite(value) and abs(value - known) <= args.atol + args.rtol * abs(known)
 

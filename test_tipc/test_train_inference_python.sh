@@ -32,7 +32,10 @@ infer_rest() {
         key=$(func_parser_key "$line") value=$(func_parser_params "$(func_parser_value "$line")")
         case $key in
         --use_gpu | --enable_mkldnn | --cpu_threads | --batch_size | --use_tensorrt | --precision) ;;
-        --input_file) [[ $MODE == *whole_infer ]] && value=${value%/test/*}/test && echo "$key=$value" || echo "$key=$value" ;;
+        --input_file)
+            [[ $MODE != *whole_infer ]] || value=${value%/test/*}/test
+            echo "$key=$value"
+            ;;
         *) func_set_params "$key" "$value" ;;
         esac
     done | tr '\n' ' '

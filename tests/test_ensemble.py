@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, done, refused, run
+from conftest import FAST, done, refused, run, table
 
 from deploy import Preprocess, UserError
 from models import Ensemble, PaDiM, PatchCore, build_model, load_model
@@ -75,8 +74,7 @@ def test_a_bad_picture_is_skipped_by_every_member_and_told_once(data: Path) -> N
 
 
 def scores(path: Path) -> list[tuple[str, float]]:
-    with open(path, newline="") as file:
-        return sorted((Path(row["path"]).name, float(row["score"])) for row in csv.DictReader(file))
+    return sorted((Path(row["path"]).name, float(row["score"])) for row in table(path))
 
 
 def test_scripts_from_training_to_inference(data: Path, tmp_path: Path) -> None:

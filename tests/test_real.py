@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import paddle
 import pytest
-from conftest import MVTEC, WEIGHTS, done, needs_real, run
+from conftest import MVTEC, WEIGHTS, done, needs_real, run, table
 
 from deploy import Predictor, Runtime
 from deploy.pictures import list_pictures
@@ -23,14 +22,11 @@ pytestmark = [needs_real, pytest.mark.real]
 
 
 def figures(path: Path) -> dict[str, float]:
-    with open(path, newline="") as file:
-        row = next(csv.DictReader(file))
-    return {name: float(value) for name, value in list(row.items())[1:10]}
+    return {name: float(value) for name, value in list(table(path)[0].items())[1:10]}
 
 
 def scores(path: Path) -> dict[str, float]:
-    with open(path, newline="") as file:
-        return {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
+    return {row["path"]: float(row["score"]) for row in table(path)}
 
 
 def train(category: str, output: Path, *words: object) -> SimpleNamespace:
@@ -171,5 +167,5 @@ def test_three_scripts_one_score(hazelnut: SimpleNamespace, tmp_path: Path) -> N
     known = {
         name: pytest.approx(score, rel=1e-5) for name, score in scores(hazelnut.folder / "hazelnut/eval.csv").items()
     }
-    for table in (next(tmp_path.rglob("predict.csv")), tmp_path / "infer/infer.csv"):
-        assert scores(table) == known
+    for path in (next(tmp_path.rglob("predict.csv")), tmp_path / "infer/infer.csv"):
+        assert scores(path) == known

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, done, refused, run
+from conftest import ROOT, done, refused, run, table
 from packaging.requirements import Requirement
 
 from deploy import Predictor
@@ -47,9 +46,9 @@ def bare(tmp_path: Path) -> Path:
     python = tmp_path / "env/bin/python"
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(subprocess.run([str(python), "-c", ask], check=True, capture_output=True, text=True).stdout.strip())
-    for distribution in closure(
-        ["paddlepaddle", "opencv-python-headless", "safetensors", "numpy", "setuptools"]
-    ).values():
+    # setuptools: Paddle 3.3 imports it without requiring it
+    names = ["paddlepaddle", "setuptools", "numpy", "opencv-python-headless", "safetensors"]
+    for distribution in closure(names).values():
         for top in {path.parts[0] for path in distribution.files or () if path.parts[0] != ".."}:
             source = Path(sysconfig.get_path("purelib")) / top
             if source.exists() and not (site / top).exists():
@@ -62,8 +61,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
-    with open(path, newline="") as file:
-        return {row["path"]: row for row in csv.DictReader(file)}
+    return {row["path"]: row for row in table(path)}
 
 
 def test_the_runner_needs_paddle_numpy_opencv_and_safetensors_alone(trained: SimpleNamespace, bare: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import sys
@@ -11,16 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, done, run
+from conftest import FAST, ROOT, done, run, table
 
 from deploy.pictures import decode
 from deploy.tensors import read_tensors
 from models import load_model
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_train_writes_what_the_interface_says(trained: SimpleNamespace) -> None:
