@@ -125,6 +125,12 @@ class Program:
             raise UserError(f"program {self.name} does not run with these inputs: {_first_line(error)}") from error
 
 
+def release_memory() -> None:
+    """Give the system back what has been freed: between stages that use much, as it is kept otherwise (see above)."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def tensor_over(array: np.ndarray) -> paddle.Tensor:
     """A CPU tensor over the array's own memory: of a memory-mapped one, only what is used is ever read."""
     name = paddle.utils.unique_name.generate("array")

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import paddle
 
+from deploy.program import release_memory
+
 PROJECTED = 128  # dimensions of the random projection, as in the authors' code
 ALIGNED = 16  # the projection's dimensions are a multiple of this
 STARTS = 10  # of approximate greedy, as in the authors' code
@@ -46,8 +48,10 @@ class Sampler:
             self._turn: tuple[np.ndarray, np.ndarray] | None = None
             self._held = np.zeros((-(-rows // self.blocks), -(-self._matrix.shape[1] // ALIGNED) * ALIGNED), np.float32)
             self._filled = 0
-            self._candidates: list[np.ndarray] = []
-            self._rows: list[np.ndarray] = []
+            if self.blocks > 1:
+                self._kept = np.empty(self.blocks * self._candidates(len(self._held)), np.int64)
+                self._kept_points = np.empty((len(self._kept), self._held.shape[1]), np.float32)
+                self._filled_kept = 0
 
     def wanted(self, rows: int) -> int:
         """How many of so many rows are to be chosen."""
@@ -81,18 +85,21 @@ class Sampler:
         if self._filled:
             self._reduce()
         del self._held
-        candidates, rows = np.concatenate(self._candidates), np.concatenate(self._rows)
-        del self._candidates
-        return rows[self._coreset(candidates, min(count, len(rows)))]
+        kept = self._kept[: self._filled_kept]
+        return kept[self._coreset(self._kept_points[: len(kept)], min(count, len(kept)))]
+
+    def _candidates(self, rows: int) -> int:
+        """How many of a block of so many rows come into the last choice: twice its share."""
+        return min(math.ceil(2 * self._share * rows), rows)
 
     def _reduce(self) -> None:
-        """Keep twice its share of the block that is held."""
+        """Keep some of the block that is held."""
         points = self._turned()
-        count = min(math.ceil(2 * self._share * len(points)), len(points))
-        chosen = self._coreset(points, count)
-        self._candidates.append(points[chosen])
-        self._rows.append(chosen + self.seen - len(points))
-        self._filled = 0
+        chosen = self._coreset(points, self._candidates(len(points)))
+        here = slice(self._filled_kept, self._filled_kept + len(chosen))
+        self._kept[here] = chosen + self.seen - len(points)
+        np.take(points, chosen, axis=0, out=self._kept_points[here], mode="clip")  # "raise" would hold them twice
+        self._filled, self._filled_kept = 0, here.stop
 
     def _turned(self) -> np.ndarray:
         """What is held, turned in place to the principal axes of the first block."""
@@ -112,11 +119,14 @@ class Sampler:
                 mean_distance(points, self.random.choice(len(points), min(STARTS, len(points)), replace=False)) ** 2
             )
         first = int(self.random.integers(len(points))) if squared is None else int(squared.argmax())
+        release_memory()  # of the feature program
         if self.gpu:
             return k_center_on_gpu(points, count, first, squared)
         from .kcenter import k_center  # here, as only fitting needs numba, which takes a while to import
 
-        return k_center(points, count, first, squared)
+        chosen = k_center(points, count, first, squared)
+        release_memory()
+        return chosen
 
 
 def projection(channels: int, random: np.random.Generator) -> np.ndarray:
@@ -142,7 +152,12 @@ def principal_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def mean_distance(points: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """The mean distance of each of float32 [rows, dimensions] to the rows `starts`: float64 [rows]."""
-    return np.mean([np.linalg.norm(points - points[start], axis=1) for start in starts], axis=0, dtype=np.float64)
+    total = np.zeros(len(points))
+    for begin in range(0, len(points), 4096):
+        some = points[begin : begin + 4096]
+        for start in starts:
+            total[begin : begin + 4096] += np.linalg.norm(some - points[start], axis=1)
+    return total / len(starts)
 
 
 def k_center_on_gpu(points: np.ndarray, count: int, first: int, squared: np.ndarray | None = None) -> np.ndarray:

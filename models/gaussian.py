@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -184,7 +186,8 @@ class GaussianMethod(AnomalyMethod):
         del self._scatter
         return found
 
-    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
+    @contextmanager
+    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """Statistics under which the picture's own distances are those to a Gaussian fitted without it.
 
         Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
@@ -199,7 +202,7 @@ class GaussianMethod(AnomalyMethod):
         squared = sum((part.astype(np.float64) ** 2).sum(axis=(1, 2)) for part in white)
         remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
         stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)[:, None, None]
-        return {name: part * stretch for name, part in parts.items()}
+        yield {name: part * stretch for name, part in parts.items()}
 
 
 def _blocks(positions: int) -> list[slice]:

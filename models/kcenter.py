@@ -35,7 +35,7 @@ class State(NamedTuple):
     heads: np.ndarray
     """float32 [threads, HEAD, clusters]: the centres' first dimensions."""
     centres: np.ndarray
-    """float32 [threads, clusters, dimensions]."""
+    """int32 [threads, clusters]: the centres' row numbers."""
     limits: np.ndarray
     """float32 [threads, clusters]: a new centre at this squared distance or beyond changes nothing."""
     start: np.ndarray
@@ -66,7 +66,8 @@ def k_center(
     """Choose `first`, then again and again the row farthest from all chosen; ties go to the lowest row number.
 
     Args:
-        points: float32 [rows, dimensions], dimensions a multiple of 16; faster when the first ones vary most.
+        points: float32 [rows, dimensions], dimensions a multiple of 16; faster when the first ones vary most. If
+            contiguous, they are not copied: they change places while this runs, and are back in order at the end.
         count: rows wanted.
         first: the first one.
         squared: [rows], squared distances to begin with, as if something had been chosen already.
@@ -75,13 +76,13 @@ def k_center(
     Returns:
         int64 [chosen] row numbers in the order of choice; fewer than `count` once every row is a copy of a chosen one.
     """
-    rows, dimensions = points.shape
+    rows = len(points)
     count, threads = min(count, rows), threads or min(numba.get_num_threads(), THREADS)
     clusters, room = count // threads + 3, rows + rows // 4 + 1
     shape = (threads, clusters)
     state = State(
         heads=np.zeros((threads, HEAD, clusters), np.float32),
-        centres=np.zeros((*shape, dimensions), np.float32),
+        centres=np.zeros(shape, np.int32),
         limits=np.full(shape, -1, np.float32),
         start=np.zeros(shape, np.int64),
         length=np.zeros(shape, np.int64),
@@ -171,7 +172,14 @@ def _within(
 
 @numba.njit(cache=True)
 def _part(  # noqa: ANN202
-    state: State, t: int, used: int, near: np.ndarray, points: np.ndarray, row: np.ndarray, target: np.ndarray
+    state: State,
+    t: int,
+    used: int,
+    near: np.ndarray,
+    points: np.ndarray,
+    row: np.ndarray,
+    place: np.ndarray,
+    target: np.ndarray,
 ):
     """Take from one thread's clusters what is nearer to `target`: how many rows, and the farthest that stays."""
     limits, start, length = state.limits[t, :used], state.start[t], state.length[t]
@@ -183,7 +191,7 @@ def _part(  # noqa: ANN202
         cluster = found[i]
         keep = -1.0
         if cluster > 0:
-            between = roughly(state.centres[t, cluster], target)
+            between = roughly(points[place[state.centres[t, cluster]]], target)
             if between > limits[cluster]:
                 continue
             keep = between / (4 * MARGIN)
@@ -231,24 +239,40 @@ def _close_gaps(state: State, t: int, used: int) -> int:
 
 
 @numba.njit(cache=True)
-def _sort(state: State, used: np.ndarray, end: np.ndarray, points: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """The rows in the order of their clusters; `members` and `row` follow."""
-    old, place = row.copy(), 0
+def _reorder(points: np.ndarray, source: np.ndarray) -> None:
+    """Put at each place what is at its `source`, in place; `source` is used up."""
+    for first in range(len(source)):
+        held, place = points[first].copy(), first
+        while source[place] != first:
+            following = source[place]
+            points[place], source[place] = points[following], place
+            place = following
+        points[place], source[place] = held, place
+
+
+@numba.njit(cache=True)
+def _sort(
+    state: State, used: np.ndarray, end: np.ndarray, points: np.ndarray, row: np.ndarray, place: np.ndarray
+) -> None:
+    """Bring the rows into the order of their clusters; `members`, `row` and `place` follow."""
+    source, count = np.empty(len(row), np.int32), 0
     for t in range(len(used)):
         end[t] = _close_gaps(state, t, used[t])
         for i in range(end[t]):
-            row[place] = old[state.members[t, i]]
-            state.members[t, i] = place
-            place += 1
-    return points[row]
+            source[count], state.members[t, i] = state.members[t, i], count
+            count += 1
+    row[:] = row[source]
+    for i in range(len(row)):
+        place[row[i]] = i
+    _reorder(points, source)
 
 
 @numba.njit(cache=True, parallel=ONLY_PRANGE)
 def _choose(points: np.ndarray, count: int, first: int, state: State) -> np.ndarray:
     """The loop of `k_center`."""
     threads, room = state.members.shape
-    row = np.arange(len(points))
-    ordered, near = points, points[:, :NEAR].copy()
+    row = np.arange(len(points)).astype(np.int32)  # of each place; `place` the other way round
+    place, near = row.copy(), points[:, :NEAR].copy()
     used, end, moved = np.ones(threads, np.int64), state.length[:, 0].copy(), np.zeros(threads, np.int64)
     best, best_row = np.zeros(threads), np.zeros(threads, np.int64)
     for t in range(threads):
@@ -256,9 +280,9 @@ def _choose(points: np.ndarray, count: int, first: int, state: State) -> np.ndar
     chosen, point = np.empty(count, np.int64), first
     for new in range(count):
         chosen[new] = point
-        target = points[point]
+        target = points[place[point]].copy()
         for t in numba.prange(threads):
-            moved[t], best[t], best_row[t] = _part(state, t, used[t], near, ordered, row, target)
+            moved[t], best[t], best_row[t] = _part(state, t, used[t], near, points, row, place, target)
         t, total = new % threads, moved.sum()
         if end[t] + total > room:
             end[t] = _close_gaps(state, t, used[t])
@@ -269,18 +293,20 @@ def _choose(points: np.ndarray, count: int, first: int, state: State) -> np.ndar
             state.squared[t, end[t] : stop] = state.moved_squared[other, : moved[other]]
             end[t] = stop
         used[t] += 1
+        state.centres[t, cluster] = point
         far, point = _farthest(state.members[t, begin : end[t]], state.squared[t, begin : end[t]], row)
         state.start[t, cluster], state.length[t, cluster] = begin, total
         state.far[t, cluster], state.far_row[t, cluster] = far, point
         state.limits[t, cluster] = 4 * MARGIN * far
-        state.centres[t, cluster] = target
         state.heads[t, :, cluster] = target[:HEAD]
         for other in range(threads):
             if best[other] > far or (best[other] == far and best_row[other] < point):
                 far, point = best[other], best_row[other]
         if far <= 0:
-            return chosen[: new + 1]
+            chosen = chosen[: new + 1]
+            break
         if new in SORTED_AT:
-            ordered = _sort(state, used, end, points, row)
-            near = ordered[:, :NEAR].copy()
+            _sort(state, used, end, points, row, place)
+            near[:] = points[:, :NEAR]
+    _reorder(points, place)
     return chosen

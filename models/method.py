@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Callable, ClassVar
 
@@ -15,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from deploy.errors import UserError
 from deploy.pictures import Picture
 from deploy.preprocess import Preprocess
-from deploy.program import Program, Runtime
+from deploy.program import Program, Runtime, release_memory
 from deploy.progress import progress
 from deploy.stream import batches, stream
 from deploy.tensors import read_tensors
@@ -113,10 +114,11 @@ class AnomalyMethod(Detector):
         """The statistics of all features absorbed, by the names of `statistics`."""
         raise NotImplementedError
 
-    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
-        """The statistics that change had training picture number `picture` contributed nothing. Only after fitting.
+    def without(self, picture: int, features: np.ndarray) -> AbstractContextManager[dict[str, np.ndarray]]:
+        """In it, the statistics are what they were had training picture number `picture` contributed nothing.
 
-        `features` are what `embed` gives for the picture.
+        It gives those that replace `fitted`'s, and may change others of `fitted` in place until it ends. Only after
+        fitting; `features` are what `embed` gives for the picture.
         """
         raise NotImplementedError
 
@@ -178,6 +180,7 @@ class AnomalyMethod(Detector):
         crops, seen = self._absorb(embedding, pictures, batch_size, workers, on_bad)
         say(f"features: {len(seen)} pictures")
         self.take(self.summarise())
+        release_memory()
         say(self.describe())
         self.data = {"pictures": len(seen), "sha256": hashlib.sha256("".join(seen).encode()).hexdigest()}
         return self._held_out(embedding, crops)
@@ -225,6 +228,7 @@ class AnomalyMethod(Detector):
         scoring = self.program()
         for number, crop in progress(crops.items(), len(crops), "calibration"):
             image = self.preprocess.normalise(crop[None])
-            scoring.set({**self.fitted, **self.without(number, embedding.run(image)[0])})
-            anomaly_map, score = scoring.run(image)
+            with self.without(number, embedding.run(image)[0]) as changed:
+                scoring.set({**self.fitted, **changed})
+                anomaly_map, score = scoring.run(image)
             yield anomaly_map[0], float(score[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import paddle
 from paddle import nn
@@ -222,7 +225,6 @@ class PatchCore(AnomalyMethod):
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank, half_norms))
-        self._held: dict[str, np.ndarray] = {}
         return {name: found[name] for name in self.statistics()}
 
     def describe(self) -> str:
@@ -234,19 +236,19 @@ class PatchCore(AnomalyMethod):
             f"--coreset_block {self.options['coreset_block']}"
         )
 
-    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
-        """The bank with the picture's rows overwritten by the nearest rows of other pictures, until the next call."""
-        if not self._held:
-            by_row = ("memory_bank", "half_norms", "neighbors")
-            self._held = {name: self.fitted[name].copy() for name in by_row if name in self.fitted}
-            self._changed = np.empty(0, np.int64)
+    @contextmanager
+    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """The picture's rows overwritten, in place, by the nearest rows of other pictures; put back in the end."""
         rows = np.flatnonzero(self._owner == picture)
-        for name, value in self._held.items():
-            value[self._changed] = self.fitted[name][self._changed]
-            value[rows] = self.fitted[name][self._stand_in[rows]]
-        self._changed = rows
-        if self.options["search"] == "exact":
-            return self._held
         stand_in = np.arange(len(self._owner))
         stand_in[rows] = self._stand_in[rows]
-        return {**self._held, **replaced(self.fitted, stand_in)}
+        tables = replaced(self.fitted, stand_in) if self.options["search"] == "coarse" else {}
+        by_row = [self.fitted[name] for name in ("memory_bank", "half_norms", "neighbors") if name in self.fitted]
+        own = [value[rows] for value in by_row]
+        try:
+            for value in by_row:
+                value[rows] = value[stand_in[rows]]
+            yield tables
+        finally:
+            for value, kept in zip(by_row, own):
+                value[rows] = kept

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from .coreset import principal_axes
 from .scores import columns
 
 AXES = 46  # principal axes of the coarse stage; with residual norm and half norm its products have 48 terms
@@ -120,16 +121,17 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     [groups, NEAR], each group itself and the nearest others, repeated where there are fewer; coarse_axes float32
     [channels, axes].
     """
-    _, axes = np.linalg.eigh((bank.T @ bank).astype(np.float64))
-    axes = np.ascontiguousarray(axes[:, ::-1][:, :AXES].astype(np.float32))
-    main = bank @ axes
+    axes = np.ascontiguousarray(principal_axes(bank)[1][:, :AXES])
+    main = np.concatenate(
+        [bank[start : start + 4096] @ axes for start in range(0, len(bank), 4096)]
+    )  # BLAS copies these
     left = np.sqrt(np.maximum(2 * half_norms - (main**2).sum(axis=1), 0))
     coarse = np.concatenate([main, left[:, None], -half_norms[:, None]], 1)
     groups = _groups(main)
     return {
         **_tables(coarse[groups]),
         "coarse_groups": groups,
-        "coarse_near": _near(bank[groups].mean(axis=1)),
+        "coarse_near": _near(sum(bank[groups[:, place]] for place in range(GROUP)) / GROUP),
         "coarse_axes": axes,
     }
 
@@ -152,11 +154,11 @@ def _near(centres: np.ndarray) -> np.ndarray:
     """int64 [groups, NEAR] for the groups' centres [groups, channels]."""
     norms, wanted = (centres**2).sum(axis=1) / 2, min(NEAR, len(centres))
     near = np.empty((len(centres), wanted), np.int64)
-    for start in range(0, len(centres), 512):
-        farness = norms - centres[start : start + 512] @ centres.T
+    for start in range(0, len(centres), 128):
+        farness = norms - centres[start : start + 128] @ centres.T
         some = np.argpartition(farness, wanted - 1, axis=1)[:, :wanted]
         order = np.argsort(np.take_along_axis(farness, some, 1), axis=1, kind="stable")
-        near[start : start + 512] = np.take_along_axis(some, order, 1)
+        near[start : start + 128] = np.take_along_axis(some, order, 1)
     return near[:, np.arange(NEAR) % wanted]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -188,12 +190,13 @@ class SPADE(AnomalyMethod):
         del self._spool, self._descriptors
         return found
 
-    def without(self, picture: int, features: np.ndarray) -> dict[str, np.ndarray]:
+    @contextmanager
+    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
         descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
         rows[picture] = (picture + 1) % len(rows)
         descriptors[picture] = FAR
-        return {"descriptors": descriptors, "gallery_rows": rows}
+        yield {"descriptors": descriptors, "gallery_rows": rows}
 
     def describe(self) -> str:
         """Pictures and size of the gallery."""

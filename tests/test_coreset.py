@@ -48,9 +48,10 @@ def generated(kind: str, rows: int = 3000) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["cloud", "clusters", "grid", "copies", "line", "uneven"])
 def test_selection_equals_brute_force(kind: str) -> None:
     points = generated(kind)
-    expected = brute_force(points, 700, 17)
+    before, expected = points.copy(), brute_force(points, 700, 17)
     for threads in (1, 2, 3, 8):
         assert k_center(points, 700, 17, threads=threads).tolist() == expected
+        assert (points == before).all(), "back in order"
     assert brute_force_k_center(points, 700, 17).tolist() == expected
     assert k_center_on_gpu(points, 700, 17).tolist() == expected
 
@@ -61,6 +62,23 @@ def test_selection_from_given_distances() -> None:
     expected = brute_force(points, 700, 3, squared)
     assert k_center(points, 700, 3, squared).tolist() == expected
     assert k_center_on_gpu(points, 700, 3, squared).tolist() == expected
+
+
+MEMORY = """
+import numpy as np
+from deploy.autolog import peak_mb
+from models.kcenter import k_center
+random = np.random.default_rng(1)
+k_center(random.normal(size=(3000, 128)).astype(np.float32), 200, 0)
+points = random.normal(size=(200_000, 128)).astype(np.float32)
+before = peak_mb()
+k_center(points, 200, 0)
+print(1e6 * (peak_mb() - before) / points.nbytes)
+"""
+
+
+def test_points_are_not_held_twice() -> None:
+    assert float(done(run("-c", MEMORY)).stdout) < 0.75
 
 
 @needs_real

@@ -99,7 +99,8 @@ def test_held_out_distances_equal_a_fit_without_the_picture(picture: int) -> Non
     features = literal_features(model, pictures(30))
     rest = np.delete(features, picture, axis=0)
     expected = literal_distances(model, rest, features[picture : picture + 1])[0]
-    changed = whitening(model.without(picture, features[picture].astype(np.float32)))
+    with model.without(picture, features[picture].astype(np.float32)) as without:
+        changed = whitening(without)
     offset = (features[picture] - model.position_mean.numpy())[:, None]
     found = np.linalg.norm((offset @ changed)[:, 0], axis=1)
     np.testing.assert_allclose(found, expected, rtol=0.05)

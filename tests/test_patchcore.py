@@ -100,14 +100,17 @@ def test_whole_bank_finds_every_training_patch() -> None:
 
 
 def test_held_out_statistics_hold_nothing_of_the_picture(fitted: PatchCore) -> None:
+    before = {name: value.copy() for name, value in fitted.fitted.items()}
     for picture in range(6):
         own = np.flatnonzero(fitted._owner == picture)
         others = fitted.memory_bank.numpy()[fitted._owner != picture]
-        held = fitted.without(picture, np.empty(0))["memory_bank"]
+        with fitted.without(picture, np.empty(0)) as changed:
+            held = {**fitted.fitted, **changed}["memory_bank"].copy()
         assert len(own) and (held[own][:, None] == others[None]).all(2).any(1).all()
         stand_in = np.linalg.norm(held[own] - fitted.memory_bank.numpy()[own], axis=1)
         nearest = np.linalg.norm(fitted.memory_bank.numpy()[own][:, None] - others[None], axis=2).min(1)
         np.testing.assert_allclose(stand_in, nearest, rtol=1e-3)
+    assert all((value == before[name]).all() for name, value in fitted.fitted.items()), "put back"
 
 
 def test_save_and_load_give_the_same(fitted: PatchCore, tmp_path: Path) -> None:
