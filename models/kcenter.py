@@ -4,9 +4,10 @@ Every chosen row is the centre of a cluster, the rows nearest to it. A row can c
 distance to its own is more than half the distance between the two centres (triangle inequality), so a cluster whose
 farthest row is nearer than that is passed over whole. The clusters are dealt out to the threads.
 
-Distances that decide anything are summed in double precision in one fixed order; float32 sums, cheap by SIMD, only tell
-which of them can matter, with a margin far above their rounding. So the choice is the same on every machine and with
-any number of threads.
+Distances that decide anything are summed in double precision in one fixed order. Cheaper ones tell beforehand which of
+them can matter: over the first dimensions, in 16-bit fixed point and lying in the order of the clusters, so that little
+comes from far in memory; then in float32. Each has a margin above its rounding, so the choice is the same on every
+machine and with any number of threads.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numba
 import numpy as np
 
 HEAD = 16  # dimensions of the centres that are looked at first, all centres at once
-NEAR = 32  # dimensions of a row that are looked at first, and kept together: they fit the cache
+NEAR = 64  # dimensions of a row that are looked at first
 CHUNK = 256  # centres looked at together
 THREADS = 8  # at most
 MARGIN = 1.0001  # float32 sums are off by less, relative to the sum
-SORTED_AT = (16, 128, 512, 2048)  # so many centres in, rows are brought into their clusters' order
+PACKED = 1.001  # for fixed point, off by e: (a + e)^2 <= PACKED (a^2 + e^2 / (PACKED - 1)), whatever a and e
+SORT_FROM = 32  # so many centres in, and whenever they have doubled, what is looked at first is sorted by cluster
 FAST = {"reassoc", "contract", "nsz"}
 ONLY_PRANGE = {
     "prange": True,
@@ -35,7 +37,7 @@ class State(NamedTuple):
     heads: np.ndarray
     """float32 [threads, HEAD, clusters]: the centres' first dimensions."""
     centres: np.ndarray
-    """int32 [threads, clusters]: the centres' row numbers."""
+    """int16 [threads, clusters, NEAR]: more of them, in fixed point."""
     limits: np.ndarray
     """float32 [threads, clusters]: a new centre at this squared distance or beyond changes nothing."""
     start: np.ndarray
@@ -47,7 +49,7 @@ class State(NamedTuple):
     far_row: np.ndarray
     """int64 [threads, clusters]: the lowest row that has it."""
     members: np.ndarray
-    """int32 [threads, room]: the cluster's rows, as places in the sorted rows."""
+    """int32 [threads, room]: the cluster's rows, as places in the order that was last sorted to."""
     squared: np.ndarray
     """float64 [threads, room]: their squared distances to the centre."""
     moved: np.ndarray
@@ -66,8 +68,7 @@ def k_center(
     """Choose `first`, then again and again the row farthest from all chosen; ties go to the lowest row number.
 
     Args:
-        points: float32 [rows, dimensions], dimensions a multiple of 16; faster when the first ones vary most. If
-            contiguous, they are not copied: they change places while this runs, and are back in order at the end.
+        points: float32 [rows, dimensions], dimensions a multiple of 16; faster when the first ones vary most.
         count: rows wanted.
         first: the first one.
         squared: [rows], squared distances to begin with, as if something had been chosen already.
@@ -79,10 +80,11 @@ def k_center(
     rows = len(points)
     count, threads = min(count, rows), threads or min(numba.get_num_threads(), THREADS)
     clusters, room = count // threads + 3, rows + rows // 4 + 1
+    unit = max(float(points.max()), -float(points.min())) / np.iinfo(np.int16).max or 1.0
     shape = (threads, clusters)
     state = State(
         heads=np.zeros((threads, HEAD, clusters), np.float32),
-        centres=np.zeros(shape, np.int32),
+        centres=np.zeros((*shape, min(NEAR, points.shape[1])), np.int16),
         limits=np.full(shape, -1, np.float32),
         start=np.zeros(shape, np.int64),
         length=np.zeros(shape, np.int64),
@@ -100,7 +102,7 @@ def k_center(
         state.members[thread, : len(part)] = part
         state.squared[thread, : len(part)] = known[part]
         state.length[thread, 0], state.limits[thread, 0] = len(part), np.inf
-    return _choose(np.ascontiguousarray(points), count, first, state)
+    return _choose(np.ascontiguousarray(points), count, first, unit, state)
 
 
 @numba.njit(cache=True)
@@ -158,15 +160,61 @@ def _approached(heads: np.ndarray, limits: np.ndarray, target: np.ndarray, found
 
 
 @numba.njit(cache=True)
-def _within(
-    points: np.ndarray, target: np.ndarray, members: np.ndarray, squared: np.ndarray, some: np.ndarray, count: int
+def _pack(points: np.ndarray, unit: float) -> np.ndarray:
+    """The first NEAR dimensions in fixed point, int16 multiples of `unit`."""
+    packed = np.empty((len(points), min(NEAR, points.shape[1])), np.int16)
+    for i in range(packed.shape[0]):
+        for j in range(packed.shape[1]):
+            packed[i, j] = np.rint(points[i, j] / unit)
+    return packed
+
+
+@numba.njit(cache=True, fastmath=FAST)
+def _packed(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared distance of an int16 row and a whole-numbered float32 row, to within MARGIN."""
+    total = np.float32(0)
+    for i in range(len(b)):
+        step = np.float32(a[i]) - b[i]
+        total += step * step
+    return total
+
+
+@numba.njit(cache=True)
+def _near(
+    near: np.ndarray,
+    close: np.ndarray,
+    unit: float,
+    members: np.ndarray,
+    squared: np.ndarray,
+    some: np.ndarray,
+    count: int,
 ) -> int:
-    """Keep of the first `count` in `some` those that may be nearer to `target` than to their centre; how many."""
-    kept = 0
+    """Keep of the first `count` in `some` those that may be nearer to the target, as far as fixed point tells."""
+    kept, scale = 0, unit**2 / (PACKED * MARGIN)
+    slack = len(close) * unit**2 / (PACKED - 1)  # two rows are rounded, so each dimension is off by a unit at most
     for i in range(count):  # no branch: many rows are on their way from memory at a time
         slot, cluster = some[0, i], some[1, i]
         some[0, kept], some[1, kept] = slot, cluster
-        kept += roughly(points[members[slot]], target) <= MARGIN * squared[slot]
+        kept += scale * _packed(near[members[slot]], close) <= squared[slot] + slack
+    return kept
+
+
+@numba.njit(cache=True)
+def _within(
+    points: np.ndarray,
+    target: np.ndarray,
+    row: np.ndarray,
+    members: np.ndarray,
+    squared: np.ndarray,
+    some: np.ndarray,
+    count: int,
+) -> int:
+    """Keep of the first `count` in `some` those that may be nearer to `target` than to their centre; how many."""
+    kept = 0
+    for i in range(count):
+        slot, cluster = some[0, i], some[1, i]
+        some[0, kept], some[1, kept] = slot, cluster
+        kept += roughly(points[row[members[slot]]], target) <= MARGIN * squared[slot]
     return kept
 
 
@@ -176,9 +224,10 @@ def _part(  # noqa: ANN202
     t: int,
     used: int,
     near: np.ndarray,
+    close: np.ndarray,
+    unit: float,
     points: np.ndarray,
     row: np.ndarray,
-    place: np.ndarray,
     target: np.ndarray,
 ):
     """Take from one thread's clusters what is nearer to `target`: how many rows, and the farthest that stays."""
@@ -186,24 +235,24 @@ def _part(  # noqa: ANN202
     far, far_row, members, squared = state.far[t], state.far_row[t], state.members[t], state.squared[t]
     found, some = state.found[t], state.some[t]
     approached = _approached(state.heads[t], limits, target, found)
-    count = 0
+    count, scale, slack = 0, unit**2 / (PACKED * MARGIN), len(close) * unit**2 / (PACKED - 1)
     for i in range(approached):
         cluster = found[i]
         keep = -1.0
         if cluster > 0:
-            between = roughly(points[place[state.centres[t, cluster]]], target)
+            between = scale * _packed(state.centres[t, cluster], close) - slack
             if between > limits[cluster]:
                 continue
             keep = between / (4 * MARGIN)
         for slot in range(start[cluster], start[cluster] + length[cluster]):
             some[0, count], some[1, count] = slot, cluster
             count += squared[slot] > keep
-    count = _within(near, target[:NEAR], members, squared, some, count)
-    count = _within(points, target, members, squared, some, count)
+    count = _near(near, close, unit, members, squared, some, count)
+    count = _within(points, target, row, members, squared, some, count)
     moved = 0
     for i in range(count - 1, -1, -1):  # backwards, so that the last member, which fills the gap, has been looked at
         slot, cluster = some[0, i], some[1, i]
-        distance = exact(points[members[slot]], target)
+        distance = exact(points[row[members[slot]]], target)
         if distance < squared[slot]:
             state.moved[t, moved], state.moved_squared[t, moved] = members[slot], distance
             moved += 1
@@ -239,40 +288,23 @@ def _close_gaps(state: State, t: int, used: int) -> int:
 
 
 @numba.njit(cache=True)
-def _reorder(points: np.ndarray, source: np.ndarray) -> None:
-    """Put at each place what is at its `source`, in place; `source` is used up."""
-    for first in range(len(source)):
-        held, place = points[first].copy(), first
-        while source[place] != first:
-            following = source[place]
-            points[place], source[place] = points[following], place
-            place = following
-        points[place], source[place] = held, place
-
-
-@numba.njit(cache=True)
-def _sort(
-    state: State, used: np.ndarray, end: np.ndarray, points: np.ndarray, row: np.ndarray, place: np.ndarray
-) -> None:
-    """Bring the rows into the order of their clusters; `members`, `row` and `place` follow."""
-    source, count = np.empty(len(row), np.int32), 0
+def _sort(state: State, used: np.ndarray, end: np.ndarray, near: np.ndarray, row: np.ndarray) -> None:
+    """Bring `near` and `row` into the order of the clusters; `members` follow."""
+    source, place = np.empty(len(row), np.int32), 0
     for t in range(len(used)):
         end[t] = _close_gaps(state, t, used[t])
         for i in range(end[t]):
-            source[count], state.members[t, i] = state.members[t, i], count
-            count += 1
+            source[place], state.members[t, i] = state.members[t, i], place
+            place += 1
     row[:] = row[source]
-    for i in range(len(row)):
-        place[row[i]] = i
-    _reorder(points, source)
+    near[:] = near[source]
 
 
 @numba.njit(cache=True, parallel=ONLY_PRANGE)
-def _choose(points: np.ndarray, count: int, first: int, state: State) -> np.ndarray:
-    """The loop of `k_center`."""
+def _choose(points: np.ndarray, count: int, first: int, unit: float, state: State) -> np.ndarray:
+    """The loop of `k_center`; `unit` is that of the fixed point numbers."""
     threads, room = state.members.shape
-    row = np.arange(len(points)).astype(np.int32)  # of each place; `place` the other way round
-    place, near = row.copy(), points[:, :NEAR].copy()
+    row, near = np.arange(len(points)).astype(np.int32), _pack(points, unit)
     used, end, moved = np.ones(threads, np.int64), state.length[:, 0].copy(), np.zeros(threads, np.int64)
     best, best_row = np.zeros(threads), np.zeros(threads, np.int64)
     for t in range(threads):
@@ -280,9 +312,10 @@ def _choose(points: np.ndarray, count: int, first: int, state: State) -> np.ndar
     chosen, point = np.empty(count, np.int64), first
     for new in range(count):
         chosen[new] = point
-        target = points[place[point]].copy()
+        target, centre = points[point], _pack(points[point : point + 1], unit)[0]
+        close = centre.astype(np.float32)
         for t in numba.prange(threads):
-            moved[t], best[t], best_row[t] = _part(state, t, used[t], near, points, row, place, target)
+            moved[t], best[t], best_row[t] = _part(state, t, used[t], near, close, unit, points, row, target)
         t, total = new % threads, moved.sum()
         if end[t] + total > room:
             end[t] = _close_gaps(state, t, used[t])
@@ -293,20 +326,16 @@ def _choose(points: np.ndarray, count: int, first: int, state: State) -> np.ndar
             state.squared[t, end[t] : stop] = state.moved_squared[other, : moved[other]]
             end[t] = stop
         used[t] += 1
-        state.centres[t, cluster] = point
         far, point = _farthest(state.members[t, begin : end[t]], state.squared[t, begin : end[t]], row)
         state.start[t, cluster], state.length[t, cluster] = begin, total
         state.far[t, cluster], state.far_row[t, cluster] = far, point
         state.limits[t, cluster] = 4 * MARGIN * far
-        state.heads[t, :, cluster] = target[:HEAD]
+        state.heads[t, :, cluster], state.centres[t, cluster] = target[:HEAD], centre
         for other in range(threads):
             if best[other] > far or (best[other] == far and best_row[other] < point):
                 far, point = best[other], best_row[other]
         if far <= 0:
-            chosen = chosen[: new + 1]
-            break
-        if new in SORTED_AT:
-            _sort(state, used, end, points, row, place)
-            near[:] = points[:, :NEAR]
-    _reorder(points, place)
+            return chosen[: new + 1]
+        if new >= SORT_FROM and new & (new - 1) == 0:
+            _sort(state, used, end, near, row)
     return chosen

@@ -51,7 +51,7 @@ def test_selection_equals_brute_force(kind: str) -> None:
     before, expected = points.copy(), brute_force(points, 700, 17)
     for threads in (1, 2, 3, 8):
         assert k_center(points, 700, 17, threads=threads).tolist() == expected
-        assert (points == before).all(), "back in order"
+        assert (points == before).all(), "left alone"
     assert brute_force_k_center(points, 700, 17).tolist() == expected
     assert k_center_on_gpu(points, 700, 17).tolist() == expected
 
