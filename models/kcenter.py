@@ -80,11 +80,12 @@ def k_center(
     rows = len(points)
     count, threads = min(count, rows), threads or min(numba.get_num_threads(), THREADS)
     clusters, room = count // threads + 3, rows + rows // 4 + 1
+    near = np.empty((rows, min(NEAR, points.shape[1])), np.int16)  # by numpy, which asks for huge pages
     unit = max(float(points.max()), -float(points.min())) / np.iinfo(np.int16).max or 1.0
     shape = (threads, clusters)
     state = State(
         heads=np.zeros((threads, HEAD, clusters), np.float32),
-        centres=np.zeros((*shape, min(NEAR, points.shape[1])), np.int16),
+        centres=np.zeros((*shape, near.shape[1]), np.int16),
         limits=np.full(shape, -1, np.float32),
         start=np.zeros(shape, np.int64),
         length=np.zeros(shape, np.int64),
@@ -102,7 +103,7 @@ def k_center(
         state.members[thread, : len(part)] = part
         state.squared[thread, : len(part)] = known[part]
         state.length[thread, 0], state.limits[thread, 0] = len(part), np.inf
-    return _choose(np.ascontiguousarray(points), count, first, unit, state)
+    return _choose(np.ascontiguousarray(points), count, first, unit, near, state)
 
 
 @numba.njit(cache=True)
@@ -160,13 +161,11 @@ def _approached(heads: np.ndarray, limits: np.ndarray, target: np.ndarray, found
 
 
 @numba.njit(cache=True)
-def _pack(points: np.ndarray, unit: float) -> np.ndarray:
-    """The first NEAR dimensions in fixed point, int16 multiples of `unit`."""
-    packed = np.empty((len(points), min(NEAR, points.shape[1])), np.int16)
+def _pack(points: np.ndarray, unit: float, packed: np.ndarray) -> None:
+    """Write the first dimensions to `packed`, int16 [rows, NEAR or fewer], in fixed point: multiples of `unit`."""
     for i in range(packed.shape[0]):
         for j in range(packed.shape[1]):
             packed[i, j] = np.rint(points[i, j] / unit)
-    return packed
 
 
 @numba.njit(cache=True, fastmath=FAST)
@@ -301,10 +300,11 @@ def _sort(state: State, used: np.ndarray, end: np.ndarray, near: np.ndarray, row
 
 
 @numba.njit(cache=True, parallel=ONLY_PRANGE)
-def _choose(points: np.ndarray, count: int, first: int, unit: float, state: State) -> np.ndarray:
-    """The loop of `k_center`; `unit` is that of the fixed point numbers."""
+def _choose(points: np.ndarray, count: int, first: int, unit: float, near: np.ndarray, state: State) -> np.ndarray:
+    """The loop of `k_center`; `near` is room for all rows in fixed point, and `unit` the unit there."""
     threads, room = state.members.shape
-    row, near = np.arange(len(points)).astype(np.int32), _pack(points, unit)
+    row, centre = np.arange(len(points)).astype(np.int32), np.empty((1, near.shape[1]), np.int16)
+    _pack(points, unit, near)
     used, end, moved = np.ones(threads, np.int64), state.length[:, 0].copy(), np.zeros(threads, np.int64)
     best, best_row = np.zeros(threads), np.zeros(threads, np.int64)
     for t in range(threads):
@@ -312,8 +312,9 @@ def _choose(points: np.ndarray, count: int, first: int, unit: float, state: Stat
     chosen, point = np.empty(count, np.int64), first
     for new in range(count):
         chosen[new] = point
-        target, centre = points[point], _pack(points[point : point + 1], unit)[0]
-        close = centre.astype(np.float32)
+        target = points[point]
+        _pack(points[point : point + 1], unit, centre)
+        close = centre[0].astype(np.float32)
         for t in numba.prange(threads):
             moved[t], best[t], best_row[t] = _part(state, t, used[t], near, close, unit, points, row, target)
         t, total = new % threads, moved.sum()
@@ -330,7 +331,7 @@ def _choose(points: np.ndarray, count: int, first: int, unit: float, state: Stat
         state.start[t, cluster], state.length[t, cluster] = begin, total
         state.far[t, cluster], state.far_row[t, cluster] = far, point
         state.limits[t, cluster] = 4 * MARGIN * far
-        state.heads[t, :, cluster], state.centres[t, cluster] = target[:HEAD], centre
+        state.heads[t, :, cluster], state.centres[t, cluster] = target[:HEAD], centre[0]
         for other in range(threads):
             if best[other] > far or (best[other] == far and best_row[other] < point):
                 far, point = best[other], best_row[other]

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from deploy.program import release_memory
 from models.coreset import Sampler, principal_axes, projection
 from models.kcenter import k_center
 
@@ -24,6 +25,7 @@ def run(subject: Subject) -> Stage:
     random = np.random.default_rng(subject.seed)
     points = subject.features() @ projection(subject.features().shape[1], random)
     mean, axes = principal_axes(points)
+    release_memory()  # as in a fit: new memory comes in huge pages then, where the system has them
     points = (points - mean) @ axes
     first, count = int(random.integers(len(points))), int(len(points) * METHODS["patchcore"][1] / 100)
     title = f"{count} of {len(points)} patches, {points.shape[1]} dimensions; compilation and projection not counted"
