@@ -182,15 +182,15 @@ def _packed(a: np.ndarray, b: np.ndarray) -> float:
 def _near(
     near: np.ndarray,
     close: np.ndarray,
-    unit: float,
+    scale: float,
+    slack: float,
     members: np.ndarray,
     squared: np.ndarray,
     some: np.ndarray,
     count: int,
 ) -> int:
     """Keep of the first `count` in `some` those that may be nearer to the target, as far as fixed point tells."""
-    kept, scale = 0, unit**2 / (PACKED * MARGIN)
-    slack = len(close) * unit**2 / (PACKED - 1)  # two rows are rounded, so each dimension is off by a unit at most
+    kept = 0
     for i in range(count):  # no branch: many rows are on their way from memory at a time
         slot, cluster = some[0, i], some[1, i]
         some[0, kept], some[1, kept] = slot, cluster
@@ -234,7 +234,8 @@ def _part(  # noqa: ANN202
     far, far_row, members, squared = state.far[t], state.far_row[t], state.members[t], state.squared[t]
     found, some = state.found[t], state.some[t]
     approached = _approached(state.heads[t], limits, target, found)
-    count, scale, slack = 0, unit**2 / (PACKED * MARGIN), len(close) * unit**2 / (PACKED - 1)
+    count, scale = 0, unit**2 / (PACKED * MARGIN)
+    slack = len(close) * unit**2 / (PACKED - 1)  # two rows are rounded, so each dimension is off by a unit at most
     for i in range(approached):
         cluster = found[i]
         keep = -1.0
@@ -246,7 +247,7 @@ def _part(  # noqa: ANN202
         for slot in range(start[cluster], start[cluster] + length[cluster]):
             some[0, count], some[1, count] = slot, cluster
             count += squared[slot] > keep
-    count = _near(near, close, unit, members, squared, some, count)
+    count = _near(near, close, scale, slack, members, squared, some, count)
     count = _within(points, target, row, members, squared, some, count)
     moved = 0
     for i in range(count - 1, -1, -1):  # backwards, so that the last member, which fills the gap, has been looked at

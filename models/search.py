@@ -122,9 +122,8 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     [channels, axes].
     """
     axes = np.ascontiguousarray(principal_axes(bank)[1][:, :AXES])
-    main = np.concatenate(
-        [bank[start : start + 4096] @ axes for start in range(0, len(bank), 4096)]
-    )  # BLAS copies these
+    # in parts, of which BLAS makes copies
+    main = np.concatenate([bank[start : start + 4096] @ axes for start in range(0, len(bank), 4096)])
     left = np.sqrt(np.maximum(2 * half_norms - (main**2).sum(axis=1), 0))
     coarse = np.concatenate([main, left[:, None], -half_norms[:, None]], 1)
     groups = _groups(main)
