@@ -9,6 +9,8 @@ import paddle
 
 from deploy.program import release_memory
 
+from .threads import one_thread
+
 PROJECTED = 128  # dimensions of the random projection, as in the authors' code
 ALIGNED = 16  # the projection's dimensions are a multiple of this
 STARTS = 10  # of approximate greedy, as in the authors' code
@@ -136,6 +138,7 @@ def projection(channels: int, random: np.random.Generator) -> np.ndarray:
     return random.standard_normal((channels, PROJECTED)).astype(np.float32) / np.float32(math.sqrt(PROJECTED))
 
 
+@one_thread
 def principal_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean [dimensions] and principal axes [dimensions, dimensions] of float32 points, those of most variance first.
 

@@ -14,6 +14,7 @@ from deploy.errors import UserError
 from .method import AnomalyMethod
 from .resample import Resample, nearest_matrix, upsample
 from .scores import check_image_score, image_score
+from .threads import one_thread
 
 POSITIONS = 256  # covariances factorised at a time
 PARTS = 5  # that the whitening's columns are stored in
@@ -171,6 +172,7 @@ class GaussianMethod(AnomalyMethod):
         self._mean += shift * np.float32(count / total)
         self._seen = total
 
+    @one_thread
     def summarise(self) -> dict[str, np.ndarray]:
         """Mean and whitening of every position; covariances divide by pictures - 1."""
         diagonal = np.arange(self.k)

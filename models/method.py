@@ -11,7 +11,6 @@ from typing import Any, Callable, ClassVar
 
 import numpy as np
 import paddle
-from threadpoolctl import threadpool_limits
 
 from deploy.errors import UserError
 from deploy.pictures import Picture
@@ -24,6 +23,7 @@ from deploy.tensors import read_tensors
 from .backbone import Backbone
 from .compiled import compile_embedding
 from .detector import Answer, Detector, OnBad
+from .threads import one_thread
 
 CALIBRATION_PICTURES = 64
 
@@ -200,6 +200,7 @@ class AnomalyMethod(Detector):
             "data": self.data,
         }
 
+    @one_thread
     def _absorb(
         self, embedding: Program, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
     ) -> tuple[dict[int, np.ndarray], list[str]]:
@@ -210,15 +211,13 @@ class AnomalyMethod(Detector):
         seen: list[str] = []
         self.begin(count)
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), count, "features")
-        # numpy's threads spin while they wait, on cores that decoding and the program could use
-        with threadpool_limits(1, user_api="blas"):
-            for group in batches(shown, batch_size):
-                batch = np.stack([self.preprocess.crop(item.resized) for item in group])
-                self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
-                for crop in batch:
-                    if len(seen) in wanted:
-                        crops[len(seen)] = crop
-                    seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
+        for group in batches(shown, batch_size):
+            batch = np.stack([self.preprocess.crop(item.resized) for item in group])
+            self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
+            for crop in batch:
+                if len(seen) in wanted:
+                    crops[len(seen)] = crop
+                seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
         if len(seen) < 2:
             raise UserError(f"fitting needs at least two good pictures, got {len(seen)}")
         return crops, seen

@@ -9,6 +9,7 @@ import paddle
 from deploy.errors import UserError
 
 from .gaussian import GaussianMethod
+from .threads import one_thread
 
 
 class OrthoAD(GaussianMethod):
@@ -21,6 +22,7 @@ class OrthoAD(GaussianMethod):
     NAME = "orthoad"
     OPTIONS = {**GaussianMethod.OPTIONS, "orthogonal": "qr"}
 
+    @one_thread
     def make_projection(self, channels: int) -> np.ndarray:
         """float32 [channels, k], uniform among matrices with orthonormal columns (both ways give that)."""
         normal = np.random.default_rng(self.seed).standard_normal((channels, self.k))

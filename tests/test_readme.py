@@ -22,7 +22,8 @@ BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", (ROOT / "README.md").read_t
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout as the README assumes it: MVTec's folders (with generated pictures) and a customer's own."""
     place = tmp_path_factory.mktemp("readme") / "checkout"
-    shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "output", "demo", "tests", "__pycache__"))
+    # numba's compiled functions, in __pycache__, come along
+    shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "output", "demo", "tests", "*.pyc*", "*.tmp*"))
     write_sample(place / "data/mvtec", seed=1, train=4, good=2, bad=1, categories=["washer", "fabric"])
     (place / "data/mvtec/washer").rename(place / "data/mvtec/bottle")
     write_sample(place / "parts", seed=2, train=4, good=2, bad=1, categories=["washer", "fabric"])

@@ -73,7 +73,7 @@ null:null
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout to run the chain in."""
     place = tmp_path_factory.mktemp("tipc") / "checkout"
-    ignored = shutil.ignore_patterns(".*", "output", "demo", "tests", "data", "__pycache__")
+    ignored = shutil.ignore_patterns(".*", "output", "demo", "tests", "data", "*.pyc*", "*.tmp*")
     return Path(shutil.copytree(ROOT, place, ignore=ignored))
 
 
