@@ -19,7 +19,7 @@ from deploy.errors import UserError
 from deploy.watch import Journal, finished
 
 pytestmark = pytest.mark.once
-PICTURES, KILLS = 240, 10
+PICTURES, KILLS = 500, 20
 
 
 def start(export: Path, folder: Path, out: Path) -> subprocess.Popen:
