@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.errors import UserError, run_script
-from deploy.options import Parser
+from deploy.command_line.parser import Parser
+from deploy.command_line.script import run_script
+from deploy.errors import UserError
 
 
 def run(*words: str) -> None:

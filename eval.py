@@ -6,10 +6,11 @@ python eval.py --data_path DATA --category bottle --method patchcore --arch resn
 from __future__ import annotations
 
 import options
-from datasets.mvtec import select_categories
-from deploy.errors import UserError, run_script
-from deploy.options import Parser, positive
-from deploy.tables import header_text, provenance
+from datasets.readers.mvtec import select_categories
+from deploy.command_line.parser import Parser, positive
+from deploy.command_line.script import run_script
+from deploy.errors import UserError
+from deploy.results.tables import header_text, provenance
 from evaluation.report import summary, write_report
 from evaluation.run import evaluate_category
 from models import load_model

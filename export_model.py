@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import options
-from deploy.errors import run_script
-from deploy.options import Parser, positive
-from deploy.pictures import list_pictures
-from deploy.tables import header_text
+from deploy.command_line.parser import Parser, positive
+from deploy.command_line.script import run_script
+from deploy.pictures.listing import list_pictures
+from deploy.results.tables import header_text
 from models import load_model
-from models.export import export
+from models.export.export import export
 
 COMPARED = 8  # test pictures
 

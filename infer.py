@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from deploy.errors import UserError, run_script
-from deploy.options import Parser, command_line, natural, positive
-from deploy.pictures import list_pictures
+from deploy.command_line.parser import Parser, command_line, natural, positive
+from deploy.command_line.progress import progress
+from deploy.command_line.script import run_script
+from deploy.errors import UserError
+from deploy.pictures.listing import list_pictures
 from deploy.predictor import Predictor
-from deploy.program import Runtime
-from deploy.progress import progress
-from deploy.tables import ScoreSheet, header_text, picture_namer, provenance
-from deploy.watch import watch
+from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance
+from deploy.results.watch import watch
+from deploy.runtime.program import Runtime
 
 
 def main() -> int:

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from datasets.mvtec import Category
+from datasets.readers.mvtec import Category
+from deploy.command_line.parser import Parser, command_line, natural, positive
 from deploy.errors import UserError
-from deploy.options import Parser, command_line, natural, positive
-from deploy.preprocess import Preprocess
-from deploy.program import Runtime, gpu_usable
+from deploy.pictures.preprocess import Preprocess
+from deploy.runtime.program import Runtime, gpu_usable
 from models import ALIASES, METHODS, Detector, method_named
-from models.backbone import ARCHS
+from models.backbones.backbone import ARCHS
 
 RESULT_OPTIONS = (
     "data_path",

@@ -6,11 +6,11 @@ python predict.py PICTURE|FOLDER... --category bottle --method patchcore --arch 
 from __future__ import annotations
 
 import options
-from deploy.errors import run_script
-from deploy.options import Parser, positive
-from deploy.pictures import list_pictures
-from deploy.progress import progress
-from deploy.tables import ScoreSheet, header_text, picture_namer, provenance
+from deploy.command_line.parser import Parser, positive
+from deploy.command_line.progress import progress
+from deploy.command_line.script import run_script
+from deploy.pictures.listing import list_pictures
+from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance
 from models import load_model
 
 

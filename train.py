@@ -10,14 +10,15 @@ import time
 from pathlib import Path
 
 import options
-from datasets.mvtec import Category, select_categories
-from deploy.errors import Skipped, run_script
-from deploy.options import Parser, positive
-from deploy.tables import header_text, provenance
+from datasets.readers.mvtec import Category, select_categories
+from deploy.command_line.parser import Parser, positive
+from deploy.command_line.script import run_script
+from deploy.errors import Skipped
+from deploy.results.tables import header_text, provenance
 from evaluation.report import summary, write_report
 from evaluation.run import evaluate_category
 from models import Detector, build_model
-from models.weights import RANDOM
+from models.backbones.weights import RANDOM
 
 
 def main() -> int:

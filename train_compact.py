@@ -20,17 +20,17 @@ if "AuthenticAMD" in (Path("/proc/cpuinfo").read_text() if platform.system() == 
 import cv2
 import numpy as np
 
-from datasets.photographs import PHOTOGRAPHS, Crops, pictures_sha256
-from deploy.errors import run_script
-from deploy.files import make_folder, scratch_folder
-from deploy.options import Parser, natural, positive
-from deploy.program import Runtime, gpu_usable
-from deploy.progress import progress
-from deploy.tensors import write_tensors
-from models.backbone import Backbone
-from models.compact import CHANNELS
-from models.detector import versions
-from models.distill import LAYERS, Schedule, Training, feed, finish, fit_teacher
+from datasets.pretraining.photographs import PHOTOGRAPHS, Crops, pictures_sha256
+from deploy.command_line.parser import Parser, natural, positive
+from deploy.command_line.progress import progress
+from deploy.command_line.script import run_script
+from deploy.runtime.program import Runtime, gpu_usable
+from deploy.storage.files import make_folder, scratch_folder
+from deploy.storage.tensors import write_tensors
+from models.backbones.backbone import Backbone
+from models.backbones.compact import CHANNELS
+from models.backbones.distillation import LAYERS, Schedule, Training, feed, finish, fit_teacher
+from models.base.detector import versions
 
 HEADS = (32, 64, 128)
 """Components that are learnt; `finish` makes them the `CHANNELS` that are shipped."""

@@ -10,14 +10,14 @@ from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 
-from datasets.mvtec import Category, select_categories
+from datasets.readers.mvtec import Category, select_categories
 from datasets.sample import write_sample
-from deploy.errors import run_script
-from deploy.files import scratch_folder, write_whole
-from deploy.options import Parser, command_line, positive
-from deploy.preprocess import Preprocess
-from deploy.program import Runtime
-from models.backbone import ARCHS
+from deploy.command_line.parser import Parser, command_line, positive
+from deploy.command_line.script import run_script
+from deploy.pictures.preprocess import Preprocess
+from deploy.runtime.program import Runtime
+from deploy.storage.files import scratch_folder, write_whole
+from models.backbones.backbone import ARCHS
 
 from . import ceilings, machine
 from .report import Report

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.mvtec import GOOD, Category
-from deploy.errors import run_script
-from models.backbone import Backbone
+from datasets.readers.mvtec import GOOD, Category
+from deploy.command_line.script import run_script
+from models.backbones.backbone import Backbone
 
 from .subject import BATCH, Subject
 

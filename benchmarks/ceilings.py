@@ -11,9 +11,9 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from deploy.errors import UserError
-from deploy.files import scratch_folder
-from deploy.program import Program, Runtime, save_program
-from deploy.stream import cores
+from deploy.pictures.stream import cores
+from deploy.runtime.program import Program, Runtime, save_program
+from deploy.storage.files import scratch_folder
 
 from .engines import missing, openvino
 from .gemm import SIZE, best_rate, numpy_rate

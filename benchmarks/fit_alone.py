@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploy.autolog import peak_mb
-from deploy.errors import UserError, run_script
-from deploy.pictures import list_pictures
-from deploy.preprocess import Preprocess
-from deploy.program import Runtime
+from deploy.command_line.script import run_script
+from deploy.errors import UserError
+from deploy.pictures.listing import list_pictures
+from deploy.pictures.preprocess import Preprocess
+from deploy.runtime.autolog import peak_mb
+from deploy.runtime.program import Runtime
 from models.patchcore import PatchCore
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.graph.resample import Resample
 from models.padim import PaDiM
 from models.patchcore import PatchCore
-from models.resample import Resample
 
 from .onnx_graph import Graph, add_backbone
 

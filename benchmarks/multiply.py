@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy.pictures import encode_png
-from deploy.preprocess import Preprocess
+from deploy.pictures.decode import encode_png
+from deploy.pictures.preprocess import Preprocess
 
 SYMMETRIES = 8
 ANGLE = 6.0

@@ -11,8 +11,8 @@ from paddle import nn
 from paddle.vision.models.resnet import BasicBlock
 
 from deploy.errors import UserError
-from models.backbone import Backbone
-from models.compact import Residual
+from models.backbones.backbone import Backbone
+from models.backbones.compact import Residual
 
 OPSET = 18
 

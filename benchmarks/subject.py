@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.mvtec import Category
-from deploy.pictures import Picture
-from deploy.preprocess import Preprocess
-from deploy.program import Program, Runtime
-from deploy.stream import batches, cores, stream
-from models.compiled import compile_embedding, compile_scoring
-from models.method import AnomalyMethod
+from datasets.readers.mvtec import Category
+from deploy.pictures.decode import Picture
+from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.stream import batches, cores, stream
+from deploy.runtime.program import Program, Runtime
+from models.base.method import AnomalyMethod
+from models.graph.compiled import compile_embedding, compile_scoring
 from models.padim import PaDiM
 from models.patchcore import PatchCore
 

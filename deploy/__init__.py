@@ -2,9 +2,9 @@
 
 from .calibration import Calibration
 from .errors import UserError
+from .pictures.preprocess import Preprocess
 from .predictor import Prediction, Predictor
-from .preprocess import Preprocess
-from .program import Program, Runtime, save_program
+from .runtime.program import Program, Runtime, save_program
 
 __all__ = ["Calibration", "Prediction", "Predictor", "Preprocess", "Program", "Runtime", "UserError", "save_program"]
 __version__ = "0.1.0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Callable, NoReturn
 
 
 class UserError(Exception):
@@ -22,19 +21,3 @@ class Skipped(list):
         """Say why a picture is left out and add its name."""
         self.append(name)
         report(f"skipped: {error}")
-
-
-def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's `main` and exit: 0 done, 2 bad input (one line on stderr), 1 a bug (traceback), 130 on Ctrl-C."""
-    try:
-        code = main() or 0
-    except UserError as error:
-        report(f"error: {error}")
-        code = 2
-    except KeyboardInterrupt:
-        report("interrupted: files written so far are complete, the one in progress was dropped")
-        code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
-    sys.exit(code)

@@ -12,15 +12,15 @@ from typing import Any, Callable
 
 import numpy as np
 
-from . import selfcheck
-from .autolog import Times
 from .calibration import Calibration
 from .errors import UserError
-from .pictures import Picture
-from .preprocess import Preprocess
-from .program import Program, Runtime, graph_file
-from .stream import batches, stream
-from .tensors import read_tensors
+from .pictures.decode import Picture
+from .pictures.preprocess import Preprocess
+from .pictures.stream import batches, stream
+from .runtime import selfcheck
+from .runtime.autolog import Times
+from .runtime.program import Program, Runtime, graph_file
+from .storage.tensors import read_tensors
 
 
 @dataclass

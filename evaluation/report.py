@@ -10,7 +10,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.predictor import Prediction
-from deploy.tables import write_csv
+from deploy.results.tables import write_csv
 
 from .aupro import aupro
 from .ranking import rank

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.mvtec import Category, read_mask
+from datasets.readers.mvtec import Category, read_mask
 from deploy.calibration import Calibration
+from deploy.command_line.progress import progress
+from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.stream import ahead
 from deploy.predictor import Prediction
-from deploy.preprocess import Preprocess
-from deploy.progress import progress
-from deploy.stream import ahead
-from deploy.tables import ScoreSheet, picture_namer
+from deploy.results.tables import ScoreSheet, picture_namer
 
 from .report import evaluate
 

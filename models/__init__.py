@@ -1,8 +1,8 @@
 """Backbones, methods, coreset and search. `from models import PatchCore`."""
 
-from .detector import Detector
+from .base.detector import Detector
+from .base.method import AnomalyMethod
 from .ensemble import Ensemble
-from .method import AnomalyMethod
 from .orthoad import OrthoAD
 from .padim import PaDiM
 from .patchcore import PatchCore

@@ -11,14 +11,14 @@ import paddle
 from paddle import nn
 
 from deploy.errors import UserError
-from deploy.pictures import Picture
-from deploy.program import Runtime
-from deploy.stream import picture_name
-from deploy.tensors import read_tensors
+from deploy.pictures.decode import Picture
+from deploy.pictures.stream import picture_name
+from deploy.runtime.program import Runtime
+from deploy.storage.tensors import read_tensors
 
-from .backbone import Backbone
-from .detector import Answer, Detector, OnBad
-from .method import AnomalyMethod
+from .backbones.backbone import Backbone
+from .base.detector import Answer, Detector, OnBad
+from .base.method import AnomalyMethod
 
 FLOOR = 0.01
 """A spread below this share of the mean level is taken for that much: a handful of pictures can agree by chance."""

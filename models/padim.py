@@ -8,7 +8,7 @@ import paddle
 
 from deploy.errors import UserError
 
-from .gaussian import GaussianMethod
+from .base.gaussian import GaussianMethod
 
 
 class PaDiM(GaussianMethod):

@@ -11,13 +11,13 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .coreset import SAMPLERS, Sampler
-from .method import AnomalyMethod
-from .pooling import PatchPool, adaptive_matrix
-from .resample import upsample
-from .scores import check_image_score, columns, image_score
-from .search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
-from .spool import Spool
+from .base.method import AnomalyMethod
+from .graph.pooling import PatchPool, adaptive_matrix
+from .graph.resample import upsample
+from .graph.scores import check_image_score, columns, image_score
+from .memory_bank.coreset import SAMPLERS, Sampler
+from .memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
+from .memory_bank.spool import Spool
 
 
 class PatchCore(AnomalyMethod):
@@ -25,8 +25,8 @@ class PatchCore(AnomalyMethod):
 
     `k` is the percentage of training patches that the bank keeps; above 100, their number. Options:
 
-    - `sampler`: how they are chosen, see `models.coreset.Sampler`: `greedy` (the paper's coreset), `approx_greedy`,
-      `random`, or `identity`, which keeps all.
+    - `sampler`: how they are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
+      `approx_greedy`, `random`, or `identity`, which keeps all.
     - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
     - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
@@ -36,7 +36,7 @@ class PatchCore(AnomalyMethod):
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
       largest 1 % of patch distances) or `smooth` (the largest value of the map).
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
-    - `search`: `coarse`, see `models.search.CoarseSearch`, or `exact`. None is coarse,
+    - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is coarse,
       but exact with several neighbours or the image score `smooth`, which the coarse one finds only nearly.
     - `reweight_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
@@ -219,7 +219,7 @@ class PatchCore(AnomalyMethod):
         half_norms = np.einsum("ij,ij->i", bank, bank, dtype=np.float64).astype(np.float32) / 2
         self._owner = chosen // self.positions
         near = min(self.options["reweight_neighbors"], len(bank))
-        from .neighbours import neighbours  # here, as only fitting needs numba
+        from .memory_bank.neighbours import neighbours  # here, as only fitting needs numba
 
         neighbors, self._stand_in = neighbours(bank, half_norms, self._owner, near)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import UserError
-from deploy.program import Runtime
-from deploy.tensors import read_header
+from deploy.runtime.program import Runtime
+from deploy.storage.tensors import read_header
 
-from .detector import Detector
+from .base.detector import Detector
+from .base.method import AnomalyMethod
 from .ensemble import Ensemble
-from .method import AnomalyMethod
 from .orthoad import OrthoAD
 from .padim import PaDiM
 from .patchcore import PatchCore

@@ -13,10 +13,10 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .backbone import Backbone, LacksLayer
-from .method import AnomalyMethod
-from .resample import upsample
-from .scores import check_image_score, columns, image_score
+from .backbones.backbone import Backbone, LacksLayer
+from .base.method import AnomalyMethod
+from .graph.resample import upsample
+from .graph.scores import check_image_score, columns, image_score
 
 READINGS = ("all_positions", "same_position")
 CELLS = 1 << 22  # position pairs compared at a time
@@ -33,7 +33,7 @@ class SPADE(AnomalyMethod):
     - `descriptor_layer`: its mean over all positions is the picture's descriptor; layer4 in the paper.
     - `gallery`: `all_positions` of the neighbours (equation 3, the paper's reading), or `same_position`, which compares
       a position with the same one of each neighbour (ind_knn_ad's reading; much faster, wants aligned products).
-    - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth` of the pixel distances, see `models.scores`.
+    - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth` of the pixel distances, see `models.graph.scores`.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
 
     A position's squared distance to its nearest one in the gallery is taken per layer, and the mean over the layers,

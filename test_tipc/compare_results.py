@@ -14,8 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deploy.errors import UserError, run_script
-from deploy.options import Parser
+from deploy.command_line.parser import Parser
+from deploy.command_line.script import run_script
+from deploy.errors import UserError
 
 
 def scores(path: Path) -> dict[str, float]:

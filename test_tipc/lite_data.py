@@ -8,8 +8,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.sample import write_sample
-from deploy.errors import run_script
-from deploy.files import scratch_folder
+from deploy.command_line.script import run_script
+from deploy.storage.files import scratch_folder
 
 
 def main() -> None:

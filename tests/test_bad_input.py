@@ -170,8 +170,8 @@ def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, s
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     from deploy import UserError
-    from deploy.files import write_whole
-    from deploy.tensors import write_tensors
+    from deploy.storage.files import write_whole
+    from deploy.storage.tensors import write_tensors
 
     path = write_tensors(tmp_path / "model.safetensors", {"a": np.zeros(10)}, {"kind": "model"})
     old = path.read_bytes()

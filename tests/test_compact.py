@@ -13,14 +13,14 @@ from conftest import ROOT, done, run
 
 from deploy import Preprocess
 from deploy.errors import UserError
-from deploy.program import Program, Runtime, save_program
-from deploy.tensors import read_tensors
+from deploy.runtime.program import Program, Runtime, save_program
+from deploy.storage.tensors import read_tensors
 from models import METHODS, PatchCore, build_model
-from models.backbone import Backbone
-from models.compact import CHANNELS, EMBEDDED, Compact
-from models.compiled import image_spec
-from models.distill import LAYERS, Schedule, finish
-from models.export import export
+from models.backbones.backbone import Backbone
+from models.backbones.compact import CHANNELS, EMBEDDED, Compact
+from models.backbones.distillation import LAYERS, Schedule, finish
+from models.export.export import export
+from models.graph.compiled import image_spec
 
 STRIDES = (4, 8, 16)
 TINY = ["--weights", "random", "--batch", "2", "--sizes", "64", "96", "--warmup", "5", "--lr", "4e-3", "--cpu"]

@@ -11,11 +11,11 @@ from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
 from benchmarks.brute_force import brute_force_k_center
 from deploy import Preprocess, UserError
 from models import PatchCore
-from models.compiled import compile_embedding
-from models.coreset import SAMPLERS, Sampler, k_center_on_gpu, principal_axes, projection
-from models.kcenter import k_center
-from models.neighbours import neighbours
-from models.spool import Spool
+from models.graph.compiled import compile_embedding
+from models.memory_bank.coreset import SAMPLERS, Sampler, k_center_on_gpu, principal_axes, projection
+from models.memory_bank.kcenter import k_center
+from models.memory_bank.neighbours import neighbours
+from models.memory_bank.spool import Spool
 
 pytestmark = pytest.mark.once
 
@@ -66,8 +66,8 @@ def test_selection_from_given_distances() -> None:
 
 MEMORY = """
 import numpy as np
-from deploy.autolog import peak_mb
-from models.kcenter import k_center
+from deploy.runtime.autolog import peak_mb
+from models.memory_bank.kcenter import k_center
 random = np.random.default_rng(1)
 k_center(random.normal(size=(3000, 128)).astype(np.float32), 200, 0)
 points = random.normal(size=(200_000, 128)).astype(np.float32)
@@ -160,7 +160,7 @@ def test_projection_keeps_distances_and_seed_decides() -> None:
 
 @pytest.mark.parametrize("block", [2048, 70])
 def test_neighbours_and_stand_ins(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.neighbours.BLOCK", block)
+    monkeypatch.setattr("models.memory_bank.neighbours.BLOCK", block)
     bank = np.random.default_rng(8).integers(-2, 3, (300, 6)).astype(np.float32)  # copies and ties
     owner = np.random.default_rng(9).integers(0, 7, 300)
     distance = ((bank[:, None].astype(np.float64) - bank[None]) ** 2).sum(2)

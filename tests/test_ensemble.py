@@ -10,7 +10,7 @@ from conftest import FAST, done, refused, run, table
 
 from deploy import Preprocess, UserError
 from models import Ensemble, PaDiM, PatchCore, build_model, load_model
-from models.export import export
+from models.export.export import export
 
 pytestmark = pytest.mark.once  # with Paddle 2.6, ensembles are fitted and exported in test_compact.py
 SMALL = Preprocess(64, 64)

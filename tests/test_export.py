@@ -13,8 +13,8 @@ from conftest import done, refused, run
 from safetensors.numpy import load_file
 
 from deploy import Predictor, Runtime
-from deploy.pictures import list_pictures
-from deploy.tensors import read_tensors, write_tensors
+from deploy.pictures.listing import list_pictures
+from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
 
 

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
 from models import OrthoAD, PaDiM
-from models.gaussian import GaussianMethod
-from models.resample import bilinear_matrix
+from models.base.gaussian import GaussianMethod
+from models.graph.resample import bilinear_matrix
 
 SMALL = Preprocess(64, 64)
 

@@ -17,6 +17,12 @@ ALLOWED = {
     "evaluation": {"deploy", "datasets"},
     "benchmarks": {"deploy", "datasets", "models", "evaluation"},
 }
+INSIDE = {
+    "deploy": ("errors", "storage", "command_line", "pictures", "runtime", "calibration", "predictor", "results"),
+    "models": ("threads", "backbones", "graph", "memory_bank", "base", "METHODS", "registry", "export"),
+    "datasets": ("readers", "sample", "pretraining"),
+}
+"""The rooms of a package: each may import those before it. METHODS stands for the files that are in no room."""
 SCRIPTS = ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py")
 
 
@@ -36,6 +42,40 @@ def test_rooms_import_only_what_lies_before_them(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
         others = imported(path) & (set(ALLOWED) - {room})
         assert others <= ALLOWED[room], f"{path} imports {others}"
+
+
+def rooms_imported(path: Path, package: str) -> set[str]:
+    """Names directly below `package` that a file of it imports, from functions and for type checking too."""
+    here = path.relative_to(ROOT).with_suffix("").parts
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = here[: len(here) - node.level]
+            full = [*base, *(node.module.split(".") if node.module else [])]
+        elif isinstance(node, ast.ImportFrom):
+            full = node.module.split(".")
+        else:
+            continue
+        if full[0] == package:
+            names |= {full[1]} if len(full) > 1 else {alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("package", INSIDE)
+def test_rooms_of_a_package_import_only_those_before_them(package: str) -> None:
+    order = INSIDE[package]
+    folders = {path.name for path in (ROOT / package).iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders <= set(order), f"{package} has a room without a place: {folders - set(order)}"
+    if package != "models":
+        assert folders | {path.stem for path in (ROOT / package).glob("[!_]*.py")} == set(order)
+    for path in (ROOT / package).rglob("*.py"):
+        inside = path.relative_to(ROOT / package).with_suffix("").parts[0]
+        if inside == "__init__":
+            continue
+        rank = {name: number for number, name in enumerate(order)}
+        own = rank.get(inside, rank.get("METHODS"))
+        for name in rooms_imported(path, package) - {inside}:
+            assert rank.get(name, rank.get("METHODS", len(order))) <= own, f"{path} imports {package}.{name}"
 
 
 def test_infer_stands_on_deploy_alone() -> None:

@@ -12,10 +12,10 @@ import pytest
 from conftest import done, refused, run
 
 from deploy import Predictor, Runtime
-from deploy.pictures import list_pictures
-from deploy.tensors import read_tensors, write_tensors
+from deploy.pictures.listing import list_pictures
+from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
-from models.onnx import OnnxProgram
+from models.export.onnx import OnnxProgram
 
 WAYS = [(layout, entry) for layout in ("split", "fused") for entry in ("float32", "uint8")]
 METHODS = {"patchcore": 2, "padim": 12, "orthoad": 12, "spade": 2}

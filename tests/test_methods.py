@@ -12,9 +12,9 @@ import pytest
 from conftest import done, refused, run
 
 from deploy import Predictor, Preprocess, Runtime
-from deploy.pictures import list_pictures
+from deploy.pictures.listing import list_pictures
 from models import ALIASES, METHODS, load_model
-from models.export import export
+from models.export.export import export
 
 SIZE = Preprocess(96, 64)
 SMALL_K = {name: {"patchcore": 5, "padim": 10, "orthoad": 10}.get(name, METHODS[name].K) for name in METHODS}

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
 from models import METHODS, PatchCore
-from models.backbone import ARCHS, Backbone
-from models.resample import bilinear_matrix, upsample
+from models.backbones.backbone import ARCHS, Backbone
+from models.graph.resample import bilinear_matrix, upsample
 
 SMALL = Preprocess(112, 96)
 
@@ -123,7 +123,7 @@ def test_save_and_load_give_the_same(fitted: PatchCore, tmp_path: Path) -> None:
 
 
 def test_paths_and_arrays_are_alike(fitted: PatchCore, data: Path) -> None:
-    from deploy.pictures import decode
+    from deploy.pictures.decode import decode
 
     path = data / "washer/test/chip/000.png"
     of_path, of_array = fitted.predict([path, decode(path)])

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.mvtec import LabelledPicture, read_mask
+from datasets.readers.mvtec import LabelledPicture, read_mask
 from deploy import Preprocess, UserError
-from deploy.pictures import decode, list_pictures
-from deploy.stream import batches, stream
+from deploy.pictures.decode import decode
+from deploy.pictures.listing import list_pictures
+from deploy.pictures.stream import batches, stream
 
 pytestmark = pytest.mark.once
 

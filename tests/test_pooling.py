@@ -8,8 +8,8 @@ import pytest
 
 from deploy import Preprocess, UserError
 from models import PatchCore
-from models.pooling import PatchPool, adaptive_matrix
-from models.resample import bilinear_matrix
+from models.graph.pooling import PatchPool, adaptive_matrix
+from models.graph.resample import bilinear_matrix
 
 SMALL = Preprocess(112, 96)
 

@@ -11,11 +11,11 @@ import pytest
 from conftest import MVTEC, WEIGHTS, done, needs_real, run, table
 
 from deploy import Predictor, Runtime
-from deploy.pictures import list_pictures
-from deploy.tensors import read_tensors
+from deploy.pictures.listing import list_pictures
+from deploy.storage.tensors import read_tensors
 from models import load_model
-from models.compact import EMBEDDED
-from models.onnx import OnnxProgram
+from models.backbones.compact import EMBEDDED
+from models.export.onnx import OnnxProgram
 
 PADDLE3 = int(paddle.__version__.split(".")[0]) >= 3
 pytestmark = [needs_real, pytest.mark.real]

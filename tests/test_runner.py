@@ -19,7 +19,7 @@ from conftest import ROOT, done, refused, run, table
 from packaging.requirements import Requirement
 
 from deploy import Predictor
-from deploy.pictures import list_pictures
+from deploy.pictures.listing import list_pictures
 
 
 def closure(names: list[str]) -> dict[str, metadata.Distribution]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import done, refused, run
 
-from datasets.sample import BORDER, CATEGORIES, SIZE, VISIBLE, draw, write_sample
+from datasets.sample.write import BORDER, CATEGORIES, SIZE, VISIBLE, draw, write_sample
 from deploy.errors import UserError
-from deploy.pictures import decode
+from deploy.pictures.decode import decode
 
 pytestmark = pytest.mark.once
 FLAWS = [(category, flaw) for category, (_, flaws) in CATEGORIES.items() for flaw in flaws]

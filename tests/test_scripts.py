@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import FAST, ROOT, done, run, table
 
-from deploy.pictures import decode
-from deploy.tensors import read_tensors
+from deploy.pictures.decode import decode
+from deploy.storage.tensors import read_tensors
 from models import load_model
 
 

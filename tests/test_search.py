@@ -7,8 +7,8 @@ import paddle
 import pytest
 
 from deploy import Preprocess, UserError
+from models.memory_bank.search import GROUP, WORST, CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
 from models.patchcore import PatchCore
-from models.search import GROUP, WORST, CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
 
 POSITIONS = 144
 SMALL = Preprocess(112, 96)

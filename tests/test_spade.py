@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 import models.spade
 from deploy import Predictor, Preprocess, UserError
 from models import SPADE
-from models.export import export
-from models.resample import bilinear_matrix
+from models.export.export import export
+from models.graph.resample import bilinear_matrix
 
 SMALL = Preprocess(64, 64)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deploy import Preprocess, UserError
-from deploy.pictures import decode
-from deploy.stream import AHEAD, Aside, ahead, cores
+from deploy.pictures.decode import decode
+from deploy.pictures.stream import AHEAD, Aside, ahead, cores
 
 pytestmark = pytest.mark.once
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, refused
 
 from deploy.errors import UserError
-from deploy.watch import Journal, finished
+from deploy.results.watch import Journal, finished
 
 pytestmark = pytest.mark.once
 PICTURES, KILLS = 500, 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.files import scratch_folder
+from deploy.storage.files import scratch_folder
 from evaluation.ranking import rank
 
 from ..anomalib_runs import AnomalibPatchCore

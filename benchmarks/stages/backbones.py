@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploy.files import scratch_folder
-from deploy.program import Program, Runtime, save_program
-from models.backbone import Backbone
-from models.compiled import image_spec
-from models.weights import RANDOM
+from deploy.runtime.program import Program, Runtime, save_program
+from deploy.storage.files import scratch_folder
+from models.backbones.backbone import Backbone
+from models.backbones.weights import RANDOM
+from models.graph.compiled import image_spec
 
 from ..onnx_graph import backbone_gflop
 from ..report import Stage

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from deploy.program import release_memory
-from models.coreset import Sampler, principal_axes, projection
-from models.kcenter import k_center
+from deploy.runtime.program import release_memory
+from models.memory_bank.coreset import Sampler, principal_axes, projection
+from models.memory_bank.kcenter import k_center
 
 from ..brute_force import brute_force_k_center
 from ..report import Stage

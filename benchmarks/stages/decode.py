@@ -7,8 +7,8 @@ from collections import deque
 import cv2
 import numpy as np
 
-from deploy.stream import batches, stream
-from models.compiled import compile_embedding
+from deploy.pictures.stream import batches, stream
+from models.graph.compiled import compile_embedding
 
 from ..onnx_graph import backbone_gflop
 from ..report import Stage

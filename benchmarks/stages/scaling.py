@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.files import make_folder, scratch_folder
+from deploy.storage.files import make_folder, scratch_folder
 
 from ..engines import missing
 from ..fit_alone import fit_alone

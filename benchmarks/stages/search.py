@@ -8,11 +8,11 @@ from typing import Any, Callable
 
 import numpy as np
 
-from datasets.mvtec import Category, read_mask
+from datasets.readers.mvtec import Category, read_mask
 from deploy.errors import UserError
-from deploy.program import Runtime
+from deploy.runtime.program import Runtime
 from evaluation.ranking import rank
-from models.compiled import compile_embedding
+from models.graph.compiled import compile_embedding
 
 from ..engines import Run, missing, onnxruntime, openvino
 from ..flat import flat_patchcore

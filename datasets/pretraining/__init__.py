@@ -1,0 +1,1 @@
+"""Pictures that the embedded backbone is trained on."""

@@ -1,0 +1,1 @@
+"""The scripts' command-line conventions: options, exit codes, progress bars."""

@@ -1,0 +1,1 @@
+"""Pictures in: finding, decoding, preprocessing, and loading them ahead of their use."""

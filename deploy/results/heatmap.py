@@ -1,0 +1,146 @@
+"""Pictures for people: what was seen, what was found, on a colour scale that is the model's and never the picture's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..calibration import Calibration
+from ..pictures.preprocess import Preprocess
+from ..predictor import Prediction
+
+TILE = 320  # height of each picture in a panel
+BAR = 70  # width of the colour bar with its numbers
+TITLE = 30
+GAP = 8
+INK = (30, 30, 30)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def panel(
+    prediction: Prediction, calibration: Calibration, preprocess: Preprocess, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """One strip: the picture, the ground truth if `mask` is given, and the map over the picture, with a colour bar.
+
+    Args:
+        prediction: what `Predictor.predict` returned.
+        calibration: gives the colour scale and the contour's level.
+        preprocess: gives the place of the map inside the picture.
+        mask: bool [crop, crop], True where defective.
+
+    Returns:
+        uint8 RGB [height, width, 3]. What lies outside the crop was not looked at; it is hatched.
+    """
+    resized = prediction.resized
+    scale = TILE / resized.shape[0]
+    picture = cv2.resize(resized, (round(resized.shape[1] * scale), TILE), interpolation=cv2.INTER_LINEAR)
+    top, left = (round(edge * scale) for edge in preprocess.corner(*resized.shape[:2]))
+    side = min(round(preprocess.crop_size * scale), TILE - top, picture.shape[1] - left)
+    window = (slice(top, top + side), slice(left, left + side))
+
+    anomaly_map = cv2.resize(prediction.anomaly_map, (side, side), interpolation=cv2.INTER_LINEAR)
+    hatched = _hatched(picture, window)
+    heat = hatched.copy()
+    heat[window] = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
+    _outline(heat[window], anomaly_map > calibration.pixel_threshold)
+    tiles = [("picture", picture)]
+    if mask is not None:
+        truth = hatched.copy()
+        large = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
+        red = np.where(large[..., None], np.uint8([255, 40, 40]), picture[window])
+        truth[window] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)
+        tiles.append(("ground truth", truth))
+    tiles.append(("anomaly map", heat))
+    defect = calibration.is_defect(prediction.score)
+    verdict = (
+        f"{'DEFECT' if defect else 'good'}: score {prediction.score:.3f}, threshold {calibration.image_threshold:.3f}"
+    )
+    return _strip(_readable(prediction.name), verdict, (180, 0, 0) if defect else (0, 110, 0), tiles, calibration)
+
+
+OUTSIDE = 127
+
+
+def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
+    """Where the map exceeds the pixel threshold, uint8 [height, width] in the resized picture's geometry.
+
+    255 is defective, 0 good, OUTSIDE what lies outside the crop and was not looked at.
+    """
+    mask = np.full(prediction.resized.shape[:2], OUTSIDE, np.uint8)
+    top, left = preprocess.corner(*mask.shape)
+    height, width = prediction.anomaly_map.shape
+    found = prediction.anomaly_map > calibration.pixel_threshold
+    mask[top : top + height, left : left + width] = np.where(found, np.uint8(255), np.uint8(0))
+    return mask
+
+
+def _strip(
+    name: str,
+    verdict: str,
+    colour: tuple[int, int, int],
+    tiles: list[tuple[str, np.ndarray]],
+    calibration: Calibration,
+) -> np.ndarray:
+    width = sum(tile.shape[1] + GAP for _, tile in tiles) + BAR + GAP
+    sheet = np.full((2 * TITLE + TILE + GAP, max(width, 560), 3), 255, np.uint8)
+    _write(sheet, verdict, (GAP, 20), colour, 0.55)
+    name = name[-max(8, (sheet.shape[1] - _text_width(verdict, 0.55) - 4 * GAP) // 8) :]
+    _write(sheet, name, (sheet.shape[1] - GAP - _text_width(name, 0.4), 20), (120, 120, 120), 0.4)
+    x = GAP
+    for label, tile in tiles:
+        _write(sheet, label, (x, 50), INK, 0.42)
+        sheet[2 * TITLE : 2 * TITLE + TILE, x : x + tile.shape[1]] = tile
+        x += tile.shape[1] + GAP
+    ramp = np.linspace(calibration.map_high, calibration.map_low, TILE, dtype=np.float32)[:, None].repeat(16, 1)
+    sheet[2 * TITLE : 2 * TITLE + TILE, x : x + 16] = _colours(ramp, calibration)
+    for value in (calibration.map_low, calibration.pixel_threshold, calibration.map_high):
+        y = 2 * TITLE + round((1 - _share(value, calibration)) * (TILE - 1))
+        if 2 * TITLE <= y < 2 * TITLE + TILE:
+            cv2.line(sheet, (x + 12, y), (x + 19, y), INK, 1)
+            _write(sheet, f"{value:.2f}", (x + 22, min(max(y + 4, 2 * TITLE + 9), 2 * TITLE + TILE - 1)), INK, 0.38)
+    return sheet
+
+
+def _colours(values: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """Map values as RGB: map_low and below is the scale's first colour, map_high and above its last."""
+    grey = np.clip(_share(values, calibration) * 255, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+
+
+def _share(value: Any, calibration: Calibration) -> Any:
+    """Where a map value, or an array of them, lies on the colour scale: 0 at its start, 1 at its end."""
+    return (value - calibration.map_low) / max(calibration.map_high - calibration.map_low, 1e-12)
+
+
+def _outline(picture: np.ndarray, inside: np.ndarray) -> None:
+    contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    drawn = np.ascontiguousarray(picture)
+    cv2.drawContours(drawn, contours, -1, (0, 0, 0), 3)
+    cv2.drawContours(drawn, contours, -1, (255, 255, 255), 1)
+    picture[:] = drawn
+
+
+def _hatched(picture: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+    """The picture, greyed and hatched outside `window`."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    dull = (picture.mean(axis=2, keepdims=True) * 0.4 + 110).astype(np.uint8).repeat(3, 2)
+    dull[(x + y) % 8 == 0] = 150
+    dull[window] = picture[window]
+    return dull
+
+
+def _readable(name: str) -> str:
+    """The end of a path in letters that OpenCV's font has."""
+    short = "/".join(Path(name).parts[-3:])
+    return short.encode("ascii", "replace").decode()[-60:]
+
+
+def _write(sheet: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
+    cv2.putText(sheet, text, at, FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def _text_width(text: str, size: float) -> int:
+    return cv2.getTextSize(text, FONT, size, 1)[0][0]

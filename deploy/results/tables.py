@@ -1,0 +1,178 @@
+"""Tables of scores, and the folder of heat maps beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+
+from ..calibration import Calibration
+from ..errors import Skipped, UserError, report
+from ..pictures.decode import encode_png
+from ..pictures.preprocess import Preprocess
+from ..pictures.stream import Aside
+from ..predictor import Prediction
+from ..storage.files import GrowingFile, make_folder, write_whole
+from .heatmap import defect_mask, panel
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a csv file whole; None becomes an empty cell."""
+    return write_whole(path, "".join(map(csv_line, [columns, *rows])))
+
+
+def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:
+    """The columns that say where a table's figures come from."""
+    return {
+        "seed": header["seed"],
+        "versions": " ".join(f"{name}={version}" for name, version in sorted(header["versions"].items())),
+        "data_sha256": header["data"]["sha256"],
+        "command": command,
+    }
+
+
+class ScoreSheet:
+    """Takes predictions one by one: draws heat maps and masks beside the caller, and writes the table `path,score,...`.
+
+    Rows go to disk as they come, so memory does not grow; the table has its name once it is whole. Used as a context,
+    which leaves no half table behind.
+
+    Args:
+        folder: receives `NAME.csv`, and `heatmaps/` and `masks/` if they are wanted.
+        name: the table's name without suffix.
+        calibration: thresholds and colour scale.
+        preprocess: the map's place in the picture.
+        origin: the columns of `provenance`.
+        heat_maps: whether to draw.
+        masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
+        jsonl: whether to write `NAME.jsonl` as well, an object per line.
+        extra: names of further columns, see `add`.
+    """
+
+    COLUMNS = ("path", "score", "scaled", "defective")
+
+    def __init__(
+        self,
+        folder: str | Path,
+        name: str,
+        calibration: Calibration,
+        preprocess: Preprocess,
+        origin: dict[str, Any],
+        heat_maps: bool = True,
+        masks: bool = False,
+        jsonl: bool = False,
+        extra: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
+        self.calibration, self.preprocess, self.origin = calibration, preprocess, origin
+        self.heat_maps, self.masks = heat_maps, masks
+        self.columns = (*self.COLUMNS, *extra, *origin)
+        self.count = self.defects = 0
+        self.skip = Skipped()
+        self._drawing = Aside()
+        self._jsonl = jsonl
+        self._tables: list[GrowingFile] = []
+
+    def __enter__(self) -> ScoreSheet:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for table in self._tables:
+            table.drop()
+
+    def row(self, prediction: Prediction, extra: Sequence[Any] = ()) -> tuple[Any, ...]:
+        """The prediction's cells, in the order of `columns`."""
+        scaled = f"{self.calibration.scaled(prediction.score):.6g}"
+        defect = int(self.calibration.is_defect(prediction.score))
+        return (prediction.name, f"{prediction.score:.9g}", scaled, defect, *extra, *self.origin.values())
+
+    def add(
+        self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
+    ) -> None:
+        """Take a prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
+
+        Raises:
+            UserError: the table, or one of the pictures so far, drawn beside the caller, cannot be written.
+        """
+        row = self.row(prediction, extra)
+        if not self._tables:
+            suffixes = (".csv", ".jsonl") if self._jsonl else (".csv",)
+            self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in suffixes]
+            self._tables[0].write(csv_line(self.columns))
+        self._tables[0].write(csv_line(row))
+        if self._jsonl:
+            values = dict(zip(self.columns, row))
+            values.update(score=prediction.score, scaled=float(values["scaled"]), defective=bool(values["defective"]))
+            self._tables[1].write(json.dumps(values, ensure_ascii=False) + "\n")
+        self.count += 1
+        self.defects += row[3]
+        if self.heat_maps or self.masks:
+            self._drawing.run(self.draw, prediction, picture_name, mask)
+
+    def draw(self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None) -> None:
+        """Write the pictures that are wanted of one prediction."""
+        if self.heat_maps:
+            picture = panel(prediction, self.calibration, self.preprocess, mask)
+            write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
+        if self.masks:
+            picture = defect_mask(prediction, self.calibration, self.preprocess)
+            write_whole(self.folder / "masks" / f"{picture_name}.png", encode_png(picture))
+
+    def finish(self) -> int:
+        """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped.
+
+        Raises:
+            UserError: no picture could be read, or a heat map not be written; no table is written.
+        """
+        self._drawing.finish()
+        if not self.count:
+            raise UserError("none of the pictures could be read: no table was written")
+        tables = [table.finish() for table in self._tables]
+        print(f"{self.count} pictures: {self.defects} defective, {self.count - self.defects} good")
+        places = [f"scores: {' '.join(map(str, tables))}"]
+        places += [f"heat maps: {self.folder / 'heatmaps'}"] if self.heat_maps else []
+        places += [f"masks: {self.folder / 'masks'}"] if self.masks else []
+        print("; ".join(places))
+        if self.skip:
+            total = len(self.skip) + self.count
+            report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
+        return 2 if self.skip else 0
+
+
+def csv_line(cells: Sequence[Any]) -> str:
+    """One line of a csv table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:
+    """Names for heat maps: paths below the pictures' common folder, with their suffix where two would collide."""
+    parents = [str(path.parent) for path in paths]
+    common = Path(os.path.commonpath([os.path.abspath(parent) for parent in parents])) if parents else Path()
+    names = {str(path): Path(os.path.abspath(path)).relative_to(common) for path in paths}
+    stems = Counter(name.with_suffix("") for name in names.values())
+
+    def name(path: str) -> str:
+        relative = names[path]
+        return str(relative) if stems[relative.with_suffix("")] > 1 else str(relative.with_suffix(""))
+
+    return name
+
+
+def header_text(header: dict[str, Any]) -> str:
+    """One line of what a model is."""
+    size = header["preprocess"]
+    data = header["data"]
+    return (
+        f"{header['method']} on {header['arch']} ({' '.join(header['layers'])}), k {header['k']:g}, "
+        f"resize {size['resize']} crop {size['crop_size']}, fitted on {data['pictures']} pictures, "
+        f"options {json.dumps(header['options'])}"
+    )

@@ -1,0 +1,1 @@
+"""Programs: saved, loaded, run, checked when loaded, and timed."""

@@ -1,0 +1,217 @@
+"""Static programs: writing a layer as one, and running it through Paddle Inference.
+
+Measured on Paddle 3.3.1 and 2.6.2, CPU (each of these was a crash or a silently wrong result):
+- oneDNN is on unless `disable_mkldnn` is called, so it is always switched explicitly;
+- `enable_memory_optim` fails on json programs on CPU, so it is never called;
+- `full_graph=True`: programs traced by SOT crashed in oneDNN's reshape fusion;
+- layers that are written here use no `interpolate` and no rank-4 matmul (see `models/graph/resample.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import os
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GLOG_minloglevel", "2")  # before paddle is imported: its notices are not for our users
+# After a run OpenMP's threads spin for 200 ms, on cores that decoding needs: 1 ms spans the gaps within a run.
+os.environ.setdefault("KMP_BLOCKTIME", "1")
+# glibc gives blocks of 32 MB and more back to the system at once, and taking them anew for every run costs more than
+# filling them (PatchCore's exact search at a 10 % bank: 107 ms a picture, 83 when it keeps them).
+if platform.libc_ver()[0] == "glibc":
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        ctypes.CDLL(None).mallopt(option, value)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import paddle
+    from paddle import inference
+
+import numpy as np
+
+from ..errors import UserError
+from ..pictures.stream import cores
+from ..storage.files import make_folder
+
+BF16_OPERATORS = {"conv2d", "fused_conv2d", "pool2d", "relu"}
+GRAPH_SUFFIXES = (".json", ".pdmodel")  # Paddle 3 and Paddle 2
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a program is run. GPU, TensorRT and fp16 settings are written but unmeasured."""
+
+    use_gpu: bool = False
+    onednn: bool = True
+    threads: int | None = None
+    """CPU threads; None means one per core."""
+    precision: str = "fp32"
+    """fp32; bf16 (CPU with AVX512-BF16 or AMX, needs oneDNN); fp16 (GPU)."""
+    tensorrt: bool = False
+    gpu_mem: int = 4000
+    """MiB that the GPU pool starts with."""
+    ir_optim: bool = True
+
+    def check(self) -> None:
+        """UserError when this Paddle build or machine cannot run so."""
+        if self.use_gpu and not paddle.is_compiled_with_cuda():
+            raise UserError("--use_gpu: this Paddle build has no CUDA; install paddlepaddle-gpu or use the CPU")
+        if self.tensorrt and not self.use_gpu:
+            raise UserError("--use_tensorrt needs --use_gpu True: TensorRT runs on NVIDIA GPUs only")
+        if self.precision == "fp16" and not self.use_gpu:
+            raise UserError("--precision fp16 needs --use_gpu True: on CPU use fp32 or bf16")
+        if self.precision == "bf16" and (self.use_gpu or not self.onednn):
+            raise UserError("--precision bf16 is oneDNN's: it needs the CPU and --enable_mkldnn True")
+        if self.precision == "bf16" and not _cpu_has_bf16():
+            raise UserError("--precision bf16: this CPU has neither AVX512-BF16 nor AMX; use --precision fp32")
+
+
+def gpu_usable() -> bool:
+    """Whether this Paddle build has CUDA and sees a GPU."""
+    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+
+
+class Program:
+    """A saved program, loaded. Inputs stay set between runs, so only what changes is copied."""
+
+    def __init__(self, model_file: str | Path, params_file: str | Path, runtime: Runtime | None = None) -> None:
+        self.runtime = runtime or Runtime()
+        self.runtime.check()
+        self.name = str(model_file)
+        for path in (model_file, params_file):
+            if not Path(path).is_file():
+                raise UserError(f"no program file at {path}: check the path, or export the model first")
+        try:
+            self._predictor = inference.create_predictor(_config(model_file, params_file, self.runtime))
+        except Exception as error:  # Paddle raises whatever type its C++ error has
+            raise UserError(
+                f"cannot load program {self.name} in Paddle {paddle.__version__}: {_first_line(error)}; export it again"
+            ) from error
+        self._held: dict[str, paddle.Tensor] = {}
+        self._values: dict[str, np.ndarray] = {}
+        self.inputs: list[str] = list(self._predictor.get_input_names())
+        self.outputs: list[str] = list(self._predictor.get_output_names())
+
+    def clone(self) -> Program:
+        """The same program for another thread, with the same inputs set; weights are shared."""
+        twin = copy.copy(self)
+        twin._predictor, twin._held, twin._values = self._predictor.clone(), {}, {}
+        twin.set({name: value for name, value in self._values.items() if name != "image"})
+        return twin
+
+    def set(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set inputs by name, for any number of runs. On the CPU they are read where they are, and not copied."""
+        for name, value in values.items():
+            handle, array = self._predictor.get_input_handle(name), np.ascontiguousarray(value)
+            self._values[name] = array
+            if self.runtime.use_gpu:
+                handle.copy_from_cpu(array)
+            else:
+                self._held[name] = tensor_over(array)
+                handle.share_external_data(self._held[name])
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        """Run on float32 [batch, 3, height, width] (the input named `image`) and return every output."""
+        try:
+            self.set({"image": image})
+            self._predictor.run()
+            return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]
+        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+            raise UserError(f"program {self.name} does not run with these inputs: {_first_line(error)}") from error
+
+
+def release_memory() -> None:
+    """Give the system back what has been freed: between stages that use much, as it is kept otherwise (see above)."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def tensor_over(array: np.ndarray) -> paddle.Tensor:
+    """A CPU tensor over the array's own memory: of a memory-mapped one, only what is used is ever read."""
+    name = paddle.utils.unique_name.generate("array")
+    return paddle.Tensor(value=array, place=paddle.CPUPlace(), zero_copy=True, name=name, persistable=False)
+
+
+def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Path) -> tuple[Path, Path]:
+    """Trace `layer` (inputs: paddle.static.InputSpec, nested as its forward wants them) and save it as `folder/model`.
+
+    Returns the graph file (`model.json` or, with Paddle 2, `model.pdmodel`) and `model.pdiparams`.
+    """
+    prefix = make_folder(folder) / "model"
+    layer.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        static = paddle.jit.to_static(layer, input_spec=list(inputs), full_graph=True)
+        try:
+            paddle.jit.save(static, str(prefix))
+            files = graph_file(prefix), prefix.with_suffix(".pdiparams")
+            for path in files:
+                _check_written(path)
+        except OSError as error:
+            raise UserError(f"cannot write a program in {folder}: {error.strerror or _first_line(error)}") from error
+    return files
+
+
+def _check_written(path: Path) -> None:
+    """OSError if the disk is full: Paddle does not notice and leaves a file cut short. Where more fits, all did."""
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.seek(size)
+        file.write(bytes(1 << 16))
+        file.flush()
+        file.truncate(size)
+        os.fsync(file.fileno())
+
+
+def graph_file(path: str | Path) -> Path:
+    """`path` if it exists, else the same name with the other Paddle version's suffix."""
+    path = Path(path)
+    choices = [path] if path.suffix in GRAPH_SUFFIXES else []
+    choices += [path.with_suffix(suffix) for suffix in GRAPH_SUFFIXES]
+    for choice in choices:
+        if choice.is_file():
+            return choice
+    raise UserError(f"no program at {path}: neither {' nor '.join(str(c) for c in choices[-2:])} exists")
+
+
+def _config(model_file: str | Path, params_file: str | Path, runtime: Runtime) -> inference.Config:
+    config = inference.Config(str(model_file), str(params_file))
+    config.disable_glog_info()
+    config.switch_ir_optim(runtime.ir_optim)
+    if runtime.use_gpu:
+        precision = {"fp32": inference.PrecisionType.Float32, "fp16": inference.PrecisionType.Half}[runtime.precision]
+        config.enable_use_gpu(runtime.gpu_mem, 0, precision)
+        if runtime.tensorrt:
+            config.enable_tensorrt_engine(1 << 30, 32, 3, precision, False, False)
+        return config
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(runtime.threads or cores())
+    if runtime.onednn:
+        config.enable_mkldnn()
+        if runtime.precision == "bf16":
+            config.enable_mkldnn_bfloat16()
+            # the backbone only: statistics are float32 inputs, and turning them to bfloat16 at every run costs more
+            # than it saves
+            config.set_bfloat16_op(BF16_OPERATORS)
+    else:
+        config.disable_mkldnn()
+    return config
+
+
+def _cpu_has_bf16() -> bool:
+    if platform.system() != "Linux":
+        return False
+    flags = Path("/proc/cpuinfo").read_text()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _first_line(error: BaseException) -> str:
+    """The sentence in a Paddle error that says what happened, without its C++ stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Error:" in line or line.startswith("(")]
+    return (told or lines or [type(error).__name__])[-1 if told else 0][:300]

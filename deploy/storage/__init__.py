@@ -1,0 +1,1 @@
+"""Files on disk: written whole or not at all, and arrays with a json header in safetensors."""

@@ -1,0 +1,134 @@
+"""Arrays and a json header in one safetensors file, neither of which has to fit into memory at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..errors import UserError
+from .files import write_whole
+
+FORMAT = 2  # of the header; raised when older code could misread it
+HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our header as json; over it and the arrays
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
+"""safetensors' names of the types that we write, and numpy's."""
+BLOCK = 1 << 22  # bytes read at a time
+
+
+def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
+    """Write arrays, memory-mapped ones included, and a json header as one safetensors file; equal input, equal bytes.
+
+    The library's own writer wants all arrays as bytes in memory, which a gallery of features would not fit into.
+    """
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    content = json.dumps({**header, "format": FORMAT}, sort_keys=True, ensure_ascii=False)
+    metadata = {HEADER_KEY: content, DIGEST_KEY: _digest(content, _in_memory(arrays))}
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    names = {np.dtype(numpy_name): name for name, numpy_name in TYPES.items()}
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # keeps every array aligned
+    end = 0
+    for name in order:
+        start, end = end, end + arrays[name].nbytes
+        shape = list(arrays[name].shape)
+        entries[name] = {"dtype": names[arrays[name].dtype], "shape": shape, "data_offsets": [start, end]}
+    head = json.dumps(entries, ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    return write_whole(path, [len(head).to_bytes(8, "little"), head, *(_bytes(arrays[name]) for name in order)])
+
+
+def read_header(path: str | Path, kind: str) -> dict[str, Any]:
+    """The json header of what `write_tensors` wrote, without its arrays; `kind` and errors as in `read_tensors`."""
+    return _read_entries(Path(path), kind)[0]
+
+
+def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote; the arrays are memory-mapped, so what is not used stays on disk.
+
+    The whole file is read once, block by block, to verify it. `kind` ("model", "stats", ...) must be the header's.
+
+    Raises:
+        UserError: no such file, damaged, or of another kind or format.
+    """
+    path = Path(path)
+    header, entries, start, metadata = _read_entries(path, kind)
+    try:
+        with safe_open(path, "numpy"):  # the library's checks: types, shapes and offsets fit together and the file
+            pass
+        whole = np.memmap(path, np.uint8, "c", offset=start)  # "c": nothing written reaches the file
+        tensors = {
+            name: whole[slice(*entry["data_offsets"])].view(TYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in entries.items()
+        }
+        blocks = ((name, tensors[name], _blocks(path, start, entries[name])) for name in sorted(tensors))
+        found = _digest(metadata[HEADER_KEY], blocks)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, kind, error) from error
+    if metadata.get(DIGEST_KEY) != found:
+        raise UserError(f"{path} is damaged or was changed: its content is not what was written; make it again")
+    return tensors, header
+
+
+def fingerprint(arrays: dict[str, np.ndarray]) -> str:
+    """sha256 over names, shapes, types and bytes, independent of the dictionary's order."""
+    return _digest("", _in_memory(arrays))
+
+
+def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], int, dict[str, str]]:
+    """Our header, safetensors' entries by array name, where the arrays begin, and the metadata."""
+    if not path.is_file():
+        raise UserError(f"no {kind} file at {path}: check the path, or make it first")
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("it is too short for its header")
+            entries = json.loads(file.read(length))
+        metadata = entries.pop("__metadata__")
+        header = json.loads(metadata[HEADER_KEY])
+        found, version = header["kind"], header["format"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, kind, error) from error
+    if found != kind:
+        raise UserError(f"{path} holds a PaddlePatch {found}, not a {kind}: give the {kind} file")
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, this PaddlePatch reads {FORMAT}: update or train again")
+    return header, entries, 8 + length, metadata
+
+
+def _in_memory(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray, list[memoryview]]]:
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        yield name, array, [_bytes(array)]
+
+
+def _digest(header: str, arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes | memoryview]]]) -> str:
+    """sha256 of the header and of (name, an array of the right type and shape, its bytes)."""
+    digest = hashlib.sha256(header.encode())
+    for name, array, blocks in arrays:
+        digest.update(f"{name} {array.dtype.str} {tuple(array.shape)}\n".encode())
+        for block in blocks:
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path, start: int, entry: dict[str, Any]) -> Iterator[bytes]:
+    """An array's bytes, read rather than mapped: mapped pages would count as memory of this process."""
+    begin, end = entry["data_offsets"]
+    with open(path, "rb") as file:
+        file.seek(start + begin)
+        for left in range(end - begin, 0, -BLOCK):
+            yield file.read(min(left, BLOCK))
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged or no PaddlePatch {kind} file ({error}): make it again")

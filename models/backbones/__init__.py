@@ -1,0 +1,1 @@
+"""Feature extractors, their weights, and the training of the embedded one."""

@@ -1,0 +1,174 @@
+"""Frozen backbones, of `paddle.vision.models` or our own, read at named layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from deploy.errors import UserError
+from deploy.storage.tensors import fingerprint
+
+from .compact import Compact
+from .weights import find_weights
+
+OWN = {"compact": Compact}
+"""Networks that are not in `paddle.vision.models`."""
+ARCHS = (
+    *OWN,
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
+    *("resnext50_32x4d", "resnext50_64x4d", "resnext101_32x4d", "resnext101_64x4d"),
+    *("densenet121", "densenet161", "densenet169", "densenet201"),
+    *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "shufflenet_v2_x1_0"),
+)
+STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
+"""Names that every backbone knows: the last of its outermost layers at this stride. In a ResNet they are its own."""
+
+
+class Feature(NamedTuple):
+    """The output of one layer for one picture."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class LacksLayer(UserError):
+    """A network without a layer that is asked for, or weights without the layer's parameters."""
+
+
+class _Keep:
+    """A forward hook that puts a layer's output into a dict."""
+
+    def __init__(self, outputs: dict[str, paddle.Tensor], name: str) -> None:
+        self.outputs, self.name = outputs, name
+
+    def __call__(self, layer: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:
+        self.outputs[self.name] = output
+
+
+class _Visit(NamedTuple):
+    """A sublayer being left during the exploring run."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: frozenset[str]
+    """The parameters of all sublayers entered so far."""
+
+
+class Backbone(nn.Layer):
+    """A frozen network whose forward returns the outputs of `layers`, in that order.
+
+    Args:
+        arch: one of `ARCHS`.
+        layers: names of sublayers, or of `STAGES`, e.g. `("layer2", "layer3")`.
+        size: height and width of the pictures.
+        weights: see `find_weights`.
+        seed: for random weights.
+
+    Raises:
+        UserError: unknown arch or layer, no weights, or weights without a parameter that `layers` need.
+    """
+
+    def __init__(
+        self, arch: str, layers: Sequence[str], size: int, weights: str | Path | None = None, seed: int = 521
+    ) -> None:
+        super().__init__()
+        if arch not in ARCHS:
+            raise UserError(f"--arch {arch} is unknown: choose one of {', '.join(ARCHS)}")
+        found = find_weights(arch, weights)
+        paddle.seed(seed)
+        self.arch, self.layers, self.source = arch, tuple(layers), found.source
+        self.net = OWN[arch]() if arch in OWN else getattr(paddle.vision.models, arch)(pretrained=False)
+        self.net.eval()
+        for parameter in self.net.parameters():
+            parameter.stop_gradient = True
+        visits = self._explore(size)
+        names = [self._resolve(layer, visits, size) for layer in self.layers]
+        taken = [next(visit for visit in visits if visit.name == name) for name in names]
+        self.features = [Feature(*visit.shape[1:]) for visit in taken]
+        self._read = sorted(max((visit.read for visit in taken), key=len))
+        if found.arrays is not None:
+            order = sorted(zip(taken, self.layers), key=lambda pair: -len(pair[0].read))
+            self._take(found.arrays, {name: layer for visit, layer in order for name in visit.read})
+        self.sha256 = fingerprint(self.arrays())
+        self._outputs: dict[str, paddle.Tensor] = {}
+        sublayers = dict(self.net.named_sublayers())
+        for layer, name in zip(self.layers, names):
+            sublayers[name].register_forward_post_hook(_Keep(self._outputs, layer))
+
+    def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
+        """float32 [batch, 3, height, width], normalised, to one [batch, channels, h, w] per layer."""
+        self.net(image)
+        return [self._outputs[name] for name in self.layers]
+
+    @property
+    def file(self) -> str:
+        """The name under which a run folder stores the backbone."""
+        return f"{self.arch}-{self.sha256[:12]}.safetensors"
+
+    def content(self) -> dict[str, str]:
+        """What a model's header says of its backbone."""
+        return {"file": self.file, "sha256": self.sha256, "source": Path(self.source).name}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters that `layers` depend on, by name; what a run folder stores and the fingerprint covers."""
+        state = self.net.state_dict()
+        return {name: state[name].numpy() for name in self._read}
+
+    def _explore(self, size: int) -> list[_Visit]:
+        """Run once on a blank picture and note every sublayer that gives one feature map, in the order of leaving."""
+        visits: list[_Visit] = []
+        entered: set[str] = set()
+        known = set(self.net.state_dict())
+        hooks = []
+        for name, layer in self.net.named_sublayers():
+            own = {f"{name}.{key}" for key, _ in layer.named_parameters(include_sublayers=False)}
+            own |= {f"{name}.{key}" for key, _ in layer.named_buffers(include_sublayers=False)}
+
+            def enter(layer: nn.Layer, inputs: Any, own: frozenset[str] = frozenset(own & known)) -> None:
+                entered.update(own)
+
+            def leave(layer: nn.Layer, inputs: Any, output: Any, name: str = name) -> None:
+                if isinstance(output, paddle.Tensor) and output.ndim == 4:
+                    visits.append(_Visit(name, tuple(output.shape), frozenset(entered)))
+
+            hooks += [layer.register_forward_pre_hook(enter), layer.register_forward_post_hook(leave)]
+        with paddle.no_grad():
+            self.net(paddle.zeros([1, 3, size, size]))
+        for hook in hooks:
+            hook.remove()
+        return visits
+
+    def _resolve(self, layer: str, visits: list[_Visit], size: int) -> str:
+        """The sublayer that `layer` names."""
+        if any(visit.name == layer for visit in visits):
+            return layer
+        if layer in STAGES:
+            # the outermost layers, or one level below where the network is wrapped in one sequence
+            for depth in (0, 1):
+                outer = [visit for visit in visits if visit.name.count(".") == depth]
+                fitting = [visit.name for visit in outer if -(-size // visit.shape[2]) == STAGES[layer]]
+                if fitting:
+                    return fitting[-1]
+        direct = ", ".join(name for name, _ in self.net.named_children())
+        raise LacksLayer(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
+
+    def _take(self, arrays: dict[str, np.ndarray], wanted_by: dict[str, str]) -> None:
+        state = self.net.state_dict()
+        for name in self._read:
+            if name not in arrays:
+                raise LacksLayer(
+                    f"weights {self.source} lack {name}, which {self.arch} needs for {wanted_by[name]}: "
+                    f"they are of another network or incomplete"
+                )
+            if tuple(arrays[name].shape) != tuple(state[name].shape):
+                raise UserError(
+                    f"weights {self.source} do not fit {self.arch}: {name} is {tuple(arrays[name].shape)}, "
+                    f"not {tuple(state[name].shape)}; give the weights of {self.arch}"
+                )
+            state[name].set_value(arrays[name].astype(np.float32))

@@ -1,0 +1,132 @@
+"""Pretrained backbone weights: where they are looked for, and reading them without executing code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+
+from deploy.errors import UserError
+from deploy.storage.tensors import read_tensors
+
+from .compact import EMBEDDED as COMPACT
+
+FOLDER_VARIABLE = "PADDLEPATCH_WEIGHTS"
+EMBEDDED = {"compact": COMPACT}
+"""Files that the repository carries; nothing is downloaded for these."""
+RANDOM = "random"  # as --weights: seeded random weights, for demonstrations and tests
+
+
+class Weights(NamedTuple):
+    """Arrays by parameter name, and where they came from."""
+
+    arrays: dict[str, np.ndarray] | None
+    """None: keep the seeded random ones."""
+    source: str
+
+
+def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
+    """Look up weights for `arch`: `weights`, `$PADDLEPATCH_WEIGHTS`, embedded, Paddle's cache, download, in this order.
+
+    Raises:
+        UserError: `weights` is no readable file, or none of these places has any (the message names them).
+    """
+    if weights is not None and str(weights) == RANDOM:
+        return Weights(None, "random weights (NOT pretrained)")
+    if weights is not None:
+        return Weights(read_weights(weights), str(weights))
+    folder, cache = os.environ.get(FOLDER_VARIABLE), _cache(arch)
+    local = local_weights(arch)
+    if local is not None:
+        return Weights(read_weights(local), f"{local} (embedded)" if local == EMBEDDED.get(arch) else str(local))
+    if arch in EMBEDDED:
+        raise UserError(f"the embedded weights {EMBEDDED[arch]} are missing: check the file out again")
+    try:
+        url, md5 = _download_of(arch)
+        path = Path(paddle.utils.download.get_weights_path_from_url(url, md5))
+    except Exception as error:  # no network ends in many types, one per proxy and Paddle version
+        raise UserError(
+            f"no pretrained weights for {arch}: looked at --weights (not given), "
+            f"${FOLDER_VARIABLE}/{arch}.pdparams ({folder or 'not set'}), {cache} (absent) and Paddle's download "
+            f"({type(error).__name__}); put the file in one of these places"
+        ) from error
+    return Weights(read_weights(path), str(path))
+
+
+def local_weights(arch: str) -> Path | None:
+    """The file in `$PADDLEPATCH_WEIGHTS`, embedded or in Paddle's cache, if there is one."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    places = [Path(folder) / f"{arch}{suffix}" for suffix in (".pdparams", ".safetensors")] if folder else []
+    places.append(EMBEDDED.get(arch, _cache(arch)))
+    return next((path for path in places if path.is_file()), None)
+
+
+def _download_of(arch: str) -> tuple[str, str]:
+    """Address and md5 in Paddle's own tables; their key for `mobilenet_v2` is `mobilenetv2_1.0`, and the like."""
+    urls = sys.modules[getattr(paddle.vision.models, arch).__module__].model_urls
+
+    def plain(name: str) -> str:
+        return name.replace("_", "").replace(".", "")
+
+    return next(urls[key] for key in urls if plain(key) in (plain(arch), plain(arch) + "10", plain(arch) + "x10"))
+
+
+def _cache(arch: str) -> Path:
+    return Path.home() / ".cache/paddle/hapi/weights" / f"{arch}.pdparams"
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a `.pdparams` state dict, or a backbone that a training run stored, to arrays by parameter name.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything but plain arrays.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path, "backbone")[0]
+    try:
+        with open(path, "rb") as file:
+            content = _ArraysOnly(file).load()
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror}; check --weights") from error
+    except UserError as error:
+        raise UserError(f"weights {path} refused: {error}") from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise UserError(f"weights {path} are damaged or no .pdparams file ({error}): fetch them again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"weights {path} hold a {type(content).__name__}, not parameters by name")
+    arrays = {}
+    for name, value in content.items():
+        if isinstance(value, tuple) and len(value) == 2:  # paddle.save's (tensor name, array)
+            value = value[1]
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            arrays[str(name)] = value
+    if not arrays:
+        raise UserError(f"weights {path} hold no arrays")
+    return arrays
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Admits what `paddle.save` needs for arrays and nothing that could run code."""
+
+    ALLOWED = {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy.core.numeric", "_frombuffer"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("collections", "OrderedDict"),
+        ("builtins", "tuple"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise UserError(f"it wants to run {module}.{name}, and weights may hold plain arrays only")
+        return super().find_class(module, name)

@@ -1,0 +1,1 @@
+"""What the methods inherit: prediction, calibration, saving, and fitting."""

@@ -1,0 +1,216 @@
+"""What every model shares, one method or an ensemble: calibration, prediction, saving."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import paddle
+from paddle import nn
+
+import deploy
+from deploy.calibration import Calibration
+from deploy.errors import UserError
+from deploy.pictures.decode import Picture
+from deploy.pictures.preprocess import Preprocess
+from deploy.predictor import Prediction, Predictor
+from deploy.runtime import selfcheck
+from deploy.runtime.program import Program, Runtime, tensor_over
+from deploy.storage.files import make_folder
+from deploy.storage.tensors import read_tensors, write_tensors
+
+from ..backbones.backbone import Backbone
+from ..graph.compiled import compile_scoring
+
+OnBad = Callable[[str, UserError], None]
+Answer = tuple[np.ndarray, float]
+"""Map [height, width] and image score of one picture."""
+
+
+class Detector(nn.Layer):
+    """One layer whose `forward` is the whole scorer; its fitted statistics are buffers, and inputs when compiled."""
+
+    NAME: str
+
+    def __init__(self, preprocess: Preprocess | None, seed: int, runtime: Runtime | None) -> None:
+        super().__init__()
+        self.preprocess = preprocess or Preprocess()
+        self.seed, self.runtime = seed, runtime or Runtime()
+        paddle.set_device("gpu" if self.runtime.use_gpu else "cpu")
+        self.header: dict[str, Any] = {}
+        self.calibration: Calibration | None = None
+        self.fitted: dict[str, np.ndarray] = {}
+        """The statistics as arrays; on the CPU the buffers are views of them."""
+        self.checks: dict[str, np.ndarray] = {}
+        self._predictor: Predictor | None = None
+        self._program: Program | None = None
+
+    # What a kind of model defines -----------------------------------------------------------------------------------
+
+    def backbones(self) -> list[Backbone]:
+        """The backbones that the model reads."""
+        raise NotImplementedError
+
+    def statistics(self) -> dict[str, paddle.Tensor]:
+        """The fitted buffers by name, in the order in which `score` takes them."""
+        raise NotImplementedError
+
+    def constants(self) -> dict[str, paddle.Tensor]:
+        """Buffers that are fixed before fitting and belong to the program, by name."""
+        return {}
+
+    def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """float32 [batch, 3, height, width] to map [batch, height, width] and score [batch], both 0 and up."""
+        raise NotImplementedError
+
+    def learn(
+        self,
+        pictures: list[Picture],
+        batch_size: int,
+        workers: int | None,
+        on_bad: OnBad | None,
+        say: Callable[[str], None],
+    ) -> Iterator[Answer]:
+        """Take the statistics of `pictures`, then give answers for good pictures that they hold nothing of."""
+        raise NotImplementedError
+
+    def content(self) -> dict[str, Any]:
+        """What the header says beyond what every model says: enough to build the model again."""
+        raise NotImplementedError
+
+    # What users call ------------------------------------------------------------------------------------------------
+
+    def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """float32 [batch, 3, height, width], normalised, to map [batch, height, width] and score [batch]."""
+        return self.score(image, *self.statistics().values())
+
+    def fit(
+        self,
+        pictures: Iterable[Picture],
+        batch_size: int = 8,
+        workers: int | None = None,
+        on_bad: OnBad | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> Detector:
+        """Fit on good pictures: paths, or uint8 RGB arrays [height, width, 3] with values 0-255.
+
+        Args:
+            pictures: at least two.
+            batch_size: pictures per run of the feature program.
+            workers: decoding threads, default one per core.
+            on_bad: called with name and error for a picture that cannot be read; without it that is an error.
+            say: receives a line per stage.
+
+        Raises:
+            UserError: an unreadable picture, or fewer than two pictures.
+        """
+        held_out = self.learn(list(pictures), batch_size, workers, on_bad, say)
+        self.calibration = Calibration.from_good(held_out)
+        say(
+            f"calibration: {self.calibration.pictures} good pictures scored as if not seen; image threshold "
+            f"{self.calibration.image_threshold:.4f}, pixel threshold {self.calibration.pixel_threshold:.4f}"
+        )
+        with paddle.no_grad():
+            answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
+        self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
+        self.header = {
+            "kind": "model",
+            "method": self.NAME,
+            "preprocess": self.preprocess.to_dict(),
+            "calibration": self.calibration.to_dict(),
+            "seed": self.seed,
+            "versions": versions(),
+            **self.content(),
+        }
+        return self
+
+    def predict(
+        self,
+        pictures: Iterable[Picture],
+        batch_size: int = 1,
+        workers: int | None = None,
+        on_bad: OnBad | None = None,
+    ) -> Iterator[Prediction]:
+        """Score pictures, in order; arguments as in `fit`, results as in `deploy.Prediction`.
+
+        Raises:
+            UserError: the model is not fitted, the program fails its self-check, or a picture is unreadable.
+        """
+        return self.predictor().predict(pictures, batch_size, workers, on_bad)
+
+    def predictor(self) -> Predictor:
+        """The compiled scorer of this fitted model, made once."""
+        if self.calibration is None:
+            raise UserError(f"this {self.NAME} model is not fitted: call fit or load first")
+        if self._predictor is None:
+            self._predictor = Predictor(self.program(), self.tensors(), self.header)
+        return self._predictor
+
+    def save(self, path: str | Path, command: str = "") -> Path:
+        """Write the model to `path` (.safetensors) and, once per folder, its backbones beside it.
+
+        Raises:
+            UserError: not fitted, or the files cannot be written (nothing that was there is damaged).
+        """
+        if self.calibration is None:
+            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to save")
+        path = Path(path)
+        make_folder(path.parent)
+        for backbone in self.backbones():
+            file = path.parent / backbone.file
+            if not _whole(file):
+                content = {"kind": "backbone", "arch": backbone.arch, "sha256": backbone.sha256}
+                write_tensors(file, backbone.arrays(), content)
+        self.header["command"] = command
+        return write_tensors(path, self.tensors(), self.header)
+
+    # What the other rooms need --------------------------------------------------------------------------------------
+
+    def program(self) -> Program:
+        """The compiled scoring program, made once after fitting; its statistics are still to be set."""
+        if self._program is None:
+            self._program = compile_scoring(self, self.runtime)
+        return self._program
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What a model or stats file stores: statistics, constants and the self-check's answer."""
+        return {**self.fitted, **{name: tensor.numpy() for name, tensor in self.constants().items()}, **self.checks}
+
+    def take(self, statistics: dict[str, np.ndarray]) -> None:
+        """Make arrays the model's statistics, without copying them on the CPU."""
+        for name, value in statistics.items():
+            self.fitted[name] = np.ascontiguousarray(value)
+            buffer = paddle.to_tensor(value) if self.runtime.use_gpu else tensor_over(self.fitted[name])
+            self.register_buffer(name, buffer)
+        self._predictor = self._program = None
+
+    def restore(self, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+        """Take what a file holds besides statistics; UserError when it lacks something."""
+        needed = (*self.statistics(), *self.constants(), selfcheck.SCORE, selfcheck.MAP)
+        missing = [name for name in needed if name not in tensors]
+        if missing:
+            raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}; train it again")
+        self.checks = {name: tensors[name] for name in (selfcheck.SCORE, selfcheck.MAP)}
+        self.calibration, self.header = Calibration.from_dict(header["calibration"]), header
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide a result."""
+    return {
+        "paddlepatch": deploy.__version__,
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _whole(file: Path) -> bool:
+    """Whether a backbone is stored there that can be read again."""
+    try:
+        read_tensors(file, "backbone")
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,211 @@
+"""One Gaussian per position, from pictures seen once: what PaDiM and OrthoAD share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import paddle
+
+from deploy.errors import UserError
+
+from ..graph.resample import Resample, nearest_matrix, upsample
+from ..graph.scores import check_image_score, image_score
+from ..threads import one_thread
+from .method import AnomalyMethod
+
+POSITIONS = 256  # covariances factorised at a time
+PARTS = 5  # that the whitening's columns are stored in
+
+
+class GaussianMethod(AnomalyMethod):
+    """Mahalanobis distance of every position to the Gaussian that good pictures have there.
+
+    `k` is the number of channels that are left of all layers' together. A subclass says how, in `make_projection` and
+    `reduce`. Options of both:
+
+    - `eps`: added to the diagonal of every covariance (0.01 in the papers).
+    - `image_score`: `smooth` (largest value of the smoothed map), `max` (largest position) or `top` (mean of the
+      largest 1 % of positions).
+    - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
+    - `load_projection`: an .npy file to use in place of the drawn projection.
+    """
+
+    LAYERS = ("layer1", "layer2", "layer3")
+    K = 100
+    OPTIONS: ClassVar[dict[str, Any]] = {"eps": 0.01, "image_score": "smooth", "sigma": 4.0, "load_projection": None}
+
+    FIT_ONLY = frozenset({"load_projection"})
+
+    def make_projection(self, channels: int) -> np.ndarray:
+        """Draw the projection from `self.seed`; `channels` are all layers' together."""
+        raise NotImplementedError
+
+    def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
+        """Return a loaded projection in the form that `reduce` wants; UserError when it does not fit."""
+        raise NotImplementedError
+
+    def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
+        """One layer's output [batch, channels, places] to what is left of it, [batch, kept, places], or None."""
+        raise NotImplementedError
+
+    def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
+        """The layers' parts, each [batch, kept, positions], as [batch, k, positions]."""
+        raise NotImplementedError
+
+    def check_k(self, k: float) -> float:
+        """A whole number of channels."""
+        if k != int(k) or k < 2:
+            raise UserError(f"--k {k:g}: {self.NAME} keeps a number of channels, a whole number of at least 2")
+        return int(k)
+
+    def build(self) -> None:
+        """The projection, alignment to the first layer's grid, and the map's way back to pixels."""
+        check_image_score(self.options["image_score"], ("smooth", "max", "top"), self.NAME)
+        if self.options["eps"] <= 0:
+            raise UserError(f"--eps {self.options['eps']} must be above 0: covariances need it to be invertible")
+        features, size = self.backbone.features, self.preprocess.crop_size
+        channels = sum(feature.channels for feature in features)
+        if self.k > channels:
+            raise UserError(f"--k {self.k}: {' '.join(self.backbone.layers)} have {channels} channels together")
+        self.grid = (features[0].height, features[0].width)
+        self.positions = self.grid[0] * self.grid[1]
+        self.align = paddle.nn.LayerList(
+            [
+                Resample(nearest_matrix(self.grid[0], feature.height), nearest_matrix(self.grid[1], feature.width))
+                for feature in features
+            ]
+        )
+        self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
+        self.use_projection(self._projection(channels))
+        self.register_buffer("position_mean", paddle.zeros([self.positions, self.k]))
+        for name, (start, end) in self.parts().items():
+            self.register_buffer(name, paddle.zeros([self.positions, end, end - start]))
+
+    def parts(self) -> dict[str, tuple[int, int]]:
+        """The whitening's parts by name: each has columns `start` to `end`, of which rows beyond `end` are zero."""
+        ends = [self.k * (i + 1) // PARTS for i in range(PARTS)]
+        parts = [(start, end) for start, end in zip([0, *ends], ends) if end > start]
+        return {f"whitening_{i}": part for i, part in enumerate(parts)}
+
+    def use_projection(self, projection: np.ndarray) -> None:
+        """Take a projection as part of the program."""
+        self.register_buffer("projection", paddle.to_tensor(projection))
+
+    def _projection(self, channels: int) -> np.ndarray:
+        path = self.options["load_projection"]
+        if path is None:
+            return self.make_projection(channels)
+        try:
+            loaded = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--load_projection {path}: cannot read it as an .npy array ({error})") from error
+        if not isinstance(loaded, np.ndarray):
+            raise UserError(f"--load_projection {path}: holds several arrays; give an .npy file with one")
+        return self.check_projection(loaded, channels)
+
+    def constants(self) -> dict[str, paddle.Tensor]:
+        """The projection: drawn or loaded before fitting, the same for every category."""
+        return {"projection": self.projection}
+
+    def take_constants(self, constants: dict[str, np.ndarray]) -> None:
+        """The projection that a model was fitted with."""
+        self.use_projection(constants["projection"])
+
+    def embed(self, image: paddle.Tensor) -> paddle.Tensor:
+        """Features [batch * positions, k], row by row of the first layer's grid, deeper layers by nearest neighbour."""
+        parts = []
+        for layer, (feature, output) in enumerate(zip(self.backbone.features, self.backbone(image))):
+            flat = self.reduce(output.reshape([-1, feature.channels, feature.height * feature.width]), layer)
+            if flat is None:
+                continue
+            kept = flat.shape[1]
+            if (feature.height, feature.width) != self.grid:
+                flat = self.align[layer](flat.reshape([-1, feature.height, feature.width]))
+            parts.append(flat.reshape([-1, kept, self.positions]))
+        return self.join(parts).transpose([0, 2, 1]).reshape([-1, self.k])
+
+    def statistics(self) -> dict[str, paddle.Tensor]:
+        """position_mean [positions, k], and the whitening, upper triangular [positions, k, k], by `parts`.
+
+        The program's time is that of reading them from memory, so most of the zeros are left out.
+        """
+        return {name: getattr(self, name) for name in ("position_mean", *self.parts())}
+
+    def score(
+        self, image: paddle.Tensor, position_mean: paddle.Tensor, *whitening: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Mahalanobis distances: (x - m)^T S^-1 (x - m) is the squared length of L^-1 (x - m), where S = L L^T."""
+        k, positions = self.k, self.positions
+        offset = self.embed(image).reshape([-1, positions, k]) - position_mean.reshape([1, positions, k])
+        offset = offset.transpose([1, 0, 2])
+        squared = None
+        for part, (_, end) in zip(whitening, self.parts().values()):
+            # the statistics are taken as they come: reshaping them would copy them
+            white = paddle.bmm(offset if end == k else paddle.slice(offset, [2], [0], [end]), part)
+            length = (white * white).sum(axis=2)
+            squared = length if squared is None else squared + length
+        distance = paddle.sqrt(squared).transpose([1, 0])
+        anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
+        return anomaly_map, image_score(self.options["image_score"], distance, anomaly_map)
+
+    def begin(self, pictures: int) -> None:
+        """Start with nothing seen."""
+        self._seen = 0
+        self._mean = np.zeros((self.positions, self.k), np.float32)
+        self._scatter = np.zeros((self.positions, self.k, self.k), np.float32)
+
+    def absorb(self, features: np.ndarray) -> None:
+        """Add a batch by Chan, Golub and LeVeque's update, which never subtracts large sums from each other."""
+        batch = features.reshape(-1, self.positions, self.k)
+        count = len(batch)
+        mean = batch.mean(axis=0)
+        centred = np.ascontiguousarray((batch - mean).transpose(1, 2, 0))
+        shift = mean - self._mean
+        total = self._seen + count
+        weight = np.float32(np.sqrt(self._seen * count / total))
+        columns = np.concatenate([centred, (shift * weight)[..., None]], axis=2)
+        for rows in _blocks(self.positions):
+            self._scatter[rows] += columns[rows] @ columns[rows].transpose(0, 2, 1)
+        self._mean += shift * np.float32(count / total)
+        self._seen = total
+
+    @one_thread
+    def summarise(self) -> dict[str, np.ndarray]:
+        """Mean and whitening of every position; covariances divide by pictures - 1."""
+        diagonal = np.arange(self.k)
+        found = {"position_mean": self._mean}
+        for name, (start, end) in self.parts().items():
+            found[name] = np.empty((self.positions, end, end - start), np.float32)
+        for rows in _blocks(self.positions):
+            covariance = self._scatter[rows].astype(np.float64) / (self._seen - 1)
+            covariance[:, diagonal, diagonal] += self.options["eps"]
+            whitening = np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
+            for name, (start, end) in self.parts().items():
+                found[name][rows] = whitening[:, :end, start:end]
+        del self._scatter
+        return found
+
+    @contextmanager
+    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """Statistics under which the picture's own distances are those to a Gaussian fitted without it.
+
+        Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
+        distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
+        along by (n - 1) / (n - 2). The whitening is stretched, position by position, to give that.
+        """
+        n, parts = self._seen, {name: self.fitted[name] for name in self.parts()}
+        if n < 3:
+            raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
+        offset = (features.astype(np.float64) - self.fitted["position_mean"])[:, None].astype(np.float32)
+        white = (np.matmul(offset[:, :, : part.shape[1]], part) for part in parts.values())
+        squared = sum((part.astype(np.float64) ** 2).sum(axis=(1, 2)) for part in white)
+        remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
+        stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)[:, None, None]
+        yield {name: part * stretch for name, part in parts.items()}
+
+
+def _blocks(positions: int) -> list[slice]:
+    return [slice(start, min(start + POSITIONS, positions)) for start in range(0, positions, POSITIONS)]

@@ -1,0 +1,233 @@
+"""One method on one backbone: fitting from features, and the statistics that a held-out picture would leave."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Callable, ClassVar
+
+import numpy as np
+import paddle
+
+from deploy.command_line.progress import progress
+from deploy.errors import UserError
+from deploy.pictures.decode import Picture
+from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.stream import batches, stream
+from deploy.runtime.program import Program, Runtime, release_memory
+from deploy.storage.tensors import read_tensors
+
+from ..backbones.backbone import Backbone
+from ..graph.compiled import compile_embedding
+from ..threads import one_thread
+from .detector import Answer, Detector, OnBad
+
+CALIBRATION_PICTURES = 64
+
+
+class AnomalyMethod(Detector):
+    """A method as one layer.
+
+    A method says how features are made (`embed`), what is kept of them (`begin`, `absorb`, `summarise`), how a picture
+    is scored against that (`score`), and what the statistics would be without a training picture (`without`).
+
+    Args:
+        arch: backbone, one of `models.backbones.backbone.ARCHS`.
+        k: the method's size, see its class; None takes its default.
+        layers: backbone layers to read; None takes the method's default.
+        preprocess: how pictures enter.
+        weights: backbone weights, see `models.backbones.weights.find_weights`.
+        seed: decides everything random.
+        runtime: how compiled programs run.
+        options: the method's own settings, by the names in its `OPTIONS`.
+
+    Raises:
+        UserError: an argument is not usable; the message says which and why.
+    """
+
+    NAME: ClassVar[str]
+    LAYERS: ClassVar[tuple[str, ...]]
+    K: ClassVar[float]
+    OPTIONS: ClassVar[dict[str, Any]]
+    FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
+    """Options that a saved model records and does not need again."""
+
+    def __init__(
+        self,
+        arch: str = "resnet18",
+        k: float | None = None,
+        layers: Sequence[str] | None = None,
+        preprocess: Preprocess | None = None,
+        weights: str | Path | None = None,
+        seed: int = 521,
+        runtime: Runtime | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(preprocess, seed, runtime)
+        unknown = set(options) - set(self.OPTIONS)
+        if unknown:
+            raise UserError(f"{self.NAME} has no option {', '.join(sorted(unknown))}")
+        for name, value in {"k": k, **options}.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{name} {value} is not a finite number")
+        self.k = self.check_k(self.K if k is None else k)
+        self.options = {**self.OPTIONS, **options}
+        self.layers = tuple(layers or self.LAYERS)
+        self.backbone = self.make_backbone(arch, weights)
+        self.data: dict[str, Any] = {}
+        self.build()
+        self.eval()
+
+    # What a method defines ------------------------------------------------------------------------------------------
+
+    def check_k(self, k: float) -> float:
+        """Return a usable `k`; UserError otherwise."""
+        raise NotImplementedError
+
+    def make_backbone(self, arch: str, weights: str | Path | None) -> Backbone:
+        """The backbone that gives `self.layers`."""
+        return Backbone(arch, self.layers, self.preprocess.crop_size, weights, self.seed)
+
+    def build(self) -> None:
+        """Make the layers between backbone and score, from `self.backbone.features` and `self.options`."""
+        raise NotImplementedError
+
+    def embed(self, image: paddle.Tensor) -> paddle.Tensor:
+        """float32 [batch, 3, height, width], normalised, to features [rows, channels], as many rows per picture."""
+        raise NotImplementedError
+
+    def take_constants(self, constants: dict[str, np.ndarray]) -> None:
+        """Restore what `constants` gave when the model was saved."""
+
+    def begin(self, pictures: int) -> None:
+        """Get ready for the features of at most `pictures` pictures."""
+        raise NotImplementedError
+
+    def absorb(self, features: np.ndarray) -> None:
+        """Take what `embed` gives for the next pictures."""
+        raise NotImplementedError
+
+    def summarise(self) -> dict[str, np.ndarray]:
+        """The statistics of all features absorbed, by the names of `statistics`."""
+        raise NotImplementedError
+
+    def without(self, picture: int, features: np.ndarray) -> AbstractContextManager[dict[str, np.ndarray]]:
+        """In it, the statistics are what they were had training picture number `picture` contributed nothing.
+
+        It gives those that replace `fitted`'s, and may change others of `fitted` in place until it ends. Only after
+        fitting; `features` are what `embed` gives for the picture.
+        """
+        raise NotImplementedError
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def backbones(self) -> list[Backbone]:
+        """The one backbone."""
+        return [self.backbone]
+
+    @classmethod
+    def load(cls, path: str | Path, runtime: Runtime | None = None) -> AnomalyMethod:
+        """Read what `save` wrote; the backbone is read from the model's folder.
+
+        Raises:
+            UserError: a file is missing or damaged, or the model is of another method.
+        """
+        tensors, header = read_tensors(path, "model")
+        if header["method"] != cls.NAME:
+            raise UserError(f"{path} is a {header['method']} model, not {cls.NAME}: give --method {header['method']}")
+        if "members" in header:
+            raise UserError(f"{path} is an ensemble: read it with models.load_model")
+        model = cls.rebuild(Path(path), tensors, header, runtime)
+        model.restore(Path(path), tensors, header)
+        return model
+
+    @classmethod
+    def rebuild(
+        cls, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any], runtime: Runtime | None
+    ) -> AnomalyMethod:
+        """The method that `header` describes, with the statistics in `tensors` as far as they are there."""
+        backbone = path.parent / header["backbone"]["file"]
+        options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
+        model = cls(
+            header["arch"],
+            header["k"],
+            header["layers"],
+            Preprocess.from_dict(header["preprocess"]),
+            backbone,
+            header["seed"],
+            runtime,
+            **options,
+        )
+        if model.backbone.sha256 != header["backbone"]["sha256"]:
+            raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
+        model.take_constants({name: tensors[name] for name in model.constants() if name in tensors})
+        model.take({name: tensors[name] for name in model.statistics() if name in tensors})
+        return model
+
+    def learn(
+        self,
+        pictures: list[Picture],
+        batch_size: int,
+        workers: int | None,
+        on_bad: OnBad | None,
+        say: Callable[[str], None],
+    ) -> Iterator[Answer]:
+        """Features, statistics, and answers for up to CALIBRATION_PICTURES of the pictures."""
+        embedding = compile_embedding(self, self.runtime)
+        crops, seen = self._absorb(embedding, pictures, batch_size, workers, on_bad)
+        say(f"features: {len(seen)} pictures")
+        self.take(self.summarise())
+        release_memory()
+        say(self.describe())
+        self.data = {"pictures": len(seen), "sha256": hashlib.sha256("".join(seen).encode()).hexdigest()}
+        return self._held_out(embedding, crops)
+
+    def describe(self) -> str:
+        """One line about the fitted statistics."""
+        return ", ".join(f"{name} {list(value.shape)}" for name, value in self.fitted.items())
+
+    def content(self) -> dict[str, Any]:
+        """Backbone, layers, options and data."""
+        return {
+            "arch": self.backbone.arch,
+            "layers": list(self.layers),
+            "k": self.k,
+            "options": self.options,
+            "backbone": self.backbone.content(),
+            "data": self.data,
+        }
+
+    @one_thread
+    def _absorb(
+        self, embedding: Program, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
+    ) -> tuple[dict[int, np.ndarray], list[str]]:
+        """Feed all pictures to `absorb`; return calibration's crops by picture number, and all crops' fingerprints."""
+        count = len(pictures)
+        wanted = set(np.linspace(0, count - 1, min(count, CALIBRATION_PICTURES)).round().astype(int).tolist())
+        crops: dict[int, np.ndarray] = {}
+        seen: list[str] = []
+        self.begin(count)
+        shown = progress(stream(pictures, self.preprocess, workers, on_bad), count, "features")
+        for group in batches(shown, batch_size):
+            batch = np.stack([self.preprocess.crop(item.resized) for item in group])
+            self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
+            for crop in batch:
+                if len(seen) in wanted:
+                    crops[len(seen)] = crop
+                seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
+        if len(seen) < 2:
+            raise UserError(f"fitting needs at least two good pictures, got {len(seen)}")
+        return crops, seen
+
+    def _held_out(self, embedding: Program, crops: dict[int, np.ndarray]) -> Iterator[Answer]:
+        """Score good pictures, each against the statistics without it, through the compiled program."""
+        scoring = self.program()
+        for number, crop in progress(crops.items(), len(crops), "calibration"):
+            image = self.preprocess.normalise(crop[None])
+            with self.without(number, embedding.run(image)[0]) as changed:
+                scoring.set({**self.fitted, **changed})
+                anomaly_map, score = scoring.run(image)
+            yield anomaly_map[0], float(score[0])

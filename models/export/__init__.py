@@ -1,0 +1,1 @@
+"""Writing fitted models as programs: Paddle Inference and ONNX."""

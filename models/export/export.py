@@ -1,0 +1,125 @@
+"""Writing a fitted model as a static program and a stats file, and proving that they compute what the model does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+
+from deploy.pictures.decode import Picture
+from deploy.predictor import Predictor, file_sha256
+from deploy.runtime import selfcheck
+from deploy.runtime.program import Program, Runtime
+from deploy.storage.files import make_folder, scratch_folder, write_whole
+from deploy.storage.tensors import write_tensors
+
+from ..base.detector import Detector
+from ..graph.compiled import save_scoring
+from .onnx import OnnxProgram, to_onnx
+
+
+class Export(NamedTuple):
+    """The files of one export by what they are, and `compared`: how far each way to run it was from dygraph."""
+
+    files: dict[str, Path]
+    compared: dict[str, float]
+
+
+def export(
+    model: Detector,
+    folder: str | Path,
+    layout: str = "split",
+    entry: str = "float32",
+    onnx: bool = False,
+    pictures: Sequence[Picture] = (),
+) -> Export:
+    """Write `model.json` (Paddle 2: `model.pdmodel`), `model.pdiparams`, `stats` and `about.json` to `folder`.
+
+    Everything is written aside, run from there and compared with dygraph, with oneDNN and without, before it takes the
+    place of an earlier export.
+
+    Args:
+        model: fitted.
+        folder: made if it is not there.
+        layout: `split`, one program for all categories with their statistics in `stats`, or `fused`, a program that
+            holds them and of which `stats` is the description and self-check.
+        entry: the type of the program's input: `float32` [batch, 3, crop, crop], normalised, or `uint8`
+            [batch, crop, crop, 3], RGB.
+        onnx: write `model.onnx` as well, of the same layout and input.
+        pictures: compared besides the self-check's.
+
+    Raises:
+        UserError: a program computes something else than the model, or the files cannot be written.
+    """
+    folder = make_folder(folder)
+    with scratch_folder(beside=folder) as scratch:
+        graph, params = save_scoring(model, scratch, layout == "fused", entry == "uint8")
+        files = {"program": graph, "parameters": params}
+        if onnx:
+            files["onnx"] = to_onnx(graph, params, scratch / "model.onnx")
+        names = {"program": "graph_sha256", "parameters": "params_sha256", "onnx": "onnx_sha256"}
+        hashes = {names[what]: file_sha256(path) for what, path in files.items()}
+        header = {**model.header, "kind": "stats", "layout": layout, "input": entry, "program": hashes}
+        tensors = model.checks if layout == "fused" else model.tensors()
+        header["compared"] = compare(model, runners(model, files, tensors, header), pictures)
+        files["stats"] = write_tensors(scratch / "stats", tensors, header)
+        files["description"] = write_whole(scratch / "about.json", json.dumps(description(header), indent=2) + "\n")
+        for path in files.values():
+            os.replace(path, folder / path.name)
+    return Export({what: folder / path.name for what, path in files.items()}, header["compared"])
+
+
+def runners(
+    model: Detector, files: dict[str, Path], tensors: dict[str, np.ndarray], header: dict[str, Any]
+) -> dict[str, Predictor]:
+    """Every way to run the files, by name; each has passed its self-check."""
+    threads, gpu = model.runtime.threads, model.runtime.use_gpu
+    runtimes = {"oneDNN": Runtime(threads=threads), "plain CPU": Runtime(onednn=False, threads=threads)}
+    programs: dict[str, Program | OnnxProgram] = {
+        name: Program(files["program"], files["parameters"], runtime)
+        for name, runtime in ({"GPU": model.runtime} if gpu else runtimes).items()
+    }
+    if "onnx" in files:
+        programs["ONNX Runtime"] = OnnxProgram(files["onnx"])
+    return {name: Predictor(program, tensors, header) for name, program in programs.items()}
+
+
+def compare(model: Detector, ways: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
+    """The largest `selfcheck.difference` of each way from dygraph, over the self-check's picture and `pictures`."""
+    preprocess, worst = model.preprocess, {name: way.selfcheck for name, way in ways.items()}
+    for picture in pictures:
+        crop = preprocess.crop(preprocess.resized(picture))[None]
+        with paddle.no_grad():
+            answer = model(paddle.to_tensor(preprocess.normalise(crop)))
+        known = selfcheck.expected(*(tensor.numpy() for tensor in answer))
+        for name, way in ways.items():
+            found = way.program.run(way.entry(crop))
+            worst[name] = max(worst[name], selfcheck.verify(known, *found, "fp32", f"the export, run by {name},"))
+    return {"pictures": len(pictures), **worst}
+
+
+def description(header: dict[str, Any]) -> dict[str, Any]:
+    """What a program in another language needs to know, in plain json."""
+    size = header["preprocess"]["crop_size"]
+    uint8 = header["input"] == "uint8"
+    shape, order = (["batch", size, size, 3], "RGB, rows") if uint8 else (["batch", 3, size, size], "RGB planes")
+    return {
+        "model": {name: header[name] for name in ("method", "arch", "layers", "k", "options")},
+        "layout": header["layout"],
+        "inputs": {"image": {"type": header["input"], "shape": shape, "order": order}},
+        "outputs": [
+            {"what": "anomaly map", "type": "float32", "shape": ["batch", size, size]},
+            {"what": "image score", "type": "float32", "shape": ["batch"]},
+        ],
+        "preprocess": header["preprocess"],
+        "calibration": header["calibration"],
+        "labels": ["good", "defective"],
+        "program": header["program"],
+        "compared with dygraph": header["compared"],
+        "versions": header["versions"],
+    }

@@ -1,0 +1,67 @@
+"""Saved programs as ONNX, by paddle2onnx, and run by ONNX Runtime to be compared."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import paddle
+
+from deploy.errors import UserError
+from deploy.runtime.program import Runtime
+
+OPSET = 17
+
+
+def to_onnx(model_file: Path, params_file: Path, path: Path) -> Path:
+    """Convert a saved program to the ONNX file `path`; inputs and outputs keep names and order.
+
+    Raises:
+        UserError: paddle2onnx is not installed, or cannot convert the program.
+    """
+    converter, said = needed("paddle2onnx"), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            # no optimiser: the default one installs packages by pip while it runs
+            converter.export(str(model_file), str(params_file), str(path), opset_version=OPSET, optimize_tool="None")
+    except (RuntimeError, AssertionError, ValueError, TypeError, OSError) as error:
+        raise UserError(f"--format onnx: paddle2onnx cannot convert this program ({error})") from error
+    if not path.is_file():
+        raise UserError(f"--format onnx: paddle2onnx wrote nothing ({said.getvalue().strip()[-300:]})")
+    return path
+
+
+class OnnxProgram:
+    """An ONNX file in the place of a `deploy.Program`, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        self._session = needed("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.name, self.runtime = str(path), Runtime()
+        self.inputs = [entry.name for entry in self._session.get_inputs()]
+        self.outputs = [entry.name for entry in self._session.get_outputs()]
+        self._held: dict[str, np.ndarray] = {}
+
+    def set(self, values: dict[str, np.ndarray]) -> None:
+        """Set inputs by name, for any number of runs."""
+        self._held.update(values)
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        """Map and score."""
+        return self._session.run(None, {**self._held, "image": image})
+
+
+def needed(name: str) -> ModuleType:
+    """The module, or one line that says how to get it."""
+    try:
+        logging.getLogger(name).setLevel(logging.ERROR)
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"--format onnx needs {name}: pip install paddle2onnx onnxruntime") from error
+    except ValueError as error:  # paddle2onnx's way to refuse Paddle 2
+        version = paddle.__version__
+        raise UserError(f"--format onnx: {name} does not work with Paddle {version}; use Paddle 3") from error

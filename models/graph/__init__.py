@@ -1,0 +1,1 @@
+"""Layers of the scoring graph between backbone and score, and their compilation."""

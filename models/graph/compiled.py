@@ -1,0 +1,86 @@
+"""A method's two graphs, compiled: pictures to features, and pictures to map and score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import paddle
+from paddle import nn
+from paddle.static import InputSpec
+
+from deploy.runtime.program import Program, Runtime, save_program
+from deploy.storage.files import scratch_folder
+
+
+class Embedding(nn.Layer):
+    """The part of a method that fitting needs: image to features."""
+
+    def __init__(self, method: nn.Layer) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, image: paddle.Tensor) -> paddle.Tensor:
+        """float32 [batch, 3, height, width] to [batch * positions, channels]."""
+        return self.method.embed(image)
+
+
+class Scoring(nn.Layer):
+    """The whole method, with its statistics as inputs, so that one program serves every category."""
+
+    def __init__(self, method: nn.Layer, uint8: bool = False) -> None:
+        super().__init__()
+        self.method, self.uint8 = method, uint8
+        scale, shift = method.preprocess.scale_and_shift()
+        for name, values in (("scale", scale), ("shift", shift)):
+            self.register_buffer(name, paddle.to_tensor(values.reshape(1, 3, 1, 1)))
+
+    def enter(self, image: paddle.Tensor) -> paddle.Tensor:
+        """The program's input as the method wants it."""
+        if not self.uint8:
+            return image
+        return image.astype("float32").transpose([0, 3, 1, 2]) * self.scale + self.shift
+
+    def forward(self, image: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """The input of `image_spec` to map [batch, height, width] and score [batch]."""
+        return self.method.score(self.enter(image), *statistics)
+
+
+class Fused(Scoring):
+    """The whole method and its statistics: the picture is the only input."""
+
+    def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """The input of `image_spec` to map [batch, height, width] and score [batch]."""
+        return self.method(self.enter(image))
+
+
+def image_spec(size: int, uint8: bool = False) -> InputSpec:
+    """The program input `image`, any batch size: float32 [batch, 3, size, size], or uint8 [batch, size, size, 3]."""
+    shape, kind = ([None, size, size, 3], "uint8") if uint8 else ([None, 3, size, size], "float32")
+    return InputSpec(shape, kind, "image")
+
+
+def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint8: bool = False) -> tuple[Path, Path]:
+    """Write the scoring program of a fitted `method`; returns its graph and parameter files."""
+    image = image_spec(method.preprocess.crop_size, uint8)
+    if fused:
+        return save_program(Fused(method, uint8), [image], folder)
+    specs = [statistic_spec(name, value) for name, value in method.statistics().items()]
+    return save_program(Scoring(method, uint8), [image, specs], folder)
+
+
+def compile_scoring(method: nn.Layer, runtime: Runtime) -> Program:
+    """The scoring program of a fitted `method`, ready to run."""
+    with scratch_folder() as folder:
+        return Program(*save_scoring(method, folder), runtime)
+
+
+def compile_embedding(method: nn.Layer, runtime: Runtime) -> Program:
+    """The feature program of `method`, ready to run."""
+    with scratch_folder() as folder:
+        files = save_program(Embedding(method), [image_spec(method.preprocess.crop_size)], folder)
+        return Program(*files, runtime)
+
+
+def statistic_spec(name: str, value: paddle.Tensor) -> InputSpec:
+    """The program input for one statistic: its row count is free, the other dimensions are the method's."""
+    return InputSpec([None, *value.shape[1:]], str(value.dtype).replace("paddle.", ""), name)

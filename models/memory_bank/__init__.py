@@ -1,0 +1,1 @@
+"""Patches of good pictures: the choice of a coreset, and the search for the nearest of them."""
