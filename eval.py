@@ -11,7 +11,7 @@ from deploy.command_line.parser import Parser, positive
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.results.tables import header_text, provenance
-from evaluation.report import summary, write_report
+from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
 from models import load_model
 
@@ -19,7 +19,7 @@ from models import load_model
 def main() -> int:
     parser = Parser(prog="eval.py", description=__doc__)
     parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
-    options.add_model_options(parser, category="all")
+    options.add_model_options(parser, category="all", seeds="+")
     parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
     parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
     parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
@@ -34,21 +34,26 @@ def main() -> int:
         raise UserError(
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
         )
-    command = options.command("eval.py", args)
-    rows, origins = [], []
-    for category in categories:
-        path = options.model_file(args, category.name)
-        model = load_model(path, options.runtime(args))
-        options.check_model(args, model, path)
-        print(f"== {category.name}: {header_text(model.header)}", flush=True)
-        folder = options.results_folder(args, model)
-        origin, limit = provenance(model.header, command), options.pro_limit(args)
-        batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-        row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
-        print(summary(row), flush=True)
-        rows.append(row)
-        origins.append(origin)
-    print(f"figures: {write_report(folder / f'{args.category}_seed{args.seed}.csv', rows, origins)}")
+    reports, seeds = [], options.asked_seeds(args)
+    files = [[options.model_file(args, category.name, seed) for category in categories] for seed in seeds]
+    for paths in files:
+        report, seed = Report(), options.shared_seed(paths)
+        for path, category in zip(paths, categories):
+            model = load_model(path, options.runtime(args))
+            options.check_model(args, model, path)
+            print(f"== {category.name}: {header_text(model.header)}", flush=True)
+            folder = options.results_folder(args, model, path)
+            origin, limit = provenance(model.header, options.command(parser, args, model)), options.pro_limit(args)
+            batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+            row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
+            print(summary(row), flush=True)
+            report.rows.append(row)
+            report.origins.append(origin)
+        print(f"figures: {write_report(folder / seeds_table(args.category, [seed]), report)}")
+        reports.append(report)
+    if len(seeds) > 1:
+        path = options.run_folder(args) / seeds_table(args.category, seeds)
+        print(f"mean and deviation: {write_seeds_report(path, reports)}")
     return 0
 
 

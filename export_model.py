@@ -32,11 +32,11 @@ def main() -> int:
     args = parser.parse()
 
     category = options.one_category(args)
-    path = options.model_file(args, category)
+    path = options.model_file(args, category, *options.asked_seeds(args))
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"{path}: {header_text(model.header)}", flush=True)
-    folder = args.save_dir or options.results_folder(args, model) / category / "export"
+    folder = args.save_dir or options.results_folder(args, model, path) / category / "export"
     tests = Path(args.data_path) / category / "test"
     pictures = list_pictures(tests)[:COMPARED] if tests.is_dir() else []
     done = export(model, folder, args.layout, args.input, args.format == "onnx", pictures)

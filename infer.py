@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from deploy.command_line.parser import Parser, command_line, natural, positive
+from deploy.command_line.parser import Parser, natural, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
@@ -33,6 +33,7 @@ def main() -> int:
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
+    parser.add_argument("--gpu", type=natural, default=None, help="run on the GPU of this number (unmeasured)")
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
     parser.flag("use_tensorrt", False, "run on TensorRT (unmeasured)")
     parser.flag("enable_mkldnn", True, "use oneDNN on the CPU")
@@ -52,9 +53,12 @@ def main() -> int:
         raise UserError("give either --input_file or --watch")
     if args.watch and (args.jsonl or args.enable_benchmark):
         raise UserError("--watch writes infer.csv alone: leave out --jsonl and --enable_benchmark")
+    if args.gpu is not None and "use_gpu" in args.given and not args.use_gpu:
+        raise UserError(f"--use_gpu False and --gpu {args.gpu} contradict each other: leave out one of them")
     pictures = [] if args.watch else list_pictures(args.input_file)
     runtime = Runtime(
-        use_gpu=args.use_gpu,
+        use_gpu=args.use_gpu or args.gpu is not None,
+        gpu=args.gpu or 0,
         onednn=args.enable_mkldnn,
         threads=args.cpu_threads,
         precision=args.precision,
@@ -66,14 +70,13 @@ def main() -> int:
     print(
         f"{predictor.program.name}: {header_text(predictor.header)}; self-check {predictor.selfcheck:.1e}", flush=True
     )
-    shown = {"stats": args.stats, "input_file": args.input_file, "watch": args.watch, "batch_size": args.batch_size}
-    command = command_line("infer.py", {**shown, "precision": args.precision, "threshold": args.threshold})
+    recorded = {name: getattr(args, name) for name in ("batch_size", "precision", "save_path")}
     sheet = ScoreSheet(
         Path(args.save_path),
         "infer",
         predictor.calibration.at(args.threshold, scaled=True),
         predictor.preprocess,
-        provenance(predictor.header, command),
+        provenance(predictor.header, parser.command(args, recorded)),
         args.save_pic,
         args.save_mask,
         args.jsonl,

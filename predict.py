@@ -26,6 +26,7 @@ def main() -> int:
     )
     parser.flag("norm", True, "--threshold is on the scaled score (0.5 is the model's threshold), else on the raw one")
     parser.flag("save_pic", True, "write a heat map per picture")
+    parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
     options.add_precision_option(parser)
     options.add_run_options(parser)
@@ -33,17 +34,18 @@ def main() -> int:
 
     category = options.one_category(args)
     pictures = [picture for place in args.picture_path for picture in list_pictures(place)]
-    path = options.model_file(args, category)
+    path = options.model_file(args, category, *options.asked_seeds(args))
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"{path}: {header_text(model.header)}", flush=True)
     sheet = ScoreSheet(
-        options.results_folder(args, model) / category,
+        options.results_folder(args, model, path) / category,
         "predict",
         model.calibration.at(args.threshold, args.norm),
         model.preprocess,
-        provenance(model.header, options.command("predict.py", args)),
+        provenance(model.header, options.command(parser, args, model)),
         args.save_pic,
+        args.save_mask,
     )
     name = picture_namer(pictures)
     predictions = model.predict(pictures, args.test_batch_size, args.num_workers, sheet.skip)

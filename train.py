@@ -5,17 +5,16 @@ python train.py --data_path DATA --category bottle --method patchcore --arch res
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import options
 from datasets.readers.mvtec import Category, select_categories
-from deploy.command_line.parser import Parser, positive
+from deploy.command_line.parser import Arguments, Parser, positive
 from deploy.command_line.script import run_script
 from deploy.errors import Skipped
 from deploy.results.tables import header_text, provenance
-from evaluation.report import summary, write_report
+from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
 from models import Detector, build_model
 from models.backbones.weights import RANDOM
@@ -24,7 +23,7 @@ from models.backbones.weights import RANDOM
 def main() -> int:
     parser = Parser(prog="train.py", description=__doc__)
     parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
-    options.add_model_options(parser, category="all")
+    options.add_model_options(parser, category="all", seeds="+")
     parser.add_argument("--layers", nargs="+", default=None, help="backbone layers; for an ensemble A,B per backbone")
     parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
@@ -44,12 +43,26 @@ def main() -> int:
 
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = select_categories(args.data_path, args.category)
-    command = options.command("train.py", args)
+    command, seeds = options.command(parser, args), options.seeds(args)
     print(f"{options.run_name(args)}: {len(categories)} categories: {options.names(categories)}")
-    rows, origins = [], []
+    reports = []
+    for seed in seeds:
+        own = folder
+        if len(seeds) > 1:
+            print(f"seed {seed}")
+            own = options.seed_folder(folder, seed)
+        reports.append(train(args, categories, seed, own, command))
+    if args.eval and len(seeds) > 1:
+        print(f"mean and deviation: {write_seeds_report(folder / seeds_table(args.category, seeds), reports)}")
+    return 0
+
+
+def train(args: Arguments, categories: list[Category], seed: int, folder: Path, command: str) -> Report:
+    """A model per category in `folder`, and their figures if --eval was given."""
+    report = Report()
     for category in categories:
         clock = Clock()
-        model = fit(args, category, clock)
+        model = fit(args, category, seed, clock)
         if args.save_model:
             clock.say(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
         if args.eval:
@@ -57,12 +70,12 @@ def main() -> int:
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
             row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
             clock.say(summary(row))
-            rows.append(row)
-            origins.append(origin)
-            table = write_report(folder / f"{args.category}_seed{args.seed}.csv", rows, origins)
-    if rows:
+            report.rows.append(row)
+            report.origins.append(origin)
+            table = write_report(folder / seeds_table(args.category, [seed]), report)
+    if report.rows:
         print(f"figures: {table}")
-    return 0
+    return report
 
 
 class Clock:
@@ -76,7 +89,7 @@ class Clock:
         print(f"[{time.perf_counter() - self.begin:6.1f} s] {text}", flush=True)
 
 
-def fit(args: argparse.Namespace, category: Category, clock: Clock) -> Detector:
+def fit(args: Arguments, category: Category, seed: int, clock: Clock) -> Detector:
     """A model of the category's good pictures."""
     print(f"== {category.name}", flush=True)
     pictures = category.train_pictures()
@@ -85,7 +98,7 @@ def fit(args: argparse.Namespace, category: Category, clock: Clock) -> Detector:
         **options.per_backbone(args),
         k=args.k,
         preprocess=options.preprocess(args),
-        seed=args.seed,
+        seed=seed,
         runtime=options.runtime(args),
         **options.method_options(args),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +70,71 @@ def evaluate(
     return figures
 
 
-def write_report(path: Path, rows: list[dict[str, Any]], origins: list[dict[str, Any]]) -> Path:
-    """Write `category,Image_AUROC,...` with a `mean` row; `rows` hold `category` and FIGURES, `origins` provenance."""
-    columns = ("category", *FIGURES, *origins[0])
+@dataclass
+class Report:
+    """The figures of one seed's models."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Per category: `category` and FIGURES."""
+    origins: list[dict[str, Any]] = field(default_factory=list)
+    """Per category: `deploy.results.tables.provenance`."""
+
+
+def seeds_table(selection: str, seeds: Sequence[int]) -> str:
+    """The name of the table of these categories and seeds."""
+    return f"{selection}_seed{'+'.join(map(str, seeds))}.csv"
+
+
+def write_report(path: Path, report: Report) -> Path:
+    """Write `category,Image_AUROC,...` and where the figures come from, with a `mean` row."""
     lines = [
-        [row["category"], *(_cell(row[f]) for f in FIGURES), *origin.values()] for row, origin in zip(rows, origins)
+        [row["category"], *(_cell(row[f]) for f in FIGURES), *origin.values()]
+        for row, origin in zip(report.rows, report.origins)
     ]
-    means = []
-    for figure in FIGURES:
-        present = [row[figure] for row in rows if row[figure] is not None]
-        means.append(_cell(float(np.mean(present)) if present else None))
-    shared = [values[0] if len(set(values)) == 1 else "" for values in zip(*(o.values() for o in origins))]
-    return write_csv(path, columns, [*lines, ["mean", *means, *shared]])
+    means = [_cell(value) for value in _means(report.rows)]
+    columns = ("category", *FIGURES, *report.origins[0])
+    return write_csv(path, columns, [*lines, ["mean", *means, *_shared(report.origins)]])
+
+
+def write_seeds_report(path: Path, reports: Sequence[Report]) -> Path:
+    """Write the mean over seeds as `category,Image_AUROC,...`, then the deviations, `Image_AUROC_deviation,...`.
+
+    Deviations are sample standard deviations (divided by seeds - 1). The `mean` row has those of the mean over
+    categories. A figure that does not exist for every seed is left empty.
+
+    Args:
+        path: of the table.
+        reports: one per seed, at least two, of the same categories in the same order.
+    """
+    columns = ("category", *FIGURES, *(f"{figure}_deviation" for figure in FIGURES), *reports[0].origins[0])
+    each = [[*([row[f] for f in FIGURES] for row in report.rows), _means(report.rows)] for report in reports]
+    names = [*(row["category"] for row in reports[0].rows), "mean"]
+    origins = [_over_seeds(of_category) for of_category in zip(*(report.origins for report in reports))]
+    origins.append(_over_seeds([dict(zip(r.origins[0], _shared(r.origins))) for r in reports]))
+    lines = []
+    for name, by_seed, origin in zip(names, zip(*each), origins):
+        figures = [values if None not in values else None for values in zip(*by_seed)]
+        means = [None if values is None else float(np.mean(values)) for values in figures]
+        deviations = [None if values is None else float(np.std(values, ddof=1)) for values in figures]
+        lines.append([name, *map(_cell, means), *map(_cell, deviations), *origin.values()])
+    return write_csv(path, columns, lines)
+
+
+def _over_seeds(origins: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the seeds' provenance has in common, and all their seeds."""
+    shared = dict(zip(origins[0], _shared(origins)))
+    return {**shared, "seed": " ".join(str(origin["seed"]) for origin in origins)}
+
+
+def _shared(origins: Sequence[dict[str, Any]]) -> list[Any]:
+    """The values that are the same everywhere, else empty."""
+    return [values[0] if len(set(values)) == 1 else "" for values in zip(*(o.values() for o in origins))]
+
+
+def _means(rows: list[dict[str, Any]]) -> list[float | None]:
+    """Per figure, over the categories that have it."""
+    present = [[row[figure] for row in rows if row[figure] is not None] for figure in FIGURES]
+    return [float(np.mean(values)) if values else None for values in present]
 
 
 def summary(row: dict[str, Any]) -> str:

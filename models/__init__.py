@@ -6,7 +6,7 @@ from .ensemble import Ensemble
 from .orthoad import OrthoAD
 from .padim import PaDiM
 from .patchcore import PatchCore
-from .registry import ALIASES, METHODS, build_model, load_model, method_named
+from .registry import ALIASES, METHODS, build_model, load_model, method_named, variant_name
 from .spade import SPADE
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "build_model",
     "load_model",
     "method_named",
+    "variant_name",
 ]

@@ -13,10 +13,10 @@ from .threads import one_thread
 
 
 class OrthoAD(GaussianMethod):
-    """A Gaussian per position over all channels projected to `k` by a matrix with orthonormal columns.
+    """A Gaussian per position over all channels projected to `k` by a random matrix, with orthonormal columns or not.
 
-    Option `orthogonal`: how a random normal matrix is made so, by `qr` or by `svd`. The others are those of
-    `GaussianMethod`.
+    Option `orthogonal`: how a random normal matrix is made so, by `qr` or by `svd`; `none` leaves it as drawn, a plain
+    random projection. The others are those of `GaussianMethod`.
     """
 
     NAME = "orthoad"
@@ -24,7 +24,7 @@ class OrthoAD(GaussianMethod):
 
     @one_thread
     def make_projection(self, channels: int) -> np.ndarray:
-        """float32 [channels, k], uniform among matrices with orthonormal columns (both ways give that)."""
+        """float32 [channels, k]; `qr` and `svd` both draw uniformly among matrices with orthonormal columns."""
         normal = np.random.default_rng(self.seed).standard_normal((channels, self.k))
         if self.options["orthogonal"] == "qr":
             matrix, triangle = np.linalg.qr(normal)
@@ -32,15 +32,18 @@ class OrthoAD(GaussianMethod):
         elif self.options["orthogonal"] == "svd":
             left, _, right = np.linalg.svd(normal, full_matrices=False)
             matrix = left @ right
+        elif self.options["orthogonal"] == "none":
+            matrix = normal
         else:
-            raise UserError(f"--orthogonal {self.options['orthogonal']} is unknown: choose qr or svd")
+            raise UserError(f"--orthogonal {self.options['orthogonal']} is unknown: choose qr, svd or none")
         return matrix.astype(np.float32)
 
     def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
-        """A [channels, k] matrix with orthonormal columns."""
+        """A [channels, k] matrix, with orthonormal columns unless `orthogonal` is `none`."""
         if projection.shape != (channels, self.k) or projection.dtype.kind != "f":
             raise UserError(f"--load_projection must hold floats [{channels}, {self.k}], not {projection.shape}")
-        if np.abs(projection.T @ projection - np.eye(self.k)).max() > 1e-3:
+        loose = self.options["orthogonal"] == "none"
+        if not loose and np.abs(projection.T @ projection - np.eye(self.k)).max() > 1e-3:
             raise UserError("--load_projection must have orthonormal columns")
         return projection.astype(np.float32)
 

@@ -25,6 +25,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "h_sample": ("padim", {"channels": "even"}),
     "ortho": ("orthoad", {"orthogonal": "qr"}),
     "svd_ortho": ("orthoad", {"orthogonal": "svd"}),
+    "gaussian": ("orthoad", {"orthogonal": "none"}),
 }
 """The predecessor's names: a method and the options that the name stands for."""
 
@@ -35,6 +36,15 @@ def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
     if own not in METHODS:
         raise UserError(f"--method {name} is unknown: choose one of {', '.join([*METHODS, *ALIASES])}")
     return METHODS[own], options
+
+
+def variant_name(method: str, options: dict[str, Any]) -> str:
+    """The name that stands for a method with these options: its own, or `h_sample`, `svd_ortho`, `gaussian`."""
+    standard = method_named(method)[0].OPTIONS
+    for name, (own, chosen) in ALIASES.items():
+        if own == method and chosen.items() <= options.items() and not chosen.items() <= standard.items():
+            return name
+    return method
 
 
 def build_model(

@@ -9,6 +9,7 @@ from .arguments import (
 )
 from .selection import (
     archs,
+    asked_seeds,
     check_model,
     command,
     method_options,
@@ -22,6 +23,9 @@ from .selection import (
     run_folder,
     run_name,
     runtime,
+    seed_folder,
+    seeds,
+    shared_seed,
 )
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "add_precision_option",
     "add_run_options",
     "archs",
+    "asked_seeds",
     "check_model",
     "command",
     "method_options",
@@ -44,4 +49,7 @@ __all__ = [
     "run_folder",
     "run_name",
     "runtime",
+    "seed_folder",
+    "seeds",
+    "shared_seed",
 ]

@@ -9,10 +9,11 @@ from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
 
 
-def add_model_options(parser: Parser, category: str | None, archs: str | None = "+") -> None:
+def add_model_options(parser: Parser, category: str | None, archs: str | None = "+", seeds: str | None = None) -> None:
     """Which model: category, method, arch, k, and where it lies.
 
-    `archs` is None where pictures may follow, which several words of --arch would swallow: A+B is one word.
+    `archs` is None where pictures may follow, which several words of --arch would swallow: A+B is one word. `seeds` is
+    "+" where several can be given.
     """
     parser.add_argument("--category", default=category, help="NAME[,NAME...], all, textures or objects")
     parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
@@ -30,7 +31,8 @@ def add_model_options(parser: Parser, category: str | None, archs: str | None = 
         "spade: neighbouring pictures (50)",
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
-    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    several = "; several: one model each, and a table of mean and deviation" if seeds else ""
+    parser.add_argument("--seed", type=natural, nargs=seeds, default=521, help=f"decides everything random{several}")
     parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
 
 
@@ -70,6 +72,7 @@ def _defaults(name: str) -> str:
 def add_run_options(parser: Parser) -> None:
     """How programs run."""
     parser.flag("cpu", False, "use the CPU even where there is a GPU")
+    parser.add_argument("--gpu", type=natural, default=None, help="use the GPU of this number (unmeasured)")
     parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
     parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
 
@@ -87,7 +90,11 @@ def add_precision_option(parser: Parser) -> None:
 def add_evaluation_options(parser: Parser) -> None:
     """What is measured and drawn."""
     parser.flag("eval_PRO", False, "also compute AU-PRO")
-    parser.flag("non_partial_AUC", False, "integrate PRO_score over all false positive rates, not 0 to 0.3")
+    parser.moot(
+        "non_partial_AUC",
+        "in Anomaly.Paddle it sums the areas under the same curves in another way, to the same figures; "
+        "PRO_score goes to a false positive rate of 0.3",
+    )
     parser.flag("save_pic", True, "write a heat map per test picture")
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
     parser.moot("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")

@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
+import glob
 from pathlib import Path
 from typing import Any
 
 from datasets.readers.mvtec import Category
-from deploy.command_line.parser import command_line
+from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
 from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime, gpu_usable
-from models import Detector, method_named
+from deploy.storage.tensors import read_header
+from models import Detector, method_named, variant_name
 
 from .arguments import METHOD_OPTIONS
 
-RESULT_OPTIONS = (
-    "data_path",
-    "category",
-    "method",
-    "arch",
-    "k",
-    "layers",
-    "resize",
-    "crop_size",
-    "batch_size",
-    "weights",
-    "seed",
-    "sampler",
-    "coreset_block",
-    "patch_size",
-    "patch_stride",
-    "pretrain_dim",
-    "target_dim",
-    "image_score",
-    "search",
-    "num_neighbors",
-    "reweight_neighbors",
-    "sigma",
-    "eps",
-    "load_projection",
-    "k_image",
-    "descriptor_layer",
-    "gallery",
-    "eval",
-    "eval_PRO",
-    "non_partial_AUC",
-    "skip_bad",
-)
-"""The options that decide a result: they make up the `command` that models and tables carry."""
+ALWAYS_RECORDED = ("data_path", "category", "resize", "crop_size", "batch_size", "precision", "save_path")
+"""Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
 
 
-def method_options(args: argparse.Namespace) -> dict[str, Any]:
+def method_options(args: Arguments) -> dict[str, Any]:
     """What was given of them."""
     return {name: getattr(args, name) for name in METHOD_OPTIONS if getattr(args, name) is not None}
 
 
-def archs(args: argparse.Namespace) -> list[str]:
+def archs(args: Arguments) -> list[str]:
     """The backbones of --arch."""
     words = [args.arch] if isinstance(args.arch, str) else args.arch
     return [name for word in words for name in word.split("+")]
 
 
-def per_backbone(args: argparse.Namespace) -> dict[str, list[Any]]:
+def per_backbone(args: Arguments) -> dict[str, list[Any]]:
     """--layers and --weights, one entry per --arch; UserError when their numbers do not fit."""
     names, layers, weights = archs(args), args.layers, args.weights or [None]
     if layers is None:
@@ -81,53 +50,135 @@ def per_backbone(args: argparse.Namespace) -> dict[str, list[Any]]:
     return {"archs": names, **{n: v * len(names) if len(v) == 1 else v for n, v in found.items()}}
 
 
-def runtime(args: argparse.Namespace) -> Runtime:
-    """A GPU where Paddle has one and --cpu is not given."""
-    precision = getattr(args, "precision", "fp32")
-    return Runtime(use_gpu=gpu_usable() and not args.cpu, threads=args.cpu_threads, precision=precision)
+def runtime(args: Arguments) -> Runtime:
+    """The GPU that --gpu names, else the first where Paddle has one and --cpu is not given; UserError if not there."""
+    if args.cpu and args.gpu is not None:
+        raise UserError(f"--cpu and --gpu {args.gpu} contradict each other: leave out one of them")
+    chosen = Runtime(
+        use_gpu=args.gpu is not None or (gpu_usable() and not args.cpu),
+        gpu=args.gpu or 0,
+        threads=args.cpu_threads,
+        precision=getattr(args, "precision", "fp32"),
+    )
+    chosen.check()
+    return chosen
 
 
-def pro_limit(args: argparse.Namespace) -> float | None:
+def pro_limit(args: Arguments) -> float | None:
     """The false positive rate up to which PRO_score integrates; None without --eval_PRO."""
-    return (1.0 if args.non_partial_AUC else 0.3) if args.eval_PRO else None
+    return 0.3 if args.eval_PRO else None
 
 
-def run_name(args: argparse.Namespace) -> str:
-    """`{method}_{arch}_{k}`, with the method's own name and default k."""
-    method = method_named(args.method)[0]
-    return _run_name(method.NAME, "+".join(archs(args)), method.K if args.k is None else args.k)
+def seeds(args: Arguments) -> list[int]:
+    """The seeds of --seed; UserError when one is there twice."""
+    found = [args.seed] if isinstance(args.seed, int) else args.seed
+    if len(set(found)) < len(found):
+        raise UserError(f"--seed {' '.join(map(str, found))}: give every seed once")
+    return found
 
 
-def _run_name(method: str, arch: str, k: float) -> str:
-    return f"{method}_{arch}_{k:g}"
+def asked_seeds(args: Arguments) -> list[int | None]:
+    """Whose models are asked for: the seeds given, or [None], whichever seed the model there has."""
+    return list(seeds(args)) if "seed" in args.given else [None]
 
 
-def run_folder(args: argparse.Namespace) -> Path:
+def run_name(args: Arguments) -> str:
+    """`{method}_{arch}_{k}`, with the variant's own name and the method's default k."""
+    return "_".join(_described(args).values())
+
+
+def _described(args: Arguments) -> dict[str, str]:
+    """Method, arch and k as the folder and the command name them."""
+    method, options = method_named(args.method)
+    name = variant_name(method.NAME, {**method.OPTIONS, **options})
+    return {"method": name, "arch": "+".join(archs(args)), "k": _number(method.K if args.k is None else args.k)}
+
+
+def _described_model(header: dict[str, Any]) -> dict[str, str]:
+    """The same of a model."""
+    name = variant_name(header["method"], header["options"])
+    return {"method": name, "arch": header["arch"], "k": _number(header["k"])}
+
+
+def _number(k: float) -> str:
+    return f"{k:.15g}"
+
+
+def run_folder(args: Arguments) -> Path:
     """`{save_path}/{method}_{arch}_{k}`."""
     return Path(args.save_path) / run_name(args)
 
 
-def results_folder(args: argparse.Namespace, model: Detector) -> Path:
-    """Where what comes of `model` goes: `{save_path}/{method}_{arch}_{k}`, by what the model is."""
-    return Path(args.save_path) / _run_name(*(model.header[name] for name in ("method", "arch", "k")))
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Where one of several seeds' models and results go."""
+    return folder / f"seed{seed}"
 
 
-def model_file(args: argparse.Namespace, category: str) -> Path:
-    """--model_path, or the category's model in the run folder; UserError naming what is missing."""
+def results_folder(args: Arguments, model: Detector, path: Path) -> Path:
+    """Where what comes of `model` goes: `{save_path}/{method}_{arch}_{k}`, by what the model is.
+
+    Below it, the seed's folder if the model, read from `path`, is one of several seeds.
+    """
+    folder = Path(args.save_path) / "_".join(_described_model(model.header).values())
+    below = seed_folder(folder, model.header["seed"])
+    return below if path.absolute().parent.name == below.name else folder
+
+
+def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
+    """--model_path, or the category's model in the run folder; its seed is `seed`, if given.
+
+    Raises:
+        UserError: it is missing (the message says what was looked for), or of another seed.
+    """
     if args.model_path is not None:
         path = Path(args.model_path)
         ours = path.with_suffix(".safetensors")  # configs written for Anomaly.Paddle name category.pdparams
-        return ours if path.suffix == ".pdparams" and ours.is_file() and not path.is_file() else path
-    path = run_folder(args) / f"{category}.safetensors"
-    if not path.is_file():
-        raise UserError(
-            f"no model at {path}: train {category} first with the same --method, --arch, --k and --save_path, "
-            "or give --model_path"
-        )
+        path = ours if path.suffix == ".pdparams" and ours.is_file() and not path.is_file() else path
+    else:
+        path = _model_below(run_folder(args), f"{category}.safetensors", seed)
+        if not path.is_file():
+            raise UserError(
+                f"no model at {path}: train {category} first with the same --method, --arch, --k and --save_path, "
+                "or give --model_path" + _seeds_there(run_folder(args), path.name)
+            )
+    held = seed if seed is None else model_seed(path)
+    if held != seed:
+        raise UserError(f"--seed {seed}: {path} was trained with seed {held}; train it with {seed} or drop the option")
     return path
 
 
-def one_category(args: argparse.Namespace) -> str:
+def _model_below(folder: Path, name: str, seed: int | None) -> Path:
+    """A run of one seed writes into the run folder, a run of several into a folder for each."""
+    alone = folder / name
+    if seed is None:
+        return alone
+    several = seed_folder(folder, seed) / name
+    return several if several.is_file() and not (alone.is_file() and model_seed(alone) == seed) else alone
+
+
+def _seeds_there(folder: Path, name: str) -> str:
+    """What to add where no model of one seed is there, but those of several are."""
+    found = sorted(path.parent.name[4:] for path in folder.glob(f"seed*/{glob.escape(name)}"))
+    return f"; models of seeds {', '.join(found)} are there: give --seed" if found else ""
+
+
+def model_seed(path: Path) -> int | None:
+    """The seed that a model was trained with; UserError if `path` is no model."""
+    return read_header(path, "model").get("seed")
+
+
+def shared_seed(paths: list[Path]) -> int:
+    """The seed of all these models, which their table is named by; UserError when they differ."""
+    found = {path: model_seed(path) for path in paths}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{path.stem} {seed}" for path, seed in found.items())
+        raise UserError(
+            f"the models in {paths[0].parent} have different seeds ({told}): give --category those of one seed"
+        )
+    return found[paths[0]]
+
+
+def one_category(args: Arguments) -> str:
     """The single category that predict and export need."""
     if args.category is None and args.model_path is None:
         raise UserError("--category is needed to find the model (or give --model_path)")
@@ -138,33 +189,34 @@ def one_category(args: argparse.Namespace) -> str:
     return args.category
 
 
-def check_model(args: argparse.Namespace, model: Detector, path: Path) -> None:
+def check_model(args: Arguments, model: Detector, path: Path) -> None:
     """UserError when the options describe another model than the file at `path` holds."""
-    method, options = method_named(args.method)
-    asked = {"method": method.NAME, "arch": "+".join(archs(args)), "k": args.k, **options}
-    size = {"resize": getattr(args, "resize", None), "crop_size": getattr(args, "crop_size", None)}
-    held = {**model.header, **model.header["preprocess"], **model.header["options"]}
-    for name, value in {**(asked if args.model_path is None else {}), **size}.items():
+    held = {**_described_model(model.header), **model.header["preprocess"]}
+    asked = _described(args)
+    if args.model_path is not None:  # then only what was given is asked for
+        asked = {name: value for name, value in asked.items() if name in args.given}
+    sizes = {name: getattr(args, name, None) for name in ("resize", "crop_size")}
+    for name, value in {**asked, **sizes}.items():
         if value is not None and value != held[name]:
             raise UserError(
                 f"--{name} {value}: {path} was trained with {held[name]}; train it again or drop the option"
             )
 
 
-def preprocess(args: argparse.Namespace) -> Preprocess:
+def preprocess(args: Arguments) -> Preprocess:
     """From --resize and --crop_size."""
     return Preprocess(args.resize, args.crop_size)
 
 
-def command(script: str, args: argparse.Namespace) -> str:
-    """The command that repeats the result."""
-    values = vars(args)
-    shown = {name: values[name] for name in RESULT_OPTIONS if name in values}
-    if "k" in shown:
-        method, options = method_named(args.method)
-        standard = all(method.OPTIONS[name] == value for name, value in options.items())
-        shown.update(method=method.NAME if standard else args.method, k=f"{method.K if args.k is None else args.k:g}")
-    return command_line(script, shown)
+def command(parser: Parser, args: Arguments, model: Detector | None = None) -> str:
+    """The command that repeats the run: all that was given, and what decides most even where it was not.
+
+    Of a `model` that was read, method, arch, k and seed are the model's.
+    """
+    values = {name: getattr(args, name) for name in ALWAYS_RECORDED if hasattr(args, name)}
+    values |= _described(args) if model is None else _described_model(model.header)
+    values["seed"] = model.header["seed"] if model and "seed" not in args.given else args.seed
+    return parser.command(args, values)
 
 
 def names(categories: list[Category]) -> str:

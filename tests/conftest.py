@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from datasets.sample import write_sample
+from deploy.storage.tensors import read_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -58,6 +59,13 @@ def table(path: Path) -> list[dict[str, str]]:
     """The rows of a csv file."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def fitted(path: Path) -> tuple[dict[str, object], dict[str, bytes]]:
+    """All that a model file holds but the command that it was written by: header and arrays."""
+    tensors, header = read_tensors(path, "model")
+    del header["command"]
+    return header, {name: value.tobytes() for name, value in tensors.items()}
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ CASES = [
     (PaDiM, {"channels": "even", "image_score": "max"}),
     (OrthoAD, {"image_score": "top"}),
     (OrthoAD, {"orthogonal": "svd", "eps": 0.3, "sigma": 2.0}),
+    (OrthoAD, {"orthogonal": "none"}),
 ]
 
 

@@ -58,11 +58,12 @@ def test_scripts_know_every_name(name: str, data: Path, tmp_path: Path) -> None:
     words = ["--category", "washer", "--method", name, "--k", SMALL_K[own], "--save_path", tmp_path]
     size = ["--weights", "random", "--resize", "96", "--crop_size", "64"]
     done(run("train.py", "--data_path", data, *words, *size, "--eval", "--eval_PRO", "--save_pic", "False"))
-    folder = tmp_path / f"{own}_resnet18_{SMALL_K[own]}"
+    variant = name if name in ("h_sample", "svd_ortho", "gaussian") else own
+    folder = tmp_path / f"{variant}_resnet18_{SMALL_K[own]}"
     with open(folder / "washer_seed521.csv", newline="") as file:
         first = next(csv.DictReader(file))
     assert first["PRO_score"]
     done(run("predict.py", data / "washer/test/good", *words, "--save_pic", "False"))
     if name == "sample":
         other = [word if word != "sample" else "h_sample" for word in words]
-        refused(run("predict.py", data / "washer/test/good", *other), "--channels even", "random")
+        refused(run("predict.py", data / "washer/test/good", *other), "no model at", "h_sample_resnet18_10")

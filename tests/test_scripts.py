@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, done, run, table
+from conftest import FAST, ROOT, done, fitted, run, table
 
 from deploy.pictures.decode import decode
 from deploy.storage.tensors import read_tensors
@@ -72,12 +72,12 @@ def test_same_seed_same_bytes_whatever_the_name(trained: SimpleNamespace, tmp_pa
     words = [word if word != trained.output else tmp_path for word in trained.words]
     done(run("train.py", *words, "--method=coreset", "--eval", "--eval_PRO=True", "--save_pic=False"))
     again = tmp_path / "patchcore_resnet18_2"
-    assert (again / "washer.safetensors").read_bytes() == trained.model.read_bytes()
+    assert fitted(again / "washer.safetensors") == fitted(trained.model)
     assert [p.name for p in (again / "washer").iterdir()] == ["eval.csv"], "no heat maps were asked for"
     for new, old in zip(table(again / "washer_seed521.csv"), table(trained.run / "washer_seed521.csv")):
         assert {k: v for k, v in new.items() if k != "command"} == {k: v for k, v in old.items() if k != "command"}
     done(run("train.py", *words, "--seed", "5"))
-    assert (again / "washer.safetensors").read_bytes() != trained.model.read_bytes()
+    assert fitted(again / "washer.safetensors")[1] != fitted(trained.model)[1]
 
 
 def test_all_categories_one_backbone_and_the_predecessors_options(data: Path, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_all_categories_one_backbone_and_the_predecessors_options(data: Path, tm
     words += ["--save_model_subfolder=False", "--inc", "--einsum", "--debug"]
     words += ["--eval", "--eval_PRO", "--non_partial_AUC", "--cpu", "--num_workers", "0", "--test_batch_size", "2"]
     result = done(run("train.py", *words, "--model_name", "PatchCore", "--image_score", "max"))
-    for name in ("--inc", "--einsum", "--debug"):
+    for name in ("--inc", "--einsum", "--debug", "--non_partial_AUC"):
         assert f"note: {name} has no effect" in result.stderr
     assert "RANDOM" in result.stdout
     rows = table(tmp_path / "all_seed521.csv")

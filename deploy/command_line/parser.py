@@ -10,6 +10,17 @@ from typing import Any, NoReturn
 from ..errors import UserError, report
 
 
+class Arguments(argparse.Namespace):
+    """The options' values, and which of them the user gave."""
+
+    __slots__ = ("given",)  # no option's value, so `vars` does not show it
+    given: tuple[str, ...]
+    """Names of the options that were on the command line, in the parser's order."""
+
+
+NOT_GIVEN = object()
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that knows no abbreviations and reports a bad option in one line, exit 2."""
 
@@ -30,14 +41,26 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(*more_names, f"--{name}", nargs="?", const=True, default=None, help=f"no effect: {reason}")
         self._moot[name] = reason
 
-    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    def parse(self, argv: Sequence[str] | None = None) -> Arguments:
         """Parse `argv`; unknown options raise UserError, moot ones that were given are named on stderr."""
-        args = self.parse_args(argv)
+        values = vars(self.parse_args(argv))
+        marked = argparse.Namespace(**dict.fromkeys(values, NOT_GIVEN))
+        self.parse_args(argv, marked)  # leaves alone what is not on the command line
+        given = [name for name in values if getattr(marked, name) is not NOT_GIVEN]
         for name, reason in self._moot.items():
-            if getattr(args, name) is not None:
+            if name in given:
                 report(f"note: --{name} has no effect: {reason}")
-            delattr(args, name)
+        args = Arguments(**{name: value for name, value in values.items() if name not in self._moot})
+        args.given = tuple(name for name in given if name not in self._moot)
         return args
+
+    def command(self, args: Arguments, values: dict[str, Any]) -> str:
+        """The command that repeats a run: all that was given, and `values` by option name in place of that."""
+        shown = {**{name: getattr(args, name) for name in args.given}, **values}
+        actions = [action for action in self._actions if action.dest in shown]
+        options = {a.option_strings[-1][2:]: shown[a.dest] for a in actions if a.option_strings}
+        words = [word for a in actions if not a.option_strings for word in shown[a.dest]]
+        return command_line(self.prog, options, words)
 
 
 def boolean(text: str) -> bool:
@@ -66,13 +89,17 @@ def natural(text: str) -> int:
     return 0 if text.strip() == "0" else positive(text)
 
 
-def command_line(script: str, options: dict[str, Any]) -> str:
-    """The command that repeats a run, from the options that decide its result, in a fixed order."""
-    words = ["python", script]
+def command_line(script: str, options: dict[str, Any], words: Sequence[Any] = ()) -> str:
+    """`script` called with `words` and `options`, those that are None left out; quoted for a shell."""
+    command = ["python", script, *(f"./{word}" if str(word).startswith("-") else str(word) for word in words)]
     for name, value in options.items():
-        if value is None or value is False:
+        if value is None:
             continue
-        words.append(f"--{name}")
-        if value is not True:
-            words += [shlex.quote(str(item)) for item in (value if isinstance(value, (list, tuple)) else [value])]
-    return " ".join(words)
+        values = [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+        if value is True:
+            command.append(f"--{name}")
+        elif len(values) == 1 and values[0].startswith("-"):
+            command.append(f"--{name}={values[0]}")
+        else:
+            command += [f"--{name}", *values]
+    return shlex.join(command)

@@ -47,6 +47,8 @@ class Runtime:
     """How a program is run. GPU, TensorRT and fp16 settings are written but unmeasured."""
 
     use_gpu: bool = False
+    gpu: int = 0
+    """Which GPU, from 0."""
     onednn: bool = True
     threads: int | None = None
     """CPU threads; None means one per core."""
@@ -60,7 +62,10 @@ class Runtime:
     def check(self) -> None:
         """UserError when this Paddle build or machine cannot run so."""
         if self.use_gpu and not paddle.is_compiled_with_cuda():
-            raise UserError("--use_gpu: this Paddle build has no CUDA; install paddlepaddle-gpu or use the CPU")
+            raise UserError("--use_gpu, --gpu: this Paddle build has no CUDA; install paddlepaddle-gpu or use the CPU")
+        if self.use_gpu and self.gpu >= paddle.device.cuda.device_count():
+            count = paddle.device.cuda.device_count()
+            raise UserError(f"--gpu {self.gpu}: Paddle sees {count} GPUs here, numbered from 0; give another or --cpu")
         if self.tensorrt and not self.use_gpu:
             raise UserError("--use_tensorrt needs --use_gpu True: TensorRT runs on NVIDIA GPUs only")
         if self.precision == "fp16" and not self.use_gpu:
@@ -185,7 +190,7 @@ def _config(model_file: str | Path, params_file: str | Path, runtime: Runtime) -
     config.switch_ir_optim(runtime.ir_optim)
     if runtime.use_gpu:
         precision = {"fp32": inference.PrecisionType.Float32, "fp16": inference.PrecisionType.Half}[runtime.precision]
-        config.enable_use_gpu(runtime.gpu_mem, 0, precision)
+        config.enable_use_gpu(runtime.gpu_mem, runtime.gpu, precision)
         if runtime.tensorrt:
             config.enable_tensorrt_engine(1 << 30, 32, 3, precision, False, False)
         return config

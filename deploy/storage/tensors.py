@@ -19,6 +19,10 @@ HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 """safetensors' names of the types that we write, and numpy's."""
 BLOCK = 1 << 22  # bytes read at a time
+ZIP, PICKLES = b"PK\x03\x04", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+"""How files begin that PyTorch and numpy write, and those of `paddle.save`."""
+PREDECESSOR = {b"params": "model", b"mean": "stats", b"inv_cov": "stats", b"projection": "stats", b"memory": "stats"}
+"""First names in the pickles that Anomaly.Paddle saves, and what they are."""
 
 
 def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
@@ -85,7 +89,12 @@ def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]
         raise UserError(f"no {kind} file at {path}: check the path, or make it first")
     try:
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+            start = file.read(64)
+            # a header of 640 bytes gives its file a pickle's first two bytes; "{" is where safetensors' json begins
+            if start.startswith((ZIP, *PICKLES)) and start[8:9] != b"{":
+                raise _foreign(path, kind, start)
+            file.seek(8)
+            length = int.from_bytes(start[:8], "little")
             if length > path.stat().st_size:
                 raise ValueError("it is too short for its header")
             entries = json.loads(file.read(length))
@@ -128,6 +137,19 @@ def _blocks(path: Path, start: int, entry: dict[str, Any]) -> Iterator[bytes]:
 
 def _bytes(array: np.ndarray) -> memoryview:
     return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def _foreign(path: Path, kind: str, start: bytes) -> UserError:
+    """What another program's file is, told from its first bytes: reading a pickle could run code."""
+    found = next((what for name, what in PREDECESSOR.items() if name in start), None)
+    if start.startswith(ZIP):
+        name = "a zip archive, as PyTorch writes its pickles"
+    elif found:
+        name = f"a {found} file of Anomaly.Paddle, a pickle"
+    else:
+        name = "a pickle, such as .pdparams weights"
+    cure = "train again with train.py" if kind == "model" else "train and export again with export_model.py"
+    return UserError(f"{path} is {name}, not a PaddlePatch {kind}; it is not read, as pickles can run code: {cure}")
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> UserError:

@@ -39,7 +39,7 @@ class Detector(nn.Layer):
         super().__init__()
         self.preprocess = preprocess or Preprocess()
         self.seed, self.runtime = seed, runtime or Runtime()
-        paddle.set_device("gpu" if self.runtime.use_gpu else "cpu")
+        paddle.set_device(f"gpu:{self.runtime.gpu}" if self.runtime.use_gpu else "cpu")
         self.header: dict[str, Any] = {}
         self.calibration: Calibration | None = None
         self.fitted: dict[str, np.ndarray] = {}
