@@ -23,6 +23,7 @@ from deploy.runtime.program import Runtime
 from deploy.storage.tensors import read_header, read_tensors, write_tensors
 from evaluation.ranking import rank
 from models import METHODS, OrthoAD, variant_name
+from models.backbones.weights import read_weights
 
 pytestmark = pytest.mark.once
 SMALL = ["--arch", "compact", "--resize", "72", "--crop_size", "64"]
@@ -323,6 +324,9 @@ def test_the_predecessors_files_are_named_and_not_executed(one: SimpleNamespace,
         with pytest.raises(UserError, match=f"{path} is {said}.*export again"):
             call("infer.py", "--stats", path, "--input_file", picture)
     assert not (tmp_path / "was-here").exists()
+    for name in ("model", "newer"):
+        with pytest.raises(UserError, match=f"{name}.pdparams are a model file of Anomaly.Paddle"):
+            read_weights(tmp_path / f"{name}.pdparams")
 
 
 @pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])

@@ -100,6 +100,8 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"weights {path} are damaged or no .pdparams file ({error}): fetch them again") from error
     if not isinstance(content, dict):
         raise UserError(f"weights {path} hold a {type(content).__name__}, not parameters by name")
+    if isinstance(content.get("params"), dict):
+        raise UserError(f"weights {path} are a model file of Anomaly.Paddle: give the backbone's own .pdparams")
     arrays = {}
     for name, value in content.items():
         if isinstance(value, tuple) and len(value) == 2:  # paddle.save's (tensor name, array)
