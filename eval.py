@@ -10,7 +10,7 @@ from datasets.readers.mvtec import select_categories
 from deploy.command_line.parser import Parser, positive
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
-from deploy.results.tables import header_text, provenance
+from deploy.results.tables import header_text, provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
 from models import load_model
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
     parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
     parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
-    parser.moot("batch_size", "--test_batch_size sets the pictures per run")
+    parser.no_effect("batch_size", "--test_batch_size sets the pictures per run")
     options.add_evaluation_options(parser)
     options.add_precision_option(parser)
     options.add_run_options(parser)
@@ -43,12 +43,17 @@ def main() -> int:
             options.check_model(args, model, path)
             print(f"== {category.name}: {header_text(model.header)}", flush=True)
             folder = options.results_folder(args, model, path)
-            origin, limit = provenance(model.header, options.command(parser, args, model)), options.pro_limit(args)
+            provenance, limit = (
+                provenance_columns(model.header, options.command(parser, args, model)),
+                options.pro_limit(args),
+            )
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-            row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
+            row = evaluate_category(
+                model, category, folder / category.name, provenance, batch, workers, limit, pictures
+            )
             print(summary(row), flush=True)
             report.rows.append(row)
-            report.origins.append(origin)
+            report.provenance.append(provenance)
         print(f"figures: {write_report(folder / seeds_table(args.category, [seed]), report)}")
         reports.append(report)
     if len(seeds) > 1:

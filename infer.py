@@ -14,7 +14,7 @@ from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.pictures.listing import list_pictures
 from deploy.predictor import Predictor
-from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance
+from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance_columns
 from deploy.results.watch import watch
 from deploy.runtime.program import Runtime
 
@@ -43,10 +43,10 @@ def main() -> int:
     parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")
     parser.flag("enable_benchmark", False, "print times and memory in AutoLog's format")
     parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
-    parser.moot("config", "this script reads no configuration file", "-c")
-    parser.moot("category", "the stats file says what the model is")
-    parser.moot("seed", "nothing is random here")
-    parser.moot("enable_post_process", "the program itself scores")
+    parser.no_effect("config", "this script reads no configuration file", "-c")
+    parser.no_effect("category", "the stats file says what the model is")
+    parser.no_effect("seed", "nothing is random here")
+    parser.no_effect("enable_post_process", "the program itself scores")
     args = parser.parse()
 
     if (args.input_file is None) == (args.watch is None):
@@ -76,7 +76,7 @@ def main() -> int:
         "infer",
         predictor.calibration.at(args.threshold, scaled=True),
         predictor.preprocess,
-        provenance(predictor.header, parser.command(args, recorded)),
+        provenance_columns(predictor.header, parser.command(args, recorded)),
         args.save_pic,
         args.save_mask,
         args.jsonl,

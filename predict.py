@@ -10,7 +10,7 @@ from deploy.command_line.parser import Parser, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.pictures.listing import list_pictures
-from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance
+from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance_columns
 from models import load_model
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         "predict",
         model.calibration.at(args.threshold, args.norm),
         model.preprocess,
-        provenance(model.header, options.command(parser, args, model)),
+        provenance_columns(model.header, options.command(parser, args, model)),
         args.save_pic,
         args.save_mask,
     )

@@ -13,7 +13,7 @@ from datasets.readers.mvtec import Category, select_categories
 from deploy.command_line.parser import Arguments, Parser, positive
 from deploy.command_line.script import run_script
 from deploy.errors import Skipped
-from deploy.results.tables import header_text, provenance
+from deploy.results.tables import header_text, provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
 from models import Detector, build_model
@@ -36,9 +36,9 @@ def main() -> int:
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     options.add_evaluation_options(parser)
     options.add_run_options(parser)
-    parser.moot("inc", "mean and covariance are always accumulated in one pass")
-    parser.moot("einsum", "the distance is always one batched matrix product")
-    parser.moot("debug", "errors carry their traceback without it")
+    parser.no_effect("inc", "mean and covariance are always accumulated in one pass")
+    parser.no_effect("einsum", "the distance is always one batched matrix product")
+    parser.no_effect("debug", "errors carry their traceback without it")
     args = parser.parse()
 
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
@@ -61,35 +61,37 @@ def train(args: Arguments, categories: list[Category], seed: int, folder: Path, 
     """A model per category in `folder`, and their figures if --eval was given."""
     report = Report()
     for category in categories:
-        clock = Clock()
-        model = fit(args, category, seed, clock)
+        log = TimedLog()
+        model = fit(args, category, seed, log)
         if args.save_model:
-            clock.say(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
+            log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
         if args.eval:
-            origin, limit = provenance(model.header, command), options.pro_limit(args)
+            provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-            row = evaluate_category(model, category, folder / category.name, origin, batch, workers, limit, pictures)
-            clock.say(summary(row))
+            row = evaluate_category(
+                model, category, folder / category.name, provenance, batch, workers, limit, pictures
+            )
+            log(summary(row))
             report.rows.append(row)
-            report.origins.append(origin)
+            report.provenance.append(provenance)
             table = write_report(folder / seeds_table(args.category, [seed]), report)
     if report.rows:
         print(f"figures: {table}")
     return report
 
 
-class Clock:
-    """Prints lines with the seconds since it was made."""
+class TimedLog:
+    """Prints lines with the seconds since its creation."""
 
     def __init__(self) -> None:
-        self.begin = time.perf_counter()
+        self.start = time.perf_counter()
 
-    def say(self, text: str) -> None:
+    def __call__(self, text: str) -> None:
         """Print one line."""
-        print(f"[{time.perf_counter() - self.begin:6.1f} s] {text}", flush=True)
+        print(f"[{time.perf_counter() - self.start:6.1f} s] {text}", flush=True)
 
 
-def fit(args: Arguments, category: Category, seed: int, clock: Clock) -> Detector:
+def fit(args: Arguments, category: Category, seed: int, log: TimedLog) -> Detector:
     """A model of the category's good pictures."""
     print(f"== {category.name}", flush=True)
     pictures = category.train_pictures()
@@ -106,7 +108,7 @@ def fit(args: Arguments, category: Category, seed: int, clock: Clock) -> Detecto
     if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped = Skipped()
-    model.fit(pictures, args.batch_size, args.num_workers, skipped if args.skip_bad else None, clock.say)
+    model.fit(pictures, args.batch_size, args.num_workers, skipped if args.skip_bad else None, log)
     print(header_text(model.header) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     return model
 

@@ -29,7 +29,7 @@ from deploy.storage.files import make_folder, scratch_folder
 from deploy.storage.tensors import write_tensors
 from models.backbones.backbone import Backbone
 from models.backbones.compact import CHANNELS
-from models.backbones.distillation import LAYERS, Schedule, Training, feed, finish, fit_teacher
+from models.backbones.distillation import LAYERS, Schedule, Training, feed, final_parameters, fit_teacher
 from models.base.detector import versions
 
 HEADS = (32, 64, 128)
@@ -87,7 +87,7 @@ def main() -> int:
         batches = feed(crops, files, Runtime(use_gpu=gpu, threads=1, precision=args.precision), steps, args.workers)
         losses, mark = [], time.perf_counter()
         for batch in progress(batches, len(steps), "steps"):
-            losses.append(training.learn(batch))
+            losses.append(training.train_step(batch))
             if training.step % min(100, args.save_every) == 0:
                 now = time.perf_counter()
                 pace, mark = (now - mark) / len(losses), now
@@ -129,7 +129,7 @@ def ship(training: Training, sizes: list[float], path: Path) -> Path:
         "versions": versions(),
         "data": PHOTOGRAPHS,
     }
-    return write_tensors(path, finish(training.averaged, CHANNELS, sizes, seed), header)
+    return write_tensors(path, final_parameters(training.averaged, CHANNELS, sizes, seed), header)
 
 
 if __name__ == "__main__":

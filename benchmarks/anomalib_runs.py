@@ -92,7 +92,7 @@ class _Worker:
             evaluator=False,
             visualizer=False,
         )
-        _take(self._model.model.feature_extractor.feature_extractor, backbone.arrays())
+        _load(self._model.model.feature_extractor.feature_extractor, backbone.arrays())
         quiet = {"enable_progress_bar": False, "enable_model_summary": False}
         trainer = {"accelerator": "cpu", "logger": False, "limit_val_batches": 0}
         self._engine = Engine(default_root_dir=job["scratch"], **trainer, **quiet)
@@ -124,7 +124,7 @@ class _Worker:
         return {str(Path(batch.image_path[0]).resolve()): float(batch.pred_score.item()) for batch in batches}
 
 
-def _take(network: Any, arrays: dict[str, np.ndarray]) -> None:
+def _load(network: Any, arrays: dict[str, np.ndarray]) -> None:
     """Our weights under timm's names; KeyError or ValueError where they do not fit."""
     import torch
 

@@ -68,7 +68,7 @@ class Subject:
         key = method, category.name
         if key not in self._fitted:
             model = self.build(method)
-            learn(model, category.train_pictures())
+            fit_statistics(model, category.train_pictures())
             self._fitted[key] = model
         return self._fitted[key]
 
@@ -76,7 +76,7 @@ class Subject:
         """The scoring program, as it is exported, with its statistics set."""
         source = self.fitted(method, category)
         model = self.build(method, runtime, **options)
-        model.take({name: source.fitted[name] for name in model.statistics()})
+        model.load_statistics({name: source.fitted[name] for name in model.statistics()})
         program = compile_scoring(model, model.runtime)
         program.set(model.fitted)
         return program
@@ -99,6 +99,6 @@ class Subject:
         return [self.images([item]) for item in stream(paths, self.preprocess)]
 
 
-def learn(model: AnomalyMethod, pictures: list[Picture]) -> None:
+def fit_statistics(model: AnomalyMethod, pictures: list[Picture]) -> None:
     """Decode, features and statistics: `fit` without the calibration on held-out pictures."""
-    model.learn(pictures, BATCH, None, None, lambda text: None)
+    model.fit_statistics(pictures, BATCH, None, None, lambda text: None)

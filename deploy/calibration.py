@@ -1,4 +1,4 @@
-"""What scores mean: thresholds and the colour scale, fixed when the model is fitted."""
+"""Thresholds and colour scale of a model, fixed when it is fitted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Calibration:
         return cls(level(scores), threshold, low, 2 * threshold - low, len(scores))
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` reads."""
+        """The values as plain json types, for `from_dict`."""
         return asdict(self)
 
     @classmethod

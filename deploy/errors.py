@@ -1,4 +1,4 @@
-"""What a user did wrong, told in one line; what we did wrong, told in a traceback."""
+"""Errors of the user, reported in one line; a bug keeps its traceback."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def report(message: str) -> None:
 
 
 class Skipped(list):
-    """The names of the pictures that were left out."""
+    """Names of the pictures that were skipped."""
 
     def __call__(self, name: str, error: UserError) -> None:
-        """Say why a picture is left out and add its name."""
+        """Report why a picture is skipped, and add its name."""
         self.append(name)
         report(f"skipped: {error}")

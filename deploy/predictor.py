@@ -1,4 +1,4 @@
-"""The runner: a program, the statistics that it scores with, and a header that says what they are."""
+"""The runner: a compiled program, its statistics, and the header that describes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .storage.tensors import read_tensors
 
 @dataclass
 class Prediction:
-    """What the model says of one picture."""
+    """The result for one picture."""
 
     name: str
     """The picture's path, or `picture N`."""
@@ -62,11 +62,11 @@ class Predictor:
                 f"the stats hold {sorted(tensors)}; give the files of one export"
             )
         program.set({name: tensors[name] for name in statistics})
-        answer = program.run(self.entry(selfcheck.probe(self.preprocess)))
+        answer = program.run(self.to_input(selfcheck.probe(self.preprocess)))
         self.selfcheck = selfcheck.verify(tensors, *answer, program.runtime.precision, program.name)
 
-    def entry(self, crops: np.ndarray) -> np.ndarray:
-        """uint8 RGB [batch, crop, crop, 3] as the program takes it."""
+    def to_input(self, crops: np.ndarray) -> np.ndarray:
+        """Convert crops, uint8 RGB [batch, crop, crop, 3], to the input type of the program (uint8 or float32)."""
         return np.ascontiguousarray(crops) if self.header.get("input") == "uint8" else self.preprocess.normalise(crops)
 
     @classmethod
@@ -91,7 +91,7 @@ class Predictor:
         return cls(Program(model_file, params_file, runtime), tensors, header)
 
     def clone(self) -> Predictor:
-        """Another runner of the same program, for another thread; weights and statistics are shared."""
+        """Return a second runner of the same program, for another thread; both share weights and statistics."""
         twin = copy.copy(self)
         twin.program, twin.times = self.program.clone(), Times()
         return twin
@@ -106,7 +106,7 @@ class Predictor:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
         for group in batches(stream(pictures, self.preprocess, workers, on_bad), batch_size):
             begin = time.perf_counter()
-            image = self.entry(np.stack([self.preprocess.crop(item.resized) for item in group]))
+            image = self.to_input(np.stack([self.preprocess.crop(item.resized) for item in group]))
             middle = time.perf_counter()
             maps, scores = self.program.run(image)
             end = time.perf_counter()

@@ -76,8 +76,8 @@ class Report:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Per category: `category` and FIGURES."""
-    origins: list[dict[str, Any]] = field(default_factory=list)
-    """Per category: `deploy.results.tables.provenance`."""
+    provenance: list[dict[str, Any]] = field(default_factory=list)
+    """Per category: `deploy.results.tables.provenance_columns`."""
 
 
 def seeds_table(selection: str, seeds: Sequence[int]) -> str:
@@ -88,12 +88,12 @@ def seeds_table(selection: str, seeds: Sequence[int]) -> str:
 def write_report(path: Path, report: Report) -> Path:
     """Write `category,Image_AUROC,...` and where the figures come from, with a `mean` row."""
     lines = [
-        [row["category"], *(_cell(row[f]) for f in FIGURES), *origin.values()]
-        for row, origin in zip(report.rows, report.origins)
+        [row["category"], *(_cell(row[f]) for f in FIGURES), *provenance.values()]
+        for row, provenance in zip(report.rows, report.provenance)
     ]
     means = [_cell(value) for value in _means(report.rows)]
-    columns = ("category", *FIGURES, *report.origins[0])
-    return write_csv(path, columns, [*lines, ["mean", *means, *_shared(report.origins)]])
+    columns = ("category", *FIGURES, *report.provenance[0])
+    return write_csv(path, columns, [*lines, ["mean", *means, *_shared(report.provenance)]])
 
 
 def write_seeds_report(path: Path, reports: Sequence[Report]) -> Path:
@@ -106,29 +106,29 @@ def write_seeds_report(path: Path, reports: Sequence[Report]) -> Path:
         path: of the table.
         reports: one per seed, at least two, of the same categories in the same order.
     """
-    columns = ("category", *FIGURES, *(f"{figure}_deviation" for figure in FIGURES), *reports[0].origins[0])
+    columns = ("category", *FIGURES, *(f"{figure}_deviation" for figure in FIGURES), *reports[0].provenance[0])
     each = [[*([row[f] for f in FIGURES] for row in report.rows), _means(report.rows)] for report in reports]
     names = [*(row["category"] for row in reports[0].rows), "mean"]
-    origins = [_over_seeds(of_category) for of_category in zip(*(report.origins for report in reports))]
-    origins.append(_over_seeds([dict(zip(r.origins[0], _shared(r.origins))) for r in reports]))
+    shared = [_over_seeds(of_category) for of_category in zip(*(report.provenance for report in reports))]
+    shared.append(_over_seeds([dict(zip(r.provenance[0], _shared(r.provenance))) for r in reports]))
     lines = []
-    for name, by_seed, origin in zip(names, zip(*each), origins):
+    for name, by_seed, provenance in zip(names, zip(*each), shared):
         figures = [values if None not in values else None for values in zip(*by_seed)]
         means = [None if values is None else float(np.mean(values)) for values in figures]
         deviations = [None if values is None else float(np.std(values, ddof=1)) for values in figures]
-        lines.append([name, *map(_cell, means), *map(_cell, deviations), *origin.values()])
+        lines.append([name, *map(_cell, means), *map(_cell, deviations), *provenance.values()])
     return write_csv(path, columns, lines)
 
 
-def _over_seeds(origins: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _over_seeds(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the seeds' provenance has in common, and all their seeds."""
-    shared = dict(zip(origins[0], _shared(origins)))
-    return {**shared, "seed": " ".join(str(origin["seed"]) for origin in origins)}
+    shared = dict(zip(rows[0], _shared(rows)))
+    return {**shared, "seed": " ".join(str(row["seed"]) for row in rows)}
 
 
-def _shared(origins: Sequence[dict[str, Any]]) -> list[Any]:
+def _shared(rows: Sequence[dict[str, Any]]) -> list[Any]:
     """The values that are the same everywhere, else empty."""
-    return [values[0] if len(set(values)) == 1 else "" for values in zip(*(o.values() for o in origins))]
+    return [values[0] if len(set(values)) == 1 else "" for values in zip(*(row.values() for row in rows))]
 
 
 def _means(rows: list[dict[str, Any]]) -> list[float | None]:

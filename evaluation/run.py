@@ -10,7 +10,7 @@ from datasets.readers.mvtec import Category, read_mask
 from deploy.calibration import Calibration
 from deploy.command_line.progress import progress
 from deploy.pictures.preprocess import Preprocess
-from deploy.pictures.stream import ahead
+from deploy.pictures.stream import prefetch
 from deploy.predictor import Prediction
 from deploy.results.tables import ScoreSheet, picture_namer
 
@@ -31,7 +31,7 @@ def evaluate_category(
     model: Model,
     category: Category,
     folder: Path,
-    origin: dict[str, Any],
+    provenance: dict[str, Any],
     batch_size: int = 1,
     workers: int | None = None,
     pro_limit: float | None = None,
@@ -39,19 +39,19 @@ def evaluate_category(
 ) -> dict[str, Any]:
     """The row of `category` for the report: its name and FIGURES.
 
-    Writes `folder/eval.csv` (`path,score,scaled,defective,kind,...`) and, if `heat_maps`, `folder/heatmaps/`. `origin`
-    is the table's `provenance`; `pro_limit` is that of `evaluate`.
+    Writes `folder/eval.csv` (`path,score,scaled,defective,kind,...`) and, if `heat_maps`, `folder/heatmaps/`.
+    `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`.
 
     Raises:
         UserError: no test pictures, or one that cannot be read.
     """
     pictures = category.test_pictures()
     paths = [picture.path for picture in pictures]
-    sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, origin, heat_maps, extra=("kind",))
+    sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, provenance, heat_maps, extra=("kind",))
     name = picture_namer(paths)
     found, masks = [], []
     predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
-    truths = ahead(lambda picture: read_mask(picture, model.preprocess), pictures, workers)
+    truths = prefetch(lambda picture: read_mask(picture, model.preprocess), pictures, workers)
     with sheet:
         for prediction, (picture, truth) in zip(predictions, truths):
             mask = truth()

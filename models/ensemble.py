@@ -17,7 +17,7 @@ from deploy.runtime.program import Runtime
 from deploy.storage.tensors import read_tensors
 
 from .backbones.backbone import Backbone
-from .base.detector import Answer, Detector, OnBad
+from .base.detector import Detector, MapAndScore, OnBad
 from .base.method import AnomalyMethod
 
 FLOOR = 0.01
@@ -78,14 +78,14 @@ class Ensemble(Detector):
             scores.append(score / of_score.reshape([1]))
         return sum(maps[1:], maps[0]) / len(maps), sum(scores[1:], scores[0]) / len(scores)
 
-    def learn(
+    def fit_statistics(
         self,
         pictures: list[Picture],
         batch_size: int,
         workers: int | None,
         on_bad: OnBad | None,
-        say: Callable[[str], None],
-    ) -> Iterator[Answer]:
+        log: Callable[[str], None],
+    ) -> Iterator[MapAndScore]:
         """Fit the members one after the other, so that only one's features are held; then their spreads."""
         bad: set[str] = set()
 
@@ -98,8 +98,8 @@ class Ensemble(Detector):
         for member in self.members:
             text = f"{member.backbone.arch} {','.join(member.layers)}"
             answers = list(
-                member.learn(
-                    pictures, batch_size, workers, skip if on_bad else None, lambda t, text=text: say(f"{text}: {t}")
+                member.fit_statistics(
+                    pictures, batch_size, workers, skip if on_bad else None, lambda t, text=text: log(f"{text}: {t}")
                 )
             )
             pictures = [item for number, item in enumerate(pictures) if picture_name(item, number) not in bad]
@@ -109,17 +109,17 @@ class Ensemble(Detector):
                 if len(total) == slot:
                     total.append(np.zeros_like(values))
                 total[slot] += values / np.float32(spread) / len(self.members)
-        self.take({"spreads": np.array(spreads, np.float32)})
+        self.load_statistics({"spreads": np.array(spreads, np.float32)})
         return zip(total[0], total[1].tolist())
 
-    def take(self, statistics: dict[str, np.ndarray]) -> None:
+    def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         """Make arrays the ensemble's own statistics, beside those that the members hold."""
-        super().take(statistics)
+        super().load_statistics(statistics)
         self.fitted.update(self._gather(lambda member: member.fitted))
 
-    def content(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         """What the members have in common, and each one's own."""
-        each = [member.content() for member in self.members]
+        each = [member.config() for member in self.members]
         own = ("arch", "layers", "backbone")
         members = [{**{key: of[key] for key in own}, "seed": member.seed} for member, of in zip(self.members, each)]
         return {
@@ -137,10 +137,10 @@ class Ensemble(Detector):
         for number, own in enumerate(header["members"]):
             prefix = _prefix(number)
             part = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-            members.append(method.rebuild(Path(path), part, {**header, **own}, runtime))
+            members.append(method.from_header(Path(path), part, {**header, **own}, runtime))
         model = cls(members)
         model.restore(Path(path), tensors, header)
-        model.take({"spreads": tensors["spreads"]})
+        model.load_statistics({"spreads": tensors["spreads"]})
         return model
 
     def _gather(self, what: Callable[[AnomalyMethod], dict[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .graph.pooling import PatchPool, adaptive_matrix
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
 from .memory_bank.coreset import SAMPLERS, Sampler
-from .memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
+from .memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replace_rows
 from .memory_bank.spool import Spool
 
 
@@ -183,8 +183,8 @@ class PatchCore(AnomalyMethod):
         chosen = paddle.index_select(memory_bank, rows.reshape([-1])).reshape([-1, rows.shape[1], self.channels])
         return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
 
-    def begin(self, pictures: int) -> None:
-        """Open the spool and get ready to choose."""
+    def start_fit(self, pictures: int) -> None:
+        """Open the spool file and the sampler."""
         self._spool = Spool(self.options["spool_dir"], self.channels)
         self._sampler = Sampler(
             self.options["sampler"],
@@ -196,14 +196,14 @@ class PatchCore(AnomalyMethod):
             self.runtime.use_gpu,
         )
 
-    def absorb(self, features: np.ndarray) -> None:
-        """Write every patch to the spool and show it to the sampler, picture by picture."""
+    def partial_fit(self, features: np.ndarray) -> None:
+        """Append every patch to the spool file and pass it to the sampler, picture by picture."""
         self._spool.append(features)
         for picture in features.reshape(-1, self.positions, self.channels):
             self._sampler.add(picture)
 
-    def summarise(self) -> dict[str, np.ndarray]:
-        """The coreset of the patches, centred, with what searching it needs."""
+    def finish_fit(self) -> dict[str, np.ndarray]:
+        """Choose the coreset; return the memory bank, centred, with the tables of the search."""
         patches = self._sampler.seen
         count = self._sampler.wanted(patches)
         if count < 2:
@@ -221,14 +221,14 @@ class PatchCore(AnomalyMethod):
         near = min(self.options["reweight_neighbors"], len(bank))
         from .memory_bank.neighbours import neighbours  # here, as only fitting needs numba
 
-        neighbors, self._stand_in = neighbours(bank, half_norms, self._owner, near)
+        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, near)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank, half_norms))
         return {name: found[name] for name in self.statistics()}
 
     def describe(self) -> str:
-        """The bank's size, and that it was chosen in blocks where it was."""
+        """Size of the bank, and the number of blocks if the coreset was chosen in blocks."""
         if self._blocks < 2:
             return super().describe()
         return (
@@ -237,17 +237,17 @@ class PatchCore(AnomalyMethod):
         )
 
     @contextmanager
-    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """The picture's rows overwritten, in place, by the nearest rows of other pictures; put back in the end."""
+    def leave_one_out(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end."""
         rows = np.flatnonzero(self._owner == picture)
-        stand_in = np.arange(len(self._owner))
-        stand_in[rows] = self._stand_in[rows]
-        tables = replaced(self.fitted, stand_in) if self.options["search"] == "coarse" else {}
+        replacement = np.arange(len(self._owner))
+        replacement[rows] = self._replacement[rows]
+        tables = replace_rows(self.fitted, replacement) if self.options["search"] == "coarse" else {}
         by_row = [self.fitted[name] for name in ("memory_bank", "half_norms", "neighbors") if name in self.fitted]
         own = [value[rows] for value in by_row]
         try:
             for value in by_row:
-                value[rows] = value[stand_in[rows]]
+                value[rows] = value[replacement[rows]]
             yield tables
         finally:
             for value, kept in zip(by_row, own):

@@ -13,7 +13,7 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .backbones.backbone import Backbone, LacksLayer
+from .backbones.backbone import Backbone, MissingLayer
 from .base.method import AnomalyMethod
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
@@ -62,7 +62,7 @@ class SPADE(AnomalyMethod):
         layer = self.options["descriptor_layer"]
         try:
             return Backbone(arch, (*self.layers, layer), self.preprocess.crop_size, weights, self.seed)
-        except LacksLayer as error:
+        except MissingLayer as error:
             raise UserError(
                 f"{error}; SPADE takes a picture's descriptor from --descriptor_layer {layer}: name another one, "
                 f"for instance --descriptor_layer {self.layers[-1]}"
@@ -158,12 +158,12 @@ class SPADE(AnomalyMethod):
             best = _lower(best, query - paddle.index_select(gallery, one))
         return best
 
-    def begin(self, pictures: int) -> None:
-        """Open a nameless temporary file per layer: it is gone when nothing maps it any more."""
+    def start_fit(self, pictures: int) -> None:
+        """Open an unnamed temporary file per layer; the system deletes it when nothing maps it any more."""
         self._spool = [tempfile.TemporaryFile() for _ in self.features]  # noqa: SIM115
         self._descriptors: list[np.ndarray] = []
 
-    def absorb(self, features: np.ndarray) -> None:
+    def partial_fit(self, features: np.ndarray) -> None:
         """Append the pyramids to the files and keep the descriptors."""
         start = 0
         for file, f in zip(self._spool, self.features):
@@ -179,7 +179,7 @@ class SPADE(AnomalyMethod):
             start += width
         self._descriptors += [row.copy() for row in features[:, start:]]
 
-    def summarise(self) -> dict[str, np.ndarray]:
+    def finish_fit(self) -> dict[str, np.ndarray]:
         """Descriptors in memory, galleries mapped."""
         found = {"descriptors": np.stack(self._descriptors), "gallery_rows": np.arange(len(self._descriptors))}
         for name, file, f in zip(self.galleries, self._spool, self.features):
@@ -191,7 +191,7 @@ class SPADE(AnomalyMethod):
         return found
 
     @contextmanager
-    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    def leave_one_out(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
         descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
         rows[picture] = (picture + 1) % len(rows)

@@ -90,11 +90,11 @@ def add_precision_option(parser: Parser) -> None:
 def add_evaluation_options(parser: Parser) -> None:
     """What is measured and drawn."""
     parser.flag("eval_PRO", False, "also compute AU-PRO")
-    parser.moot(
+    parser.no_effect(
         "non_partial_AUC",
         "in Anomaly.Paddle it sums the areas under the same curves in another way, to the same figures; "
         "PRO_score goes to a false positive rate of 0.3",
     )
     parser.flag("save_pic", True, "write a heat map per test picture")
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
-    parser.moot("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")
+    parser.no_effect("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")

@@ -18,7 +18,7 @@ from deploy.storage.tensors import read_tensors
 from models import METHODS, PatchCore, build_model
 from models.backbones.backbone import Backbone
 from models.backbones.compact import CHANNELS, EMBEDDED, Compact
-from models.backbones.distillation import LAYERS, Schedule, finish
+from models.backbones.distillation import LAYERS, Schedule, final_parameters
 from models.export.export import export
 from models.graph.compiled import image_spec
 
@@ -107,7 +107,7 @@ def test_a_method_on_it_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_finish_keeps_distances(layer: str) -> None:
     """Turned, and in layer1 spread over more channels, but as far apart as before, times the layer's size."""
     state = {name: value.numpy() for name, value in Compact((32, 64, 128)).state_dict().items()}
-    after = finish(state, (40, 64, 128), (0.5, 2.0, 1.0), 1)
+    after = final_parameters(state, (40, 64, 128), (0.5, 2.0, 1.0), 1)
     before, turned = (weights[f"{layer}.weight"][:, :, 0, 0].astype(np.float32) for weights in (state, after))
     inputs = np.random.default_rng(0).standard_normal((5, before.shape[1])).astype(np.float32)
     size = dict(zip(LAYERS, (0.5, 2.0, 1.0)))[layer]

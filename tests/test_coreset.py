@@ -86,7 +86,7 @@ def test_points_are_not_held_twice() -> None:
 def test_selection_of_real_features_equals_brute_force() -> None:
     model = PatchCore(weights=WEIGHTS)
     pictures = sorted((MVTEC / "bottle/train/good").glob("*.png"))[:20]
-    model._absorb(compile_embedding(model, model.runtime), pictures, 8, None, None)
+    model._fit_features(compile_embedding(model, model.runtime), pictures, 8, None, None)
     points = model._sampler._turned()
     assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
 
@@ -164,9 +164,9 @@ def test_neighbours_and_stand_ins(block: int, monkeypatch: pytest.MonkeyPatch) -
     bank = np.random.default_rng(8).integers(-2, 3, (300, 6)).astype(np.float32)  # copies and ties
     owner = np.random.default_rng(9).integers(0, 7, 300)
     distance = ((bank[:, None].astype(np.float64) - bank[None]) ** 2).sum(2)
-    nearest, stand_in = neighbours(bank, (bank**2).sum(1) / 2, owner, 9)
+    nearest, replacement = neighbours(bank, (bank**2).sum(1) / 2, owner, 9)
     others = np.where(owner[:, None] == owner[None], np.inf, distance)
-    assert stand_in.tolist() == others.argmin(1).tolist()
+    assert replacement.tolist() == others.argmin(1).tolist()
     np.fill_diagonal(distance, -1)
     assert nearest.tolist() == np.argsort(distance, axis=1, kind="stable")[:, :9].tolist()
     with pytest.raises(UserError, match="one picture"):
@@ -179,7 +179,7 @@ def test_batch_size_and_blocks_in_a_fitted_model() -> None:
 
     def bank(batch_size: int, **options: object) -> np.ndarray:
         model = PatchCore(k=20, preprocess=Preprocess(72, 64), weights="random", **options)
-        model.fit(pictures, batch_size, say=said.append)
+        model.fit(pictures, batch_size, log=said.append)
         assert model.header["options"]["coreset_block"] == options.get("coreset_block", 450_000)
         return model.memory_bank.numpy()
 

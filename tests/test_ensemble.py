@@ -34,7 +34,7 @@ def test_scores_are_the_mean_over_the_spread_of_held_out_pictures(method: str, k
     test, maps, scores = pictures(3, seed=9), 0, 0
     for number, (arch, layers) in enumerate(zip(("resnet18", "resnet18"), SETS)):
         alone = build_model(method, [arch], [layers], ["random"], seed=521 + number, k=k, preprocess=SMALL)
-        held = list(alone.learn(pictures(8), 8, None, None, lambda text: None))
+        held = list(alone.fit_statistics(pictures(8), 8, None, None, lambda text: None))
         alone.fit(pictures(8))
         spread = np.std([m for m, _ in held]), np.std([s for _, s in held])
         found = list(alone.predict(test))

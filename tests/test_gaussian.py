@@ -87,9 +87,9 @@ def test_accumulation_is_sound_far_from_zero() -> None:
     """Sums of squares would lose everything here: the mean is 10,000 times the spread."""
     model = PaDiM(k=6, preprocess=SMALL, weights="random", eps=1e-6)
     values = 1e4 + np.random.default_rng(0).normal(size=(60, model.positions, 6))
-    model.begin(60)
+    model.start_fit(60)
     for start in range(0, 60, 8):
-        model.absorb(values[start : start + 8].reshape(-1, 6).astype(np.float32))
+        model.partial_fit(values[start : start + 8].reshape(-1, 6).astype(np.float32))
     scatter = model._scatter[5] / 59
     np.testing.assert_allclose(scatter, np.cov(values[:, 5].astype(np.float32), rowvar=False), atol=5e-3)
 
@@ -100,7 +100,7 @@ def test_held_out_distances_equal_a_fit_without_the_picture(picture: int) -> Non
     features = literal_features(model, pictures(30))
     rest = np.delete(features, picture, axis=0)
     expected = literal_distances(model, rest, features[picture : picture + 1])[0]
-    with model.without(picture, features[picture].astype(np.float32)) as without:
+    with model.leave_one_out(picture, features[picture].astype(np.float32)) as without:
         changed = whitening(without)
     offset = (features[picture] - model.position_mean.numpy())[:, None]
     found = np.linalg.norm((offset @ changed)[:, 0], axis=1)

@@ -67,11 +67,11 @@ def test_every_layout_equals_dygraph(
     for onednn in (True, False):
         predictor = Predictor.load(folder / "stats", runtime=Runtime(onednn=onednn))
         assert (predictor.program.inputs == ["image"]) == (way[0] == "fused")
-        answers.append(predictor.program.run(predictor.entry(pictures)))
+        answers.append(predictor.program.run(predictor.to_input(pictures)))
     if PADDLE3:
         program, (tensors, _) = OnnxProgram(folder / "model.onnx"), read_tensors(folder / "stats", "stats")
         program.set({name: tensors[name] for name in program.inputs if name != "image"})
-        answers.append(program.run(predictor.entry(pictures)))
+        answers.append(program.run(predictor.to_input(pictures)))
     for answer in answers:
         for found, expected in zip(answer, known):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.max())

@@ -104,12 +104,12 @@ def test_held_out_statistics_hold_nothing_of_the_picture(fitted: PatchCore) -> N
     for picture in range(6):
         own = np.flatnonzero(fitted._owner == picture)
         others = fitted.memory_bank.numpy()[fitted._owner != picture]
-        with fitted.without(picture, np.empty(0)) as changed:
+        with fitted.leave_one_out(picture, np.empty(0)) as changed:
             held = {**fitted.fitted, **changed}["memory_bank"].copy()
         assert len(own) and (held[own][:, None] == others[None]).all(2).any(1).all()
-        stand_in = np.linalg.norm(held[own] - fitted.memory_bank.numpy()[own], axis=1)
+        replacement = np.linalg.norm(held[own] - fitted.memory_bank.numpy()[own], axis=1)
         nearest = np.linalg.norm(fitted.memory_bank.numpy()[own][:, None] - others[None], axis=2).min(1)
-        np.testing.assert_allclose(stand_in, nearest, rtol=1e-3)
+        np.testing.assert_allclose(replacement, nearest, rtol=1e-3)
     assert all((value == before[name]).all() for name, value in fitted.fitted.items()), "put back"
 
 

@@ -375,7 +375,7 @@ def test_recorded_words_survive_a_shell() -> None:
     parser.add_argument("--numbers", type=float, nargs="+", default=[1.0])
     parser.flag("on", True, "")
     parser.flag("off", False, "")
-    parser.moot("old", "it is old")
+    parser.no_effect("old", "it is old")
     odd = ["--name=-a 'b\" $HOME", "--numbers", "-2", "3e-7", "--on", "no", "--old", "--", "-x.png", "two words"]
     args = parser.parse(odd)
     assert args.given == ("places", "name", "numbers", "on")

@@ -150,7 +150,7 @@ def test_every_export_of_bottle_equals_what_was_evaluated(bottle: SimpleNamespac
             tensors = read_tensors(tmp_path / "stats", "stats")[0]
             programs[1].set({name: tensors[name] for name in programs[1].inputs if name != "image"})
         for expected in known:
-            crop = predictor.entry(predictor.preprocess.crop(expected.resized)[None])
+            crop = predictor.to_input(predictor.preprocess.crop(expected.resized)[None])
             for program in programs:
                 anomaly_map, score = program.run(crop)
                 assert score[0] == pytest.approx(expected.score, rel=1e-5)

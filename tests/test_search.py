@@ -7,7 +7,15 @@ import paddle
 import pytest
 
 from deploy import Preprocess, UserError
-from models.memory_bank.search import GROUP, WORST, CoarseSearch, coarse_tables, distance_to, exact_nearest, replaced
+from models.memory_bank.search import (
+    GROUP,
+    WORST,
+    CoarseSearch,
+    coarse_tables,
+    distance_to,
+    exact_nearest,
+    replace_rows,
+)
 from models.patchcore import PatchCore
 
 POSITIONS = 144
@@ -97,7 +105,7 @@ def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
     tables = coarse_tables(bank, half_norms)
     rows = np.arange(100)
     rows[[3, 50]] = [4, 51]
-    moved = replaced(tables, rows)
+    moved = replace_rows(tables, rows)
     main = (bank[rows] @ tables["coarse_axes"])[tables["coarse_groups"]]
     coarse = moved["coarse_bank"].reshape(*tables["coarse_groups"].shape, -1)
     np.testing.assert_allclose(coarse[:, :, : main.shape[2]], main, atol=1e-5)

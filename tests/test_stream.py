@@ -11,7 +11,7 @@ import pytest
 
 from deploy import Preprocess, UserError
 from deploy.pictures.decode import decode
-from deploy.pictures.stream import AHEAD, Aside, ahead, cores
+from deploy.pictures.stream import PREFETCH, BackgroundTasks, cores, prefetch
 
 pytestmark = pytest.mark.once
 
@@ -29,7 +29,7 @@ def test_work_goes_on_while_the_caller_is_busy_on_every_worker(workers: int) -> 
         done.release()
         return -item
 
-    results = ahead(work, range(100 * workers), workers)
+    results = prefetch(work, range(100 * workers), workers)
     first, result = next(results)
     for _ in range(2 * workers):  # the caller asks for nothing, and still work is done
         assert done.acquire(timeout=PATIENCE)
@@ -46,23 +46,23 @@ def test_no_more_is_taken_than_is_held(workers: int) -> None:
             taken.append(number)
             yield number
 
-    for given, (item, result) in enumerate(ahead(lambda item: item * item, items(), workers)):
+    for given, (item, result) in enumerate(prefetch(lambda item: item * item, items(), workers)):
         assert (item, result()) == (given, given * given)
-        assert len(taken) - given <= (max(AHEAD, 2 * workers) + 1 if workers else 1)
+        assert len(taken) - given <= (max(PREFETCH, 2 * workers) + 1 if workers else 1)
     assert given == 199
 
 
 def test_leaving_early_ends_the_threads() -> None:
     before = threading.active_count()
-    results = ahead(lambda item: item, range(1000), 3)
+    results = prefetch(lambda item: item, range(1000), 3)
     next(results)
     assert threading.active_count() > before
     results.close()
     assert threading.active_count() == before
 
 
-def test_aside_goes_on_beside_the_caller_and_holds_it_up_when_behind() -> None:
-    aside, gate, written = Aside(), threading.Event(), []
+def test_background_tasks_run_beside_the_caller_and_block_it_when_behind() -> None:
+    tasks, gate, written = BackgroundTasks(), threading.Event(), []
 
     def write(number: int) -> None:
         assert gate.wait(PATIENCE)
@@ -70,27 +70,27 @@ def test_aside_goes_on_beside_the_caller_and_holds_it_up_when_behind() -> None:
 
     limit = 2 * cores()
     for number in range(limit + 1):
-        aside.run(write, number)  # none is done, and the caller is not held up
+        tasks.submit(write, number)  # none is done, and the caller is not held up
     assert not written
     threading.Timer(0.1, gate.set).start()
-    aside.run(write, limit + 1)
+    tasks.submit(write, limit + 1)
     assert written  # it waited for one
-    aside.finish()
+    tasks.wait()
     assert sorted(written) == list(range(limit + 2))
 
 
-def test_asides_failure_reaches_the_caller() -> None:
+def test_background_failure_reaches_the_caller() -> None:
     def fail() -> None:
         raise UserError("the disk is full")
 
-    aside = Aside()
-    aside.run(fail)
+    tasks = BackgroundTasks()
+    tasks.submit(fail)
     with pytest.raises(UserError, match="full"):
-        aside.finish()
-    aside = Aside()
+        tasks.wait()
+    tasks = BackgroundTasks()
     with pytest.raises(UserError, match="full"):
         for _ in range(2 * cores() + 2):
-            aside.run(fail)
+            tasks.submit(fail)
 
 
 @pytest.mark.parametrize("shape", [(900, 900), (300, 401), (100, 90), (512, 512), (256, 256)])

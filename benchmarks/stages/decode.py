@@ -12,7 +12,7 @@ from models.graph.compiled import compile_embedding
 
 from ..onnx_graph import backbone_gflop
 from ..report import Stage
-from ..subject import BATCH, Subject, learn
+from ..subject import BATCH, Subject, fit_statistics
 from ..timing import in_turns
 
 SOME = 20
@@ -53,7 +53,7 @@ def run(subject: Subject) -> Stage:
             embedding.run(subject.images(group))
 
     def fit() -> None:
-        learn(model, pictures)
+        fit_statistics(model, pictures)
 
     calls = {DECODE: lambda: deque(stream(pictures, preprocess), 0), FEATURES: features, BOTH: both, FIT: fit}
     work = backbone_gflop(model.backbone, preprocess.crop_size)

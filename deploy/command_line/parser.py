@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **keywords)
-        self._moot: dict[str, str] = {}
+        self._no_effect: dict[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         """Raise what `run_script` turns into one line and exit code 2."""
@@ -36,10 +36,10 @@ class Parser(argparse.ArgumentParser):
         """Add a boolean option that works bare and with a value."""
         self.add_argument(f"--{name}", type=boolean, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
-    def moot(self, name: str, reason: str, *more_names: str) -> None:
-        """Accept an option of the predecessor that has nothing to decide here; using it prints `reason`."""
+    def no_effect(self, name: str, reason: str, *more_names: str) -> None:
+        """Accept an option of Anomaly.Paddle that has no effect here; using it prints `reason`."""
         self.add_argument(*more_names, f"--{name}", nargs="?", const=True, default=None, help=f"no effect: {reason}")
-        self._moot[name] = reason
+        self._no_effect[name] = reason
 
     def parse(self, argv: Sequence[str] | None = None) -> Arguments:
         """Parse `argv`; unknown options raise UserError, moot ones that were given are named on stderr."""
@@ -47,11 +47,11 @@ class Parser(argparse.ArgumentParser):
         marked = argparse.Namespace(**dict.fromkeys(values, NOT_GIVEN))
         self.parse_args(argv, marked)  # leaves alone what is not on the command line
         given = [name for name in values if getattr(marked, name) is not NOT_GIVEN]
-        for name, reason in self._moot.items():
+        for name, reason in self._no_effect.items():
             if name in given:
                 report(f"note: --{name} has no effect: {reason}")
-        args = Arguments(**{name: value for name, value in values.items() if name not in self._moot})
-        args.given = tuple(name for name in given if name not in self._moot)
+        args = Arguments(**{name: value for name, value in values.items() if name not in self._no_effect})
+        args.given = tuple(name for name in given if name not in self._no_effect)
         return args
 
     def command(self, args: Arguments, values: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The only way that pixels enter: one object, saved with the model and carried by every export."""
+"""Preprocessing of every picture: one object, saved with the model and with every export."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Preprocess:
             raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` reads; plain json types."""
+        """The values as plain json types, for `from_dict`."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
@@ -86,6 +86,6 @@ class Preprocess:
         return output
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [3] each: a value 0-255 of channel c enters the program as value * scale[c] + shift[c]."""
+        """float32 [3] each: the program receives value * scale[c] + shift[c] for a value 0-255 of channel c."""
         scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
         return scale, (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)

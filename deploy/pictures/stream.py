@@ -1,4 +1,4 @@
-"""Work beside the program, in threads and with bounded memory: pictures decoded before it, results written after it.
+"""Background threads with bounded memory: they decode pictures before the program runs and write results after it.
 
 Threads and not processes, measured on Paddle 3.3.1 and two cores: `Predictor.run` keeps Python's lock, so decoding
 happens between runs, but on all cores, and a run takes all cores as well. Processes were no faster.
@@ -21,7 +21,7 @@ from ..errors import UserError
 from .decode import Picture
 from .preprocess import Preprocess
 
-AHEAD = 16  # pictures: a batch or two
+PREFETCH = 16  # pictures: a batch or two
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,16 +34,16 @@ class Loaded(NamedTuple):
     resized: np.ndarray
     """uint8 RGB with the short side at `resize`; `Preprocess.crop` of it is what the program sees."""
     seconds: float
-    """That decoding and resizing took."""
+    """Time that decoding and resizing took."""
 
 
 def cores() -> int:
-    """The processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def picture_name(picture: Picture, index: int) -> str:
-    """What a picture is called: its path, or `picture N` for an array."""
+    """The name of a picture: its path, or `picture N` for an array."""
     return f"picture {index}" if isinstance(picture, np.ndarray) else str(picture)
 
 
@@ -55,7 +55,7 @@ def stream(
 ) -> Iterator[Loaded]:
     """Decode and resize `pictures` ahead of their use, in the given order.
 
-    `workers` is that of `ahead`. A picture that cannot be read raises its UserError, or is handed to
+    `workers` is that of `prefetch`. A picture that cannot be read raises its UserError, or is handed to
     `on_bad(name, error)` and left out when that is given.
     """
 
@@ -64,7 +64,7 @@ def stream(
         resized = preprocess.resized(item[1])
         return Loaded(picture_name(item[1], item[0]), resized, time.perf_counter() - begin)
 
-    for (index, picture), result in ahead(load, enumerate(pictures), workers):
+    for (index, picture), result in prefetch(load, enumerate(pictures), workers):
         name = picture_name(picture, index)
         try:
             loaded = result()
@@ -76,13 +76,13 @@ def stream(
             yield loaded
 
 
-def ahead(
+def prefetch(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[tuple[Item, Callable[[], Result]]]:
-    """Each item, in order, with a function that returns `work(item)` or raises what that raised.
+    """Yield each item, in order, with a function that returns `work(item)` or raises what that raised.
 
-    `workers` threads (default: one per core) are at most AHEAD items, or two per thread if that is more, ahead of the
-    caller; 0 works in the caller's thread. OpenCV and numpy do their work without Python's lock.
+    `workers` threads (default: one per core) run at most PREFETCH items, or two per thread if that is more, ahead of
+    the caller; with 0 the work runs in the caller's thread. OpenCV and numpy release Python's lock while they work.
     """
     cv2.setNumThreads(1)  # one picture per thread is faster than one picture on all threads
     workers = cores() if workers is None else workers
@@ -95,7 +95,7 @@ def ahead(
     try:
         for item in items:
             waiting.append((item, pool.submit(work, item).result))
-            if len(waiting) > max(AHEAD, 2 * workers):
+            if len(waiting) > max(PREFETCH, 2 * workers):
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
@@ -103,24 +103,24 @@ def ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Aside:
-    """Runs calls in threads while the caller goes on; holds it up when they fall behind."""
+class BackgroundTasks:
+    """Runs calls in threads while the caller continues; the caller waits when too many calls are pending."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(cores())
         self._running: deque[Future[Any]] = deque()
 
-    def run(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Have `call(*arguments)` done. Raises what an earlier call raised; then the ones not yet begun are dropped."""
-        self._settle(2 * cores())
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Run `call(*arguments)` in a thread. Raises what an earlier call raised, and drops the calls not started."""
+        self._wait_until(2 * cores())
         self._running.append(self._pool.submit(call, *arguments))
 
-    def finish(self) -> None:
-        """Wait until all is done; raises as `run` does."""
-        self._settle(0)
+    def wait(self) -> None:
+        """Wait until all calls are done; raises as `submit` does."""
+        self._wait_until(0)
         self._pool.shutdown()
 
-    def _settle(self, allowed: int) -> None:
+    def _wait_until(self, allowed: int) -> None:
         try:
             while len(self._running) > allowed or (self._running and self._running[0].done()):
                 self._running.popleft().result()

@@ -17,7 +17,7 @@ from ..calibration import Calibration
 from ..errors import Skipped, UserError, report
 from ..pictures.decode import encode_png
 from ..pictures.preprocess import Preprocess
-from ..pictures.stream import Aside
+from ..pictures.stream import BackgroundTasks
 from ..predictor import Prediction
 from ..storage.files import GrowingFile, make_folder, write_whole
 from .heatmap import defect_mask, panel
@@ -28,8 +28,8 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     return write_whole(path, "".join(map(csv_line, [columns, *rows])))
 
 
-def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:
-    """The columns that say where a table's figures come from."""
+def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
+    """The table columns that record seed, versions, data fingerprint and command."""
     return {
         "seed": header["seed"],
         "versions": " ".join(f"{name}={version}" for name, version in sorted(header["versions"].items())),
@@ -39,17 +39,17 @@ def provenance(header: dict[str, Any], command: str) -> dict[str, Any]:
 
 
 class ScoreSheet:
-    """Takes predictions one by one: draws heat maps and masks beside the caller, and writes the table `path,score,...`.
+    """Writes the table `path,score,...` and, in background threads, heat maps and masks, one prediction at a time.
 
-    Rows go to disk as they come, so memory does not grow; the table has its name once it is whole. Used as a context,
-    which leaves no half table behind.
+    Rows are written to disk at once, so memory does not grow. The table gets its final name when it is
+    complete; used as a context manager, an incomplete table is removed.
 
     Args:
         folder: receives `NAME.csv`, and `heatmaps/` and `masks/` if they are wanted.
         name: the table's name without suffix.
         calibration: thresholds and colour scale.
         preprocess: the map's place in the picture.
-        origin: the columns of `provenance`.
+        provenance: the columns of `provenance_columns`.
         heat_maps: whether to draw.
         masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
         jsonl: whether to write `NAME.jsonl` as well, an object per line.
@@ -64,19 +64,19 @@ class ScoreSheet:
         name: str,
         calibration: Calibration,
         preprocess: Preprocess,
-        origin: dict[str, Any],
+        provenance: dict[str, Any],
         heat_maps: bool = True,
         masks: bool = False,
         jsonl: bool = False,
         extra: Sequence[str] = (),
     ) -> None:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
-        self.calibration, self.preprocess, self.origin = calibration, preprocess, origin
+        self.calibration, self.preprocess, self.provenance = calibration, preprocess, provenance
         self.heat_maps, self.masks = heat_maps, masks
-        self.columns = (*self.COLUMNS, *extra, *origin)
+        self.columns = (*self.COLUMNS, *extra, *provenance)
         self.count = self.defects = 0
         self.skip = Skipped()
-        self._drawing = Aside()
+        self._drawing = BackgroundTasks()
         self._jsonl = jsonl
         self._tables: list[GrowingFile] = []
 
@@ -91,15 +91,15 @@ class ScoreSheet:
         """The prediction's cells, in the order of `columns`."""
         scaled = f"{self.calibration.scaled(prediction.score):.6g}"
         defect = int(self.calibration.is_defect(prediction.score))
-        return (prediction.name, f"{prediction.score:.9g}", scaled, defect, *extra, *self.origin.values())
+        return (prediction.name, f"{prediction.score:.9g}", scaled, defect, *extra, *self.provenance.values())
 
     def add(
         self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
     ) -> None:
-        """Take a prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
+        """Add one prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
 
         Raises:
-            UserError: the table, or one of the pictures so far, drawn beside the caller, cannot be written.
+            UserError: the table, or one of the pictures so far, drawn in the background, cannot be written.
         """
         row = self.row(prediction, extra)
         if not self._tables:
@@ -114,7 +114,7 @@ class ScoreSheet:
         self.count += 1
         self.defects += row[3]
         if self.heat_maps or self.masks:
-            self._drawing.run(self.draw, prediction, picture_name, mask)
+            self._drawing.submit(self.draw, prediction, picture_name, mask)
 
     def draw(self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None) -> None:
         """Write the pictures that are wanted of one prediction."""
@@ -126,12 +126,12 @@ class ScoreSheet:
             write_whole(self.folder / "masks" / f"{picture_name}.png", encode_png(picture))
 
     def finish(self) -> int:
-        """Write the table, say what was found and where it is, and return the exit code: 2 if pictures were skipped.
+        """Complete the table, print what was found and where it is; return the exit code, 2 if pictures were skipped.
 
         Raises:
             UserError: no picture could be read, or a heat map not be written; no table is written.
         """
-        self._drawing.finish()
+        self._drawing.wait()
         if not self.count:
             raise UserError("none of the pictures could be read: no table was written")
         tables = [table.finish() for table in self._tables]

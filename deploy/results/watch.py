@@ -19,25 +19,25 @@ from .tables import ScoreSheet, csv_line
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows, which has no such locks: there it is on you to run one service per table
+except ImportError:  # Windows has no such locks: there, start only one service per table
     flock = None
 
 SETTLED = 5.0  # seconds without change after which a file that cannot be read is taken for bad, not for unfinished
 
 
 class Stop:
-    """True once the process has been asked to end, by Ctrl-C or by `kill`: what is in hand is still finished."""
+    """True after Ctrl-C or `kill`; the picture that is being scored is still completed."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._requested = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._on_signal)
 
-    def _ask(self, *_: object) -> None:
-        self._asked = True
+    def _on_signal(self, *_: object) -> None:
+        self._requested = True
 
     def __bool__(self) -> bool:
-        return self._asked
+        return self._requested
 
 
 def watch(folder: str | Path, predictor: Predictor, sheet: ScoreSheet) -> int:

@@ -16,10 +16,10 @@ from deploy.storage.tensors import fingerprint
 from .compact import Compact
 from .weights import find_weights
 
-OWN = {"compact": Compact}
+OWN_NETWORKS = {"compact": Compact}
 """Networks that are not in `paddle.vision.models`."""
 ARCHS = (
-    *OWN,
+    *OWN_NETWORKS,
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
     *("resnext50_32x4d", "resnext50_64x4d", "resnext101_32x4d", "resnext101_64x4d"),
     *("densenet121", "densenet161", "densenet169", "densenet201"),
@@ -37,11 +37,11 @@ class Feature(NamedTuple):
     width: int
 
 
-class LacksLayer(UserError):
+class MissingLayer(UserError):
     """A network without a layer that is asked for, or weights without the layer's parameters."""
 
 
-class _Keep:
+class _KeepOutput:
     """A forward hook that puts a layer's output into a dict."""
 
     def __init__(self, outputs: dict[str, paddle.Tensor], name: str) -> None:
@@ -52,7 +52,7 @@ class _Keep:
 
 
 class _Visit(NamedTuple):
-    """A sublayer being left during the exploring run."""
+    """A sublayer, recorded when its forward ends in the trial run."""
 
     name: str
     shape: tuple[int, ...]
@@ -83,7 +83,8 @@ class Backbone(nn.Layer):
         found = find_weights(arch, weights)
         paddle.seed(seed)
         self.arch, self.layers, self.source = arch, tuple(layers), found.source
-        self.net = OWN[arch]() if arch in OWN else getattr(paddle.vision.models, arch)(pretrained=False)
+        own = OWN_NETWORKS.get(arch)
+        self.net = own() if own else getattr(paddle.vision.models, arch)(pretrained=False)
         self.net.eval()
         for parameter in self.net.parameters():
             parameter.stop_gradient = True
@@ -94,12 +95,12 @@ class Backbone(nn.Layer):
         self._read = sorted(max((visit.read for visit in taken), key=len))
         if found.arrays is not None:
             order = sorted(zip(taken, self.layers), key=lambda pair: -len(pair[0].read))
-            self._take(found.arrays, {name: layer for visit, layer in order for name in visit.read})
+            self._load(found.arrays, {name: layer for visit, layer in order for name in visit.read})
         self.sha256 = fingerprint(self.arrays())
         self._outputs: dict[str, paddle.Tensor] = {}
         sublayers = dict(self.net.named_sublayers())
         for layer, name in zip(self.layers, names):
-            sublayers[name].register_forward_post_hook(_Keep(self._outputs, layer))
+            sublayers[name].register_forward_post_hook(_KeepOutput(self._outputs, layer))
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
         """float32 [batch, 3, height, width], normalised, to one [batch, channels, h, w] per layer."""
@@ -111,8 +112,8 @@ class Backbone(nn.Layer):
         """The name under which a run folder stores the backbone."""
         return f"{self.arch}-{self.sha256[:12]}.safetensors"
 
-    def content(self) -> dict[str, str]:
-        """What a model's header says of its backbone."""
+    def config(self) -> dict[str, str]:
+        """The backbone's part of a model's header."""
         return {"file": self.file, "sha256": self.sha256, "source": Path(self.source).name}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -121,7 +122,7 @@ class Backbone(nn.Layer):
         return {name: state[name].numpy() for name in self._read}
 
     def _explore(self, size: int) -> list[_Visit]:
-        """Run once on a blank picture and note every sublayer that gives one feature map, in the order of leaving."""
+        """Run once on a blank picture; list the sublayers that give one feature map, in the order in which they end."""
         visits: list[_Visit] = []
         entered: set[str] = set()
         known = set(self.net.state_dict())
@@ -130,14 +131,14 @@ class Backbone(nn.Layer):
             own = {f"{name}.{key}" for key, _ in layer.named_parameters(include_sublayers=False)}
             own |= {f"{name}.{key}" for key, _ in layer.named_buffers(include_sublayers=False)}
 
-            def enter(layer: nn.Layer, inputs: Any, own: frozenset[str] = frozenset(own & known)) -> None:
+            def before(layer: nn.Layer, inputs: Any, own: frozenset[str] = frozenset(own & known)) -> None:
                 entered.update(own)
 
-            def leave(layer: nn.Layer, inputs: Any, output: Any, name: str = name) -> None:
+            def after(layer: nn.Layer, inputs: Any, output: Any, name: str = name) -> None:
                 if isinstance(output, paddle.Tensor) and output.ndim == 4:
                     visits.append(_Visit(name, tuple(output.shape), frozenset(entered)))
 
-            hooks += [layer.register_forward_pre_hook(enter), layer.register_forward_post_hook(leave)]
+            hooks += [layer.register_forward_pre_hook(before), layer.register_forward_post_hook(after)]
         with paddle.no_grad():
             self.net(paddle.zeros([1, 3, size, size]))
         for hook in hooks:
@@ -156,13 +157,13 @@ class Backbone(nn.Layer):
                 if fitting:
                     return fitting[-1]
         direct = ", ".join(name for name, _ in self.net.named_children())
-        raise LacksLayer(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
+        raise MissingLayer(f"--layers {layer}: {self.arch} has no such layer; its outermost ones are {direct}")
 
-    def _take(self, arrays: dict[str, np.ndarray], wanted_by: dict[str, str]) -> None:
+    def _load(self, arrays: dict[str, np.ndarray], wanted_by: dict[str, str]) -> None:
         state = self.net.state_dict()
         for name in self._read:
             if name not in arrays:
-                raise LacksLayer(
+                raise MissingLayer(
                     f"weights {self.source} lack {name}, which {self.arch} needs for {wanted_by[name]}: "
                     f"they are of another network or incomplete"
                 )

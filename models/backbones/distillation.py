@@ -216,7 +216,7 @@ class Training:
         warnings.filterwarnings("ignore", "When training, we now always track")  # Paddle's, about BatchNorm
         self.averaged = self._state()
 
-    def learn(self, batch: Batch) -> np.ndarray:
+    def train_step(self, batch: Batch) -> np.ndarray:
         """One step; returns the loss of each layer."""
         self.optimizer.set_lr(self.schedule.at(self.step))
         losses = []
@@ -290,7 +290,7 @@ class Training:
             )
 
 
-def finish(
+def final_parameters(
     averaged: dict[str, np.ndarray], channels: Sequence[int], sizes: Sequence[float], seed: int
 ) -> dict[str, np.ndarray]:
     """The parameters to ship: heads cut to their first `channels` components, multiplied by `sizes`, turned at random.

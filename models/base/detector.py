@@ -1,4 +1,4 @@
-"""What every model shares, one method or an ensemble: calibration, prediction, saving."""
+"""Base class of every model, one method or an ensemble: fit, predict, save."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_scoring
 
 OnBad = Callable[[str, UserError], None]
-Answer = tuple[np.ndarray, float]
+MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
 
 
@@ -66,19 +66,19 @@ class Detector(nn.Layer):
         """float32 [batch, 3, height, width] to map [batch, height, width] and score [batch], both 0 and up."""
         raise NotImplementedError
 
-    def learn(
+    def fit_statistics(
         self,
         pictures: list[Picture],
         batch_size: int,
         workers: int | None,
         on_bad: OnBad | None,
-        say: Callable[[str], None],
-    ) -> Iterator[Answer]:
-        """Take the statistics of `pictures`, then give answers for good pictures that they hold nothing of."""
+        log: Callable[[str], None],
+    ) -> Iterator[MapAndScore]:
+        """Fit the statistics on `pictures`, then yield map and score of good pictures held out from the statistics."""
         raise NotImplementedError
 
-    def content(self) -> dict[str, Any]:
-        """What the header says beyond what every model says: enough to build the model again."""
+    def config(self) -> dict[str, Any]:
+        """The part of the header that differs between kinds of model: enough to build the model again."""
         raise NotImplementedError
 
     # What users call ------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class Detector(nn.Layer):
         batch_size: int = 8,
         workers: int | None = None,
         on_bad: OnBad | None = None,
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ) -> Detector:
         """Fit on good pictures: paths, or uint8 RGB arrays [height, width, 3] with values 0-255.
 
@@ -102,14 +102,14 @@ class Detector(nn.Layer):
             batch_size: pictures per run of the feature program.
             workers: decoding threads, default one per core.
             on_bad: called with name and error for a picture that cannot be read; without it that is an error.
-            say: receives a line per stage.
+            log: called with one line per stage.
 
         Raises:
             UserError: an unreadable picture, or fewer than two pictures.
         """
-        held_out = self.learn(list(pictures), batch_size, workers, on_bad, say)
+        held_out = self.fit_statistics(list(pictures), batch_size, workers, on_bad, log)
         self.calibration = Calibration.from_good(held_out)
-        say(
+        log(
             f"calibration: {self.calibration.pictures} good pictures scored as if not seen; image threshold "
             f"{self.calibration.image_threshold:.4f}, pixel threshold {self.calibration.pixel_threshold:.4f}"
         )
@@ -123,7 +123,7 @@ class Detector(nn.Layer):
             "calibration": self.calibration.to_dict(),
             "seed": self.seed,
             "versions": versions(),
-            **self.content(),
+            **self.config(),
         }
         return self
 
@@ -161,13 +161,13 @@ class Detector(nn.Layer):
         make_folder(path.parent)
         for backbone in self.backbones():
             file = path.parent / backbone.file
-            if not _whole(file):
+            if not _readable(file):
                 content = {"kind": "backbone", "arch": backbone.arch, "sha256": backbone.sha256}
                 write_tensors(file, backbone.arrays(), content)
         self.header["command"] = command
         return write_tensors(path, self.tensors(), self.header)
 
-    # What the other rooms need --------------------------------------------------------------------------------------
+    # For export and evaluatio --------------------------------------------------------------------------------------
 
     def program(self) -> Program:
         """The compiled scoring program, made once after fitting; its statistics are still to be set."""
@@ -179,7 +179,7 @@ class Detector(nn.Layer):
         """What a model or stats file stores: statistics, constants and the self-check's answer."""
         return {**self.fitted, **{name: tensor.numpy() for name, tensor in self.constants().items()}, **self.checks}
 
-    def take(self, statistics: dict[str, np.ndarray]) -> None:
+    def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         """Make arrays the model's statistics, without copying them on the CPU."""
         for name, value in statistics.items():
             self.fitted[name] = np.ascontiguousarray(value)
@@ -188,7 +188,7 @@ class Detector(nn.Layer):
         self._predictor = self._program = None
 
     def restore(self, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
-        """Take what a file holds besides statistics; UserError when it lacks something."""
+        """Load calibration, header and self-check from a file; UserError when something is missing."""
         needed = (*self.statistics(), *self.constants(), selfcheck.SCORE, selfcheck.MAP)
         missing = [name for name in needed if name not in tensors]
         if missing:
@@ -207,7 +207,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _whole(file: Path) -> bool:
+def _readable(file: Path) -> bool:
     """Whether a backbone is stored there that can be read again."""
     try:
         read_tensors(file, "backbone")

@@ -48,11 +48,11 @@ class GaussianMethod(AnomalyMethod):
         raise NotImplementedError
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
-        """One layer's output [batch, channels, places] to what is left of it, [batch, kept, places], or None."""
+        """Reduce a layer's output [batch, channels, positions] to [batch, kept, positions]; None if nothing is kept."""
         raise NotImplementedError
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
-        """The layers' parts, each [batch, kept, positions], as [batch, k, positions]."""
+        """Concatenate the layers' parts, each [batch, kept, positions], to [batch, k, positions]."""
         raise NotImplementedError
 
     def check_k(self, k: float) -> float:
@@ -91,7 +91,7 @@ class GaussianMethod(AnomalyMethod):
         return {f"whitening_{i}": part for i, part in enumerate(parts)}
 
     def use_projection(self, projection: np.ndarray) -> None:
-        """Take a projection as part of the program."""
+        """Store the projection as a buffer of the program."""
         self.register_buffer("projection", paddle.to_tensor(projection))
 
     def _projection(self, channels: int) -> np.ndarray:
@@ -110,7 +110,7 @@ class GaussianMethod(AnomalyMethod):
         """The projection: drawn or loaded before fitting, the same for every category."""
         return {"projection": self.projection}
 
-    def take_constants(self, constants: dict[str, np.ndarray]) -> None:
+    def load_constants(self, constants: dict[str, np.ndarray]) -> None:
         """The projection that a model was fitted with."""
         self.use_projection(constants["projection"])
 
@@ -151,13 +151,13 @@ class GaussianMethod(AnomalyMethod):
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
         return anomaly_map, image_score(self.options["image_score"], distance, anomaly_map)
 
-    def begin(self, pictures: int) -> None:
-        """Start with nothing seen."""
+    def start_fit(self, pictures: int) -> None:
+        """Start with no pictures."""
         self._seen = 0
         self._mean = np.zeros((self.positions, self.k), np.float32)
         self._scatter = np.zeros((self.positions, self.k, self.k), np.float32)
 
-    def absorb(self, features: np.ndarray) -> None:
+    def partial_fit(self, features: np.ndarray) -> None:
         """Add a batch by Chan, Golub and LeVeque's update, which never subtracts large sums from each other."""
         batch = features.reshape(-1, self.positions, self.k)
         count = len(batch)
@@ -173,7 +173,7 @@ class GaussianMethod(AnomalyMethod):
         self._seen = total
 
     @one_thread
-    def summarise(self) -> dict[str, np.ndarray]:
+    def finish_fit(self) -> dict[str, np.ndarray]:
         """Mean and whitening of every position; covariances divide by pictures - 1."""
         diagonal = np.arange(self.k)
         found = {"position_mean": self._mean}
@@ -189,8 +189,8 @@ class GaussianMethod(AnomalyMethod):
         return found
 
     @contextmanager
-    def without(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """Statistics under which the picture's own distances are those to a Gaussian fitted without it.
+    def leave_one_out(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """Statistics that give the picture its distances to a Gaussian fitted without it.
 
         Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled

@@ -1,4 +1,4 @@
-"""One method on one backbone: fitting from features, and the statistics that a held-out picture would leave."""
+"""Base class of the methods: fitting on features in one pass, and leave-one-out scores for calibration."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from deploy.storage.tensors import read_tensors
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding
 from ..threads import one_thread
-from .detector import Answer, Detector, OnBad
+from .detector import Detector, MapAndScore, OnBad
 
 CALIBRATION_PICTURES = 64
 
 
 class AnomalyMethod(Detector):
-    """A method as one layer.
+    """A method on one backbone, as one layer.
 
-    A method says how features are made (`embed`), what is kept of them (`begin`, `absorb`, `summarise`), how a picture
-    is scored against that (`score`), and what the statistics would be without a training picture (`without`).
+    A subclass defines how features are computed (`embed`), how statistics are fitted on them, batch by batch
+    (`start_fit`, `partial_fit`, `finish_fit`), how a picture is scored with these statistics (`score`), and the
+    statistics of all training pictures but one (`leave_one_out`).
 
     Args:
         arch: backbone, one of `models.backbones.backbone.ARCHS`.
         k: the method's size, see its class; None takes its default.
         layers: backbone layers to read; None takes the method's default.
-        preprocess: how pictures enter.
+        preprocess: how a picture becomes the program's input.
         weights: backbone weights, see `models.backbones.weights.find_weights`.
         seed: decides everything random.
         runtime: how compiled programs run.
@@ -99,26 +100,26 @@ class AnomalyMethod(Detector):
         """float32 [batch, 3, height, width], normalised, to features [rows, channels], as many rows per picture."""
         raise NotImplementedError
 
-    def take_constants(self, constants: dict[str, np.ndarray]) -> None:
-        """Restore what `constants` gave when the model was saved."""
+    def load_constants(self, constants: dict[str, np.ndarray]) -> None:
+        """Load what `constants` gave when the model was saved."""
 
-    def begin(self, pictures: int) -> None:
-        """Get ready for the features of at most `pictures` pictures."""
+    def start_fit(self, pictures: int) -> None:
+        """Start fitting on at most `pictures` pictures."""
         raise NotImplementedError
 
-    def absorb(self, features: np.ndarray) -> None:
-        """Take what `embed` gives for the next pictures."""
+    def partial_fit(self, features: np.ndarray) -> None:
+        """Add the features of the next pictures, as `embed` gives them."""
         raise NotImplementedError
 
-    def summarise(self) -> dict[str, np.ndarray]:
-        """The statistics of all features absorbed, by the names of `statistics`."""
+    def finish_fit(self) -> dict[str, np.ndarray]:
+        """Return the statistics of all features added, by the names of `statistics`."""
         raise NotImplementedError
 
-    def without(self, picture: int, features: np.ndarray) -> AbstractContextManager[dict[str, np.ndarray]]:
-        """In it, the statistics are what they were had training picture number `picture` contributed nothing.
+    def leave_one_out(self, picture: int, features: np.ndarray) -> AbstractContextManager[dict[str, np.ndarray]]:
+        """Context manager: the statistics of all training pictures except number `picture`.
 
-        It gives those that replace `fitted`'s, and may change others of `fitted` in place until it ends. Only after
-        fitting; `features` are what `embed` gives for the picture.
+        It yields the statistics that differ from `fitted`, and may change others of `fitted` in place until it exits.
+        Only after fitting; `features` are the picture's, as `embed` gives them.
         """
         raise NotImplementedError
 
@@ -140,12 +141,12 @@ class AnomalyMethod(Detector):
             raise UserError(f"{path} is a {header['method']} model, not {cls.NAME}: give --method {header['method']}")
         if "members" in header:
             raise UserError(f"{path} is an ensemble: read it with models.load_model")
-        model = cls.rebuild(Path(path), tensors, header, runtime)
+        model = cls.from_header(Path(path), tensors, header, runtime)
         model.restore(Path(path), tensors, header)
         return model
 
     @classmethod
-    def rebuild(
+    def from_header(
         cls, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any], runtime: Runtime | None
     ) -> AnomalyMethod:
         """The method that `header` describes, with the statistics in `tensors` as far as they are there."""
@@ -163,57 +164,57 @@ class AnomalyMethod(Detector):
         )
         if model.backbone.sha256 != header["backbone"]["sha256"]:
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
-        model.take_constants({name: tensors[name] for name in model.constants() if name in tensors})
-        model.take({name: tensors[name] for name in model.statistics() if name in tensors})
+        model.load_constants({name: tensors[name] for name in model.constants() if name in tensors})
+        model.load_statistics({name: tensors[name] for name in model.statistics() if name in tensors})
         return model
 
-    def learn(
+    def fit_statistics(
         self,
         pictures: list[Picture],
         batch_size: int,
         workers: int | None,
         on_bad: OnBad | None,
-        say: Callable[[str], None],
-    ) -> Iterator[Answer]:
-        """Features, statistics, and answers for up to CALIBRATION_PICTURES of the pictures."""
+        log: Callable[[str], None],
+    ) -> Iterator[MapAndScore]:
+        """Features, statistics, and leave-one-out maps and scores of up to CALIBRATION_PICTURES of the pictures."""
         embedding = compile_embedding(self, self.runtime)
-        crops, seen = self._absorb(embedding, pictures, batch_size, workers, on_bad)
-        say(f"features: {len(seen)} pictures")
-        self.take(self.summarise())
+        crops, seen = self._fit_features(embedding, pictures, batch_size, workers, on_bad)
+        log(f"features: {len(seen)} pictures")
+        self.load_statistics(self.finish_fit())
         release_memory()
-        say(self.describe())
+        log(self.describe())
         self.data = {"pictures": len(seen), "sha256": hashlib.sha256("".join(seen).encode()).hexdigest()}
-        return self._held_out(embedding, crops)
+        return self._score_held_out(embedding, crops)
 
     def describe(self) -> str:
         """One line about the fitted statistics."""
         return ", ".join(f"{name} {list(value.shape)}" for name, value in self.fitted.items())
 
-    def content(self) -> dict[str, Any]:
-        """Backbone, layers, options and data."""
+    def config(self) -> dict[str, Any]:
+        """Arch, layers, k, options, backbone and data, for the header."""
         return {
             "arch": self.backbone.arch,
             "layers": list(self.layers),
             "k": self.k,
             "options": self.options,
-            "backbone": self.backbone.content(),
+            "backbone": self.backbone.config(),
             "data": self.data,
         }
 
     @one_thread
-    def _absorb(
+    def _fit_features(
         self, embedding: Program, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
     ) -> tuple[dict[int, np.ndarray], list[str]]:
-        """Feed all pictures to `absorb`; return calibration's crops by picture number, and all crops' fingerprints."""
+        """Call `partial_fit` on all pictures; return crops for calibration by number, and all crops' fingerprints."""
         count = len(pictures)
         wanted = set(np.linspace(0, count - 1, min(count, CALIBRATION_PICTURES)).round().astype(int).tolist())
         crops: dict[int, np.ndarray] = {}
         seen: list[str] = []
-        self.begin(count)
+        self.start_fit(count)
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), count, "features")
         for group in batches(shown, batch_size):
             batch = np.stack([self.preprocess.crop(item.resized) for item in group])
-            self.absorb(embedding.run(self.preprocess.normalise(batch))[0])
+            self.partial_fit(embedding.run(self.preprocess.normalise(batch))[0])
             for crop in batch:
                 if len(seen) in wanted:
                     crops[len(seen)] = crop
@@ -222,12 +223,12 @@ class AnomalyMethod(Detector):
             raise UserError(f"fitting needs at least two good pictures, got {len(seen)}")
         return crops, seen
 
-    def _held_out(self, embedding: Program, crops: dict[int, np.ndarray]) -> Iterator[Answer]:
-        """Score good pictures, each against the statistics without it, through the compiled program."""
+    def _score_held_out(self, embedding: Program, crops: dict[int, np.ndarray]) -> Iterator[MapAndScore]:
+        """Score training pictures with the compiled program, each with the statistics of all others."""
         scoring = self.program()
         for number, crop in progress(crops.items(), len(crops), "calibration"):
             image = self.preprocess.normalise(crop[None])
-            with self.without(number, embedding.run(image)[0]) as changed:
+            with self.leave_one_out(number, embedding.run(image)[0]) as changed:
                 scoring.set({**self.fitted, **changed})
                 anomaly_map, score = scoring.run(image)
             yield anomaly_map[0], float(score[0])

@@ -34,7 +34,7 @@ def export(
     model: Detector,
     folder: str | Path,
     layout: str = "split",
-    entry: str = "float32",
+    input_type: str = "float32",
     onnx: bool = False,
     pictures: Sequence[Picture] = (),
 ) -> Export:
@@ -48,7 +48,7 @@ def export(
         folder: made if it is not there.
         layout: `split`, one program for all categories with their statistics in `stats`, or `fused`, a program that
             holds them and of which `stats` is the description and self-check.
-        entry: the type of the program's input: `float32` [batch, 3, crop, crop], normalised, or `uint8`
+        input_type: the type of the program's input: `float32` [batch, 3, crop, crop], normalised, or `uint8`
             [batch, crop, crop, 3], RGB.
         onnx: write `model.onnx` as well, of the same layout and input.
         pictures: compared besides the self-check's.
@@ -58,13 +58,13 @@ def export(
     """
     folder = make_folder(folder)
     with scratch_folder(beside=folder) as scratch:
-        graph, params = save_scoring(model, scratch, layout == "fused", entry == "uint8")
+        graph, params = save_scoring(model, scratch, layout == "fused", input_type == "uint8")
         files = {"program": graph, "parameters": params}
         if onnx:
             files["onnx"] = to_onnx(graph, params, scratch / "model.onnx")
         names = {"program": "graph_sha256", "parameters": "params_sha256", "onnx": "onnx_sha256"}
         hashes = {names[what]: file_sha256(path) for what, path in files.items()}
-        header = {**model.header, "kind": "stats", "layout": layout, "input": entry, "program": hashes}
+        header = {**model.header, "kind": "stats", "layout": layout, "input": input_type, "program": hashes}
         tensors = model.checks if layout == "fused" else model.tensors()
         header["compared"] = compare(model, runners(model, files, tensors, header), pictures)
         files["stats"] = write_tensors(scratch / "stats", tensors, header)
@@ -98,7 +98,7 @@ def compare(model: Detector, ways: dict[str, Predictor], pictures: Sequence[Pict
             answer = model(paddle.to_tensor(preprocess.normalise(crop)))
         known = selfcheck.expected(*(tensor.numpy() for tensor in answer))
         for name, way in ways.items():
-            found = way.program.run(way.entry(crop))
+            found = way.program.run(way.to_input(crop))
             worst[name] = max(worst[name], selfcheck.verify(known, *found, "fp32", f"the export, run by {name},"))
     return {"pictures": len(pictures), **worst}
 

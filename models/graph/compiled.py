@@ -34,15 +34,15 @@ class Scoring(nn.Layer):
         for name, values in (("scale", scale), ("shift", shift)):
             self.register_buffer(name, paddle.to_tensor(values.reshape(1, 3, 1, 1)))
 
-    def enter(self, image: paddle.Tensor) -> paddle.Tensor:
-        """The program's input as the method wants it."""
+    def input_to_image(self, image: paddle.Tensor) -> paddle.Tensor:
+        """Convert the program's input, uint8 or float32, to the normalised float32 image."""
         if not self.uint8:
             return image
         return image.astype("float32").transpose([0, 3, 1, 2]) * self.scale + self.shift
 
     def forward(self, image: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
         """The input of `image_spec` to map [batch, height, width] and score [batch]."""
-        return self.method.score(self.enter(image), *statistics)
+        return self.method.score(self.input_to_image(image), *statistics)
 
 
 class Fused(Scoring):
@@ -50,7 +50,7 @@ class Fused(Scoring):
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """The input of `image_spec` to map [batch, height, width] and score [batch]."""
-        return self.method(self.enter(image))
+        return self.method(self.input_to_image(image))
 
 
 def image_spec(size: int, uint8: bool = False) -> InputSpec:

@@ -17,7 +17,7 @@ CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
 def neighbours(
     bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest rows of every row, and its stand-in, in one pass over all pairs.
+    """The nearest rows of every row, and its replacement in leave-one-out, in one pass over all pairs.
 
     Args:
         bank: float32 [rows, channels].
@@ -36,15 +36,17 @@ def neighbours(
         raise UserError("all rows of the memory bank come from one picture: give more pictures or raise --k")
     rows = len(bank)
     best, best_other = np.full((rows, count), -np.inf, np.float32), np.full(rows, -np.inf, np.float32)
-    nearest, stand_in = np.zeros((rows, count), np.int64), np.zeros(rows, np.int64)
+    nearest, replacement = np.zeros((rows, count), np.int64), np.zeros(rows, np.int64)
     best[:, 0], nearest[:, 0] = np.inf, np.arange(rows)  # itself, even when a copy of it exists
     for start in range(0, rows, BLOCK):
         for other in range(start, rows, BLOCK):
             products = bank[start : start + BLOCK] @ bank[other : other + BLOCK].T
-            _select(products, half_norms, owner, start, other, best, nearest, best_other, stand_in)
+            _select(products, half_norms, owner, start, other, best, nearest, best_other, replacement)
             if other > start:  # the same products the other way round; every row still meets the others in order
-                _select(cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, stand_in)
-    return nearest, stand_in
+                _select(
+                    cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, replacement
+                )
+    return nearest, replacement
 
 
 @numba.njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
@@ -66,7 +68,7 @@ def _select(
     best: np.ndarray,
     nearest: np.ndarray,
     best_other: np.ndarray,
-    stand_in: np.ndarray,
+    replacement: np.ndarray,
 ) -> None:
     """Take a block of others into account; the nearest has the largest product minus half its squared norm."""
     last = best.shape[1] - 1
@@ -81,7 +83,7 @@ def _select(
                 other = begin + j
                 nearness = some[j] - half_norms[other]
                 if nearness > best_other[row] and owner[other] != owner[row]:
-                    best_other[row], stand_in[row] = nearness, other
+                    best_other[row], replacement[row] = nearness, other
                 if nearness > best[row, last] and other != row:
                     place = last
                     while nearness > best[row, place - 1]:

@@ -135,7 +135,7 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     }
 
 
-def replaced(tables: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+def replace_rows(tables: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     """The tables that change when row i of the bank becomes what row `rows[i]` is."""
     groups, coarse_bank = tables["coarse_groups"], tables["coarse_bank"]
     place_of = np.empty(len(rows), np.int64)
