@@ -55,7 +55,7 @@ def aupro(
 
 
 def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values, falling, and the mean overlap of all regions once each is passed."""
+    """Return the distinct values, descending, and the mean overlap of all regions at each as the threshold."""
     order = np.argsort(values)[::-1]
     values, gained = values[order], np.cumsum(weights[order], dtype=np.float64)
     last = np.append(values[1:] != values[:-1], True)[: values.size]
@@ -63,7 +63,7 @@ def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _area(rates: np.ndarray, overlaps: np.ndarray, limit: float) -> float:
-    """Trapezoids from 0 to `limit`, interpolated at the limit, over the limit."""
+    """Integrate by trapezoids from 0 to `limit`, interpolated at the limit, and divide by the limit."""
     end = int(np.searchsorted(rates, limit, "right"))
     x, y = rates[:end], overlaps[:end]
     if x[-1] < limit:

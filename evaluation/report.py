@@ -1,4 +1,4 @@
-"""The figures of a category, and the table of a run."""
+"""Compute the figures of a category, and write the table of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluate(
     calibration: Calibration,
     pro_limit: float | None,
 ) -> dict[str, float | None]:
-    """The FIGURES of one category; None where they do not exist (no masks, no defects, no good pictures).
+    """Compute the FIGURES of one category; None where they do not exist (no masks, no defects, no good pictures).
 
     Args:
         predictions: one per test picture.
@@ -81,7 +81,7 @@ class Report:
 
 
 def seeds_table(selection: str, seeds: Sequence[int]) -> str:
-    """The name of the table of these categories and seeds."""
+    """Return the file name of the table of these categories and seeds."""
     return f"{selection}_seed{'+'.join(map(str, seeds))}.csv"
 
 
@@ -121,24 +121,24 @@ def write_seeds_report(path: Path, reports: Sequence[Report]) -> Path:
 
 
 def _over_seeds(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the seeds' provenance has in common, and all their seeds."""
+    """Return the provenance that all seeds share, and the list of seeds."""
     shared = dict(zip(rows[0], _shared(rows)))
     return {**shared, "seed": " ".join(str(row["seed"]) for row in rows)}
 
 
 def _shared(rows: Sequence[dict[str, Any]]) -> list[Any]:
-    """The values that are the same everywhere, else empty."""
+    """Return, per column, the value if all rows share it, else an empty string."""
     return [values[0] if len(set(values)) == 1 else "" for values in zip(*(row.values() for row in rows))]
 
 
 def _means(rows: list[dict[str, Any]]) -> list[float | None]:
-    """Per figure, over the categories that have it."""
+    """Return the mean of each figure over the categories that have it."""
     present = [[row[figure] for row in rows if row[figure] is not None] for figure in FIGURES]
     return [float(np.mean(values)) if values else None for values in present]
 
 
 def summary(row: dict[str, Any]) -> str:
-    """One line for people: the figures that exist."""
+    """Return one line with the figures that exist."""
     return ", ".join(f"{figure} {row[figure]:.4f}" for figure in FIGURES if row[figure] is not None) or "no figures"
 
 

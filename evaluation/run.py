@@ -1,4 +1,4 @@
-"""Evaluating a fitted model on a category's test pictures, for train.py and eval.py alike."""
+"""Evaluate a fitted model on the test pictures of a category; used by train.py and eval.py."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .report import evaluate
 
 
 class Model(Protocol):
-    """What evaluation needs of a fitted model."""
+    """The interface of a fitted model that evaluation uses."""
 
     calibration: Calibration
     preprocess: Preprocess
 
     def predict(self, pictures: Sequence[Path], batch_size: int, workers: int | None) -> Iterable[Prediction]:
-        """Predictions in order."""
+        """Yield predictions in order."""
 
 
 def evaluate_category(
@@ -37,7 +37,7 @@ def evaluate_category(
     pro_limit: float | None = None,
     heat_maps: bool = True,
 ) -> dict[str, Any]:
-    """The row of `category` for the report: its name and FIGURES.
+    """Evaluate one category and return its row for the report: its name and FIGURES.
 
     Writes `folder/eval.csv` (`path,score,scaled,defective,kind,...`) and, if `heat_maps`, `folder/heatmaps/`.
     `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`.

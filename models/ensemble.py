@@ -1,4 +1,4 @@
-"""Several backbones, or sets of layers, under one method: one program, one model file."""
+"""Ensemble of one method on several backbones, or on several sets of layers: one program, one model file."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ class Ensemble(Detector):
         self.eval()
 
     def backbones(self) -> list[Backbone]:
-        """All members'."""
+        """Return all members' backbones."""
         return [member.backbone for member in self.members]
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """`spreads` [members, 2], of map and score, and every member's statistics."""
+        """Return `spreads` [members, 2], of map and score, and the statistics of every member."""
         return {"spreads": self.spreads, **self._gather(lambda member: member.statistics())}
 
     def constants(self) -> dict[str, paddle.Tensor]:
-        """Every member's."""
+        """Return the constants of every member."""
         return self._gather(lambda member: member.constants())
 
     def score(
         self, image: paddle.Tensor, spreads: paddle.Tensor, *statistics: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """The mean over the members of map / spread and score / spread."""
+        """Return the mean over the members of map / spread and of score / spread."""
         maps, scores, start = [], [], 0
         for number, member in enumerate(self.members):
             count = len(member.statistics())
@@ -86,7 +86,7 @@ class Ensemble(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit the members one after the other, so that only one's features are held; then their spreads."""
+        """Fit the members one after the other, so that the features of one are held at a time; then the spreads."""
         bad: set[str] = set()
 
         def skip(name: str, error: UserError) -> None:
@@ -113,12 +113,12 @@ class Ensemble(Detector):
         return zip(total[0], total[1].tolist())
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
-        """Make arrays the ensemble's own statistics, beside those that the members hold."""
+        """Set the ensemble's own statistics; the members keep theirs."""
         super().load_statistics(statistics)
         self.fitted.update(self._gather(lambda member: member.fitted))
 
     def config(self) -> dict[str, Any]:
-        """What the members have in common, and each one's own."""
+        """Return the header values that the members share, and those of each member."""
         each = [member.config() for member in self.members]
         own = ("arch", "layers", "backbone")
         members = [{**{key: of[key] for key in own}, "seed": member.seed} for member, of in zip(self.members, each)]

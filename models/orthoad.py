@@ -24,7 +24,7 @@ class OrthoAD(GaussianMethod):
 
     @one_thread
     def make_projection(self, channels: int) -> np.ndarray:
-        """float32 [channels, k]; `qr` and `svd` both draw uniformly among matrices with orthonormal columns."""
+        """Draw float32 [channels, k]; `qr` and `svd` are both uniform over matrices with orthonormal columns."""
         normal = np.random.default_rng(self.seed).standard_normal((channels, self.k))
         if self.options["orthogonal"] == "qr":
             matrix, triangle = np.linalg.qr(normal)
@@ -39,7 +39,7 @@ class OrthoAD(GaussianMethod):
         return matrix.astype(np.float32)
 
     def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
-        """A [channels, k] matrix, with orthonormal columns unless `orthogonal` is `none`."""
+        """Return a loaded [channels, k] matrix; its columns must be orthonormal unless `orthogonal` is `none`."""
         if projection.shape != (channels, self.k) or projection.dtype.kind != "f":
             raise UserError(f"--load_projection must hold floats [{channels}, {self.k}], not {projection.shape}")
         loose = self.options["orthogonal"] == "none"
@@ -48,7 +48,7 @@ class OrthoAD(GaussianMethod):
         return projection.astype(np.float32)
 
     def use_projection(self, projection: np.ndarray) -> None:
-        """Split the rows by layer."""
+        """Store the projection, its rows split by layer."""
         super().use_projection(projection)
         start = 0
         for layer, feature in enumerate(self.backbone.features):
@@ -57,7 +57,7 @@ class OrthoAD(GaussianMethod):
             start += feature.channels
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor:
-        """The layer's share of the projection, on its own grid: upsampling commutes with it."""
+        """Project the layer on its own grid, before upsampling: the two operations commute."""
         channels, places = output.shape[1:]
         rows = output.transpose([0, 2, 1]).reshape([-1, channels])
         return paddle.matmul(rows, getattr(self, f"rows_{layer}")).reshape([-1, places, self.k]).transpose([0, 2, 1])

@@ -22,7 +22,7 @@ class PaDiM(GaussianMethod):
     OPTIONS = {**GaussianMethod.OPTIONS, "channels": "random"}
 
     def make_projection(self, channels: int) -> np.ndarray:
-        """int64 [k], sorted channel numbers, counted through the layers."""
+        """Draw k channel numbers, int64 [k], sorted, counted through all layers."""
         random = np.random.default_rng(self.seed)
         if self.options["channels"] == "random":
             return np.sort(random.choice(channels, self.k, replace=False))
@@ -39,7 +39,7 @@ class PaDiM(GaussianMethod):
         return np.concatenate(chosen)
 
     def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
-        """k different channel numbers."""
+        """Return a loaded projection as k different channel numbers; UserError when it is something else."""
         numbers = np.sort(projection.ravel())
         fits = numbers.dtype.kind in "iu" and len(np.unique(numbers)) == self.k == len(numbers)
         if not fits or numbers[0] < 0 or numbers[-1] >= channels:
@@ -47,7 +47,7 @@ class PaDiM(GaussianMethod):
         return numbers.astype(np.int64)
 
     def use_projection(self, projection: np.ndarray) -> None:
-        """Split the channel numbers by layer."""
+        """Store the channel numbers, split by layer."""
         super().use_projection(projection)
         start = 0
         for layer, feature in enumerate(self.backbone.features):
@@ -56,10 +56,10 @@ class PaDiM(GaussianMethod):
             start += feature.channels
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
-        """Pick the layer's channels; None where none was drawn."""
+        """Select the layer's drawn channels; None when none of its channels was drawn."""
         channels = getattr(self, f"channels_{layer}")
         return paddle.index_select(output, channels, axis=1) if channels.shape[0] else None
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
-        """Side by side."""
+        """Concatenate the channels of all layers."""
         return paddle.concat(parts, axis=1) if len(parts) > 1 else parts[0]

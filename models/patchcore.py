@@ -62,7 +62,7 @@ class PatchCore(AnomalyMethod):
     FIT_ONLY = frozenset({"coreset_block", "spool_dir"})
 
     def check_k(self, k: float) -> float:
-        """`k` percent, above 0 and up to 100, or a whole number of patches above 100."""
+        """Return `k`: a percentage above 0 and up to 100, or above 100 a whole number of patches."""
         if not k > 0 or (k > 100 and k != int(k)):
             raise UserError(
                 f"--k {k:g}: give a percentage of the patches above 0, or above 100 a whole number of patches"
@@ -70,7 +70,7 @@ class PatchCore(AnomalyMethod):
         return float(k)
 
     def build(self) -> None:
-        """Pooling, alignment of the deeper layers to the first one's grid, and the map's way back to pixels."""
+        """Make pooling, alignment of deeper layers to the first layer's grid, upsampling of the map, and buffers."""
         check_image_score(self.options["image_score"], ("reweighted", "max", "top", "smooth"), self.NAME)
         if self.options["sampler"] not in SAMPLERS:
             raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
@@ -117,7 +117,7 @@ class PatchCore(AnomalyMethod):
             self.register_buffer(name, value)
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
-        """Locally aware patch features (equations 2 and 3): [batch * positions, channels], row by row of the grid."""
+        """Locally aware patch features (equations 2, 3): [batch * positions, channels], row by row of the grid."""
         aligned = []
         for output, pool, align in zip(self.backbone(image), self.pools, self.align):
             pooled = pool(output).reshape([-1, align.height_in, align.width_in])
@@ -129,14 +129,14 @@ class PatchCore(AnomalyMethod):
         return patches if self.options["target_dim"] is None else paddle.matmul(patches, self.aggregate)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """memory_bank [rows, channels] (centred), bank_mean, half squared norms, and what search and score need."""
+        """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables of search and score."""
         names = ["memory_bank", "bank_mean", "half_norms"]
         names += self.coarse.statistics() if self.options["search"] == "coarse" else []
         names += ["neighbors"] if self.options["image_score"] == "reweighted" else []
         return {name: getattr(self, name) for name in names}
 
     def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Map and image score of [batch, 3, height, width]; see the class for the equations."""
+        """Score [batch, 3, height, width]: map and image score; see the class for the equations."""
         bank, mean, half_norms, *tables = statistics
         query = self.embed(image) - mean
         if self.options["search"] == "coarse":
@@ -156,7 +156,7 @@ class PatchCore(AnomalyMethod):
     def _several(
         self, query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Nearest row, and mean distance to the `num_neighbors` nearest."""
+        """Return the nearest row, and the mean distance to the `num_neighbors` nearest rows."""
         count = self.options["num_neighbors"]
         nearness = paddle.matmul(query, bank, transpose_y=True) - half_norms
         rows = paddle.topk(nearness, count, axis=1)[1]
@@ -179,7 +179,7 @@ class PatchCore(AnomalyMethod):
         return 1 - nn.functional.softmax(self._distances(patch, memory_bank, around), axis=1)[:, 0]
 
     def _distances(self, query: paddle.Tensor, memory_bank: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
-        """From each of query [n, channels] to its own rows [n, count] of the bank: [n, count]."""
+        """Distances [n, count] from each of query [n, channels] to its own rows [n, count] of the bank."""
         chosen = paddle.index_select(memory_bank, rows.reshape([-1])).reshape([-1, rows.shape[1], self.channels])
         return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
 
@@ -228,7 +228,7 @@ class PatchCore(AnomalyMethod):
         return {name: found[name] for name in self.statistics()}
 
     def describe(self) -> str:
-        """Size of the bank, and the number of blocks if the coreset was chosen in blocks."""
+        """Return the bank's size, and the number of blocks if the coreset was chosen in blocks."""
         if self._blocks < 2:
             return super().describe()
         return (

@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file in this folder and a line here."""
+"""Registry of the methods by name. To add a method, add a file in this folder and a line here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
-    """The class and options for a method's name or alias; UserError for an unknown one."""
+    """Return the class and options for a method's name or alias; UserError for an unknown one."""
     own, options = ALIASES.get(name, (name, {}))
     if own not in METHODS:
         raise UserError(f"--method {name} is unknown: choose one of {', '.join([*METHODS, *ALIASES])}")
@@ -39,7 +39,7 @@ def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
 
 
 def variant_name(method: str, options: dict[str, Any]) -> str:
-    """The name that stands for a method with these options: its own, or `h_sample`, `svd_ortho`, `gaussian`."""
+    """Return the name of a method with these options: its own, or `h_sample`, `svd_ortho`, `gaussian`."""
     standard = method_named(method)[0].OPTIONS
     for name, (own, chosen) in ALIASES.items():
         if own == method and chosen.items() <= options.items() and not chosen.items() <= standard.items():
@@ -55,7 +55,7 @@ def build_model(
     seed: int = 521,
     **arguments: Any,
 ) -> Detector:
-    """An unfitted model: the method called `name`, or an ensemble of it when there are several `archs`.
+    """Build an unfitted model: the method called `name`, or an ensemble of it when there are several `archs`.
 
     `layers` and `weights` are per backbone, `arguments` are those of `AnomalyMethod`; member number i has seed + i.
     """

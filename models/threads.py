@@ -1,4 +1,4 @@
-"""How many threads numpy's linear algebra gets."""
+"""Limit the threads of numpy's linear algebra."""
 
 from threadpoolctl import threadpool_limits
 

@@ -36,7 +36,7 @@ GOOD = "good"
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """One picture to test on."""
+    """One test picture with its label."""
 
     path: Path
     defect: str

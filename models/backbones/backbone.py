@@ -1,4 +1,4 @@
-"""Frozen backbones, of `paddle.vision.models` or our own, read at named layers."""
+"""Frozen backbones, from `paddle.vision.models` or `compact`, with outputs of named layers."""
 
 from __future__ import annotations
 
@@ -103,21 +103,21 @@ class Backbone(nn.Layer):
             sublayers[name].register_forward_post_hook(_KeepOutput(self._outputs, layer))
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
-        """float32 [batch, 3, height, width], normalised, to one [batch, channels, h, w] per layer."""
+        """Compute one [batch, channels, h, w] per layer from normalised float32 [batch, 3, height, width]."""
         self.net(image)
         return [self._outputs[name] for name in self.layers]
 
     @property
     def file(self) -> str:
-        """The name under which a run folder stores the backbone."""
+        """The file name of the backbone in a run folder."""
         return f"{self.arch}-{self.sha256[:12]}.safetensors"
 
     def config(self) -> dict[str, str]:
-        """The backbone's part of a model's header."""
+        """Return the backbone's part of a model's header."""
         return {"file": self.file, "sha256": self.sha256, "source": Path(self.source).name}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The parameters that `layers` depend on, by name; what a run folder stores and the fingerprint covers."""
+        """Return the parameters that `layers` depend on, by name: those that are stored and fingerprinted."""
         state = self.net.state_dict()
         return {name: state[name].numpy() for name in self._read}
 
@@ -146,7 +146,7 @@ class Backbone(nn.Layer):
         return visits
 
     def _resolve(self, layer: str, visits: list[_Visit], size: int) -> str:
-        """The sublayer that `layer` names."""
+        """Return the name of the sublayer that `layer` stands for."""
         if any(visit.name == layer for visit in visits):
             return layer
         if layer in STAGES:

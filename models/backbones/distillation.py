@@ -38,7 +38,7 @@ Files = tuple[Path, Path]
 
 
 class Batch(NamedTuple):
-    """What one step learns from."""
+    """Images and targets of one training step."""
 
     images: np.ndarray
     """uint8 RGB [count, size, size, 3]."""
@@ -144,7 +144,7 @@ def feed(draw: Draw, teacher: Files, runtime: Runtime, steps: range, workers: in
 
 
 def _work(draw: Draw, teacher: Files, runtime: Runtime, steps: range, results: Any) -> None:
-    """A feeding process."""
+    """Worker process of `feed`."""
     program = Program(*teacher, runtime)
     for step in steps:
         batch = _batch(draw, program, step)

@@ -51,19 +51,19 @@ class Detector(nn.Layer):
     # What a kind of model defines -----------------------------------------------------------------------------------
 
     def backbones(self) -> list[Backbone]:
-        """The backbones that the model reads."""
+        """Return the backbones that the model reads."""
         raise NotImplementedError
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """The fitted buffers by name, in the order in which `score` takes them."""
+        """Return the fitted buffers by name, in the order in which `score` takes them."""
         raise NotImplementedError
 
     def constants(self) -> dict[str, paddle.Tensor]:
-        """Buffers that are fixed before fitting and belong to the program, by name."""
+        """Return buffers that are fixed before fitting and belong to the program, by name."""
         return {}
 
     def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """float32 [batch, 3, height, width] to map [batch, height, width] and score [batch], both 0 and up."""
+        """Score float32 [batch, 3, height, width]: map [batch, height, width] and score [batch], both 0 and up."""
         raise NotImplementedError
 
     def fit_statistics(
@@ -84,7 +84,7 @@ class Detector(nn.Layer):
     # What users call ------------------------------------------------------------------------------------------------
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """float32 [batch, 3, height, width], normalised, to map [batch, height, width] and score [batch]."""
+        """Score normalised float32 [batch, 3, height, width]: map [batch, height, width] and score [batch]."""
         return self.score(image, *self.statistics().values())
 
     def fit(
@@ -142,7 +142,7 @@ class Detector(nn.Layer):
         return self.predictor().predict(pictures, batch_size, workers, on_bad)
 
     def predictor(self) -> Predictor:
-        """The compiled scorer of this fitted model, made once."""
+        """Return the compiled scorer of this fitted model; it is made once."""
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: call fit or load first")
         if self._predictor is None:
@@ -170,17 +170,17 @@ class Detector(nn.Layer):
     # For export and evaluatio --------------------------------------------------------------------------------------
 
     def program(self) -> Program:
-        """The compiled scoring program, made once after fitting; its statistics are still to be set."""
+        """Return the compiled scoring program, made once after fitting; its statistics are not set yet."""
         if self._program is None:
             self._program = compile_scoring(self, self.runtime)
         return self._program
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """What a model or stats file stores: statistics, constants and the self-check's answer."""
+        """Return the arrays of a model or stats file: statistics, constants and the self-check's map and score."""
         return {**self.fitted, **{name: tensor.numpy() for name, tensor in self.constants().items()}, **self.checks}
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
-        """Make arrays the model's statistics, without copying them on the CPU."""
+        """Set the model's statistics; on the CPU the arrays are not copied."""
         for name, value in statistics.items():
             self.fitted[name] = np.ascontiguousarray(value)
             buffer = paddle.to_tensor(value) if self.runtime.use_gpu else tensor_over(self.fitted[name])
@@ -198,7 +198,7 @@ class Detector(nn.Layer):
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide a result."""
+    """Return the versions of the packages that decide a result."""
     return {
         "paddlepatch": deploy.__version__,
         "paddle": paddle.__version__,

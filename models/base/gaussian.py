@@ -1,4 +1,4 @@
-"""One Gaussian per position, from pictures seen once: what PaDiM and OrthoAD share."""
+"""Base class of PaDiM and OrthoAD: one Gaussian per position, fitted in one pass over the pictures."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class GaussianMethod(AnomalyMethod):
         raise NotImplementedError
 
     def check_k(self, k: float) -> float:
-        """A whole number of channels."""
+        """Return `k` as a whole number of channels; UserError otherwise."""
         if k != int(k) or k < 2:
             raise UserError(f"--k {k:g}: {self.NAME} keeps a number of channels, a whole number of at least 2")
         return int(k)
 
     def build(self) -> None:
-        """The projection, alignment to the first layer's grid, and the map's way back to pixels."""
+        """Make the projection, alignment to the first layer's grid, upsampling of the map, and buffers."""
         check_image_score(self.options["image_score"], ("smooth", "max", "top"), self.NAME)
         if self.options["eps"] <= 0:
             raise UserError(f"--eps {self.options['eps']} must be above 0: covariances need it to be invertible")
@@ -107,15 +107,15 @@ class GaussianMethod(AnomalyMethod):
         return self.check_projection(loaded, channels)
 
     def constants(self) -> dict[str, paddle.Tensor]:
-        """The projection: drawn or loaded before fitting, the same for every category."""
+        """Return the projection: drawn or loaded before fitting, the same for every category."""
         return {"projection": self.projection}
 
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
-        """The projection that a model was fitted with."""
+        """Load the projection that a model was fitted with."""
         self.use_projection(constants["projection"])
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
-        """Features [batch * positions, k], row by row of the first layer's grid, deeper layers by nearest neighbour."""
+        """Compute features [batch * positions, k] on the first layer's grid; deeper layers by nearest neighbour."""
         parts = []
         for layer, (feature, output) in enumerate(zip(self.backbone.features, self.backbone(image))):
             flat = self.reduce(output.reshape([-1, feature.channels, feature.height * feature.width]), layer)
@@ -128,7 +128,7 @@ class GaussianMethod(AnomalyMethod):
         return self.join(parts).transpose([0, 2, 1]).reshape([-1, self.k])
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """position_mean [positions, k], and the whitening, upper triangular [positions, k, k], by `parts`.
+        """Return position_mean [positions, k] and the whitening, upper triangular [positions, k, k], by `parts`.
 
         The program's time is that of reading them from memory, so most of the zeros are left out.
         """
@@ -174,7 +174,7 @@ class GaussianMethod(AnomalyMethod):
 
     @one_thread
     def finish_fit(self) -> dict[str, np.ndarray]:
-        """Mean and whitening of every position; covariances divide by pictures - 1."""
+        """Return mean and whitening of every position; covariances are divided by pictures - 1."""
         diagonal = np.arange(self.k)
         found = {"position_mean": self._mean}
         for name, (start, end) in self.parts().items():

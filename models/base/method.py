@@ -89,7 +89,7 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def make_backbone(self, arch: str, weights: str | Path | None) -> Backbone:
-        """The backbone that gives `self.layers`."""
+        """Return the backbone that gives `self.layers`."""
         return Backbone(arch, self.layers, self.preprocess.crop_size, weights, self.seed)
 
     def build(self) -> None:
@@ -97,7 +97,7 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
-        """float32 [batch, 3, height, width], normalised, to features [rows, channels], as many rows per picture."""
+        """Compute features [rows, channels], equally many rows per picture, of normalised [batch, 3, height, width]."""
         raise NotImplementedError
 
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
@@ -126,7 +126,7 @@ class AnomalyMethod(Detector):
     # ----------------------------------------------------------------------------------------------------------------
 
     def backbones(self) -> list[Backbone]:
-        """The one backbone."""
+        """Return the backbone, in a list."""
         return [self.backbone]
 
     @classmethod
@@ -149,7 +149,7 @@ class AnomalyMethod(Detector):
     def from_header(
         cls, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any], runtime: Runtime | None
     ) -> AnomalyMethod:
-        """The method that `header` describes, with the statistics in `tensors` as far as they are there."""
+        """Build the method that `header` describes, with those statistics that are in `tensors`."""
         backbone = path.parent / header["backbone"]["file"]
         options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
         model = cls(
@@ -176,7 +176,7 @@ class AnomalyMethod(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Features, statistics, and leave-one-out maps and scores of up to CALIBRATION_PICTURES of the pictures."""
+        """Fit on all pictures; yield leave-one-out map and score of up to CALIBRATION_PICTURES of them."""
         embedding = compile_embedding(self, self.runtime)
         crops, seen = self._fit_features(embedding, pictures, batch_size, workers, on_bad)
         log(f"features: {len(seen)} pictures")
@@ -187,11 +187,11 @@ class AnomalyMethod(Detector):
         return self._score_held_out(embedding, crops)
 
     def describe(self) -> str:
-        """One line about the fitted statistics."""
+        """Return one line about the fitted statistics."""
         return ", ".join(f"{name} {list(value.shape)}" for name, value in self.fitted.items())
 
     def config(self) -> dict[str, Any]:
-        """Arch, layers, k, options, backbone and data, for the header."""
+        """Return arch, layers, k, options, backbone and data, for the header."""
         return {
             "arch": self.backbone.arch,
             "layers": list(self.layers),

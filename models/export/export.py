@@ -1,4 +1,4 @@
-"""Writing a fitted model as a static program and a stats file, and proving that they compute what the model does."""
+"""Export a fitted model as a static program and a stats file, and compare both with the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .onnx import OnnxProgram, to_onnx
 
 
 class Export(NamedTuple):
-    """The files of one export by what they are, and `compared`: how far each way to run it was from dygraph."""
+    """The files of one export by kind, and `compared`: the largest difference from dygraph of each way to run it."""
 
     files: dict[str, Path]
     compared: dict[str, float]
@@ -40,8 +40,8 @@ def export(
 ) -> Export:
     """Write `model.json` (Paddle 2: `model.pdmodel`), `model.pdiparams`, `stats` and `about.json` to `folder`.
 
-    Everything is written aside, run from there and compared with dygraph, with oneDNN and without, before it takes the
-    place of an earlier export.
+    All files are written to a temporary folder, run from there and compared with dygraph, with and without oneDNN,
+    before they replace an earlier export.
 
     Args:
         model: fitted.
@@ -66,7 +66,7 @@ def export(
         hashes = {names[what]: file_sha256(path) for what, path in files.items()}
         header = {**model.header, "kind": "stats", "layout": layout, "input": input_type, "program": hashes}
         tensors = model.checks if layout == "fused" else model.tensors()
-        header["compared"] = compare(model, runners(model, files, tensors, header), pictures)
+        header["compared"] = compare(model, make_runners(model, files, tensors, header), pictures)
         files["stats"] = write_tensors(scratch / "stats", tensors, header)
         files["description"] = write_whole(scratch / "about.json", json.dumps(description(header), indent=2) + "\n")
         for path in files.values():
@@ -74,10 +74,10 @@ def export(
     return Export({what: folder / path.name for what, path in files.items()}, header["compared"])
 
 
-def runners(
+def make_runners(
     model: Detector, files: dict[str, Path], tensors: dict[str, np.ndarray], header: dict[str, Any]
 ) -> dict[str, Predictor]:
-    """Every way to run the files, by name; each has passed its self-check."""
+    """Return every way to run the files, by name; each has passed its self-check."""
     threads, gpu = model.runtime.threads, model.runtime.use_gpu
     runtimes = {"oneDNN": Runtime(threads=threads), "plain CPU": Runtime(onednn=False, threads=threads)}
     programs: dict[str, Program | OnnxProgram] = {
@@ -89,22 +89,22 @@ def runners(
     return {name: Predictor(program, tensors, header) for name, program in programs.items()}
 
 
-def compare(model: Detector, ways: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
-    """The largest `selfcheck.difference` of each way from dygraph, over the self-check's picture and `pictures`."""
-    preprocess, worst = model.preprocess, {name: way.selfcheck for name, way in ways.items()}
+def compare(model: Detector, runners: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
+    """Return the largest `selfcheck.difference` from dygraph of each runner, over the probe and `pictures`."""
+    preprocess, worst = model.preprocess, {name: runner.selfcheck for name, runner in runners.items()}
     for picture in pictures:
         crop = preprocess.crop(preprocess.resized(picture))[None]
         with paddle.no_grad():
             answer = model(paddle.to_tensor(preprocess.normalise(crop)))
         known = selfcheck.expected(*(tensor.numpy() for tensor in answer))
-        for name, way in ways.items():
-            found = way.program.run(way.to_input(crop))
+        for name, runner in runners.items():
+            found = runner.program.run(runner.to_input(crop))
             worst[name] = max(worst[name], selfcheck.verify(known, *found, "fp32", f"the export, run by {name},"))
     return {"pictures": len(pictures), **worst}
 
 
 def description(header: dict[str, Any]) -> dict[str, Any]:
-    """What a program in another language needs to know, in plain json."""
+    """Return a plain json description of the export for programs in other languages."""
     size = header["preprocess"]["crop_size"]
     uint8 = header["input"] == "uint8"
     shape, order = (["batch", size, size, 3], "RGB, rows") if uint8 else (["batch", 3, size, size], "RGB planes")

@@ -1,4 +1,4 @@
-"""Saved programs as ONNX, by paddle2onnx, and run by ONNX Runtime to be compared."""
+"""Convert saved programs to ONNX with paddle2onnx, and run them with ONNX Runtime for comparison."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def to_onnx(model_file: Path, params_file: Path, path: Path) -> Path:
 
 
 class OnnxProgram:
-    """An ONNX file in the place of a `deploy.Program`, on the CPU."""
+    """Runs an ONNX file on the CPU, with the interface of `deploy.Program`."""
 
     def __init__(self, path: Path) -> None:
         self._session = needed("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -51,12 +51,12 @@ class OnnxProgram:
         self._held.update(values)
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
-        """Map and score."""
+        """Run on one batch of images and return map and score."""
         return self._session.run(None, {**self._held, "image": image})
 
 
 def needed(name: str) -> ModuleType:
-    """The module, or one line that says how to get it."""
+    """Import a module; UserError with the pip command when it is not installed."""
     try:
         logging.getLogger(name).setLevel(logging.ERROR)
         return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""A method's two graphs, compiled: pictures to features, and pictures to map and score."""
+"""Compile the two graphs of a method: image to features, and image to map and score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.storage.files import scratch_folder
 
 
 class Embedding(nn.Layer):
-    """The part of a method that fitting needs: image to features."""
+    """The feature graph of a method, for fitting."""
 
     def __init__(self, method: nn.Layer) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Embedding(nn.Layer):
 
 
 class Scoring(nn.Layer):
-    """The whole method, with its statistics as inputs, so that one program serves every category."""
+    """The scoring graph of a method with its statistics as inputs, so that one program serves every category."""
 
     def __init__(self, method: nn.Layer, uint8: bool = False) -> None:
         super().__init__()
@@ -41,20 +41,20 @@ class Scoring(nn.Layer):
         return image.astype("float32").transpose([0, 3, 1, 2]) * self.scale + self.shift
 
     def forward(self, image: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """The input of `image_spec` to map [batch, height, width] and score [batch]."""
+        """Score an input of `image_spec`: map [batch, height, width] and score [batch]."""
         return self.method.score(self.input_to_image(image), *statistics)
 
 
 class Fused(Scoring):
-    """The whole method and its statistics: the picture is the only input."""
+    """The scoring graph with its statistics inside: the image is the only input."""
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """The input of `image_spec` to map [batch, height, width] and score [batch]."""
+        """Score an input of `image_spec`: map [batch, height, width] and score [batch]."""
         return self.method(self.input_to_image(image))
 
 
 def image_spec(size: int, uint8: bool = False) -> InputSpec:
-    """The program input `image`, any batch size: float32 [batch, 3, size, size], or uint8 [batch, size, size, 3]."""
+    """Describe the program input `image`: float32 [batch, 3, size, size], or uint8 [batch, size, size, 3]."""
     shape, kind = ([None, size, size, 3], "uint8") if uint8 else ([None, 3, size, size], "float32")
     return InputSpec(shape, kind, "image")
 
@@ -69,18 +69,18 @@ def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint
 
 
 def compile_scoring(method: nn.Layer, runtime: Runtime) -> Program:
-    """The scoring program of a fitted `method`, ready to run."""
+    """Compile and load the scoring program of a fitted `method`."""
     with scratch_folder() as folder:
         return Program(*save_scoring(method, folder), runtime)
 
 
 def compile_embedding(method: nn.Layer, runtime: Runtime) -> Program:
-    """The feature program of `method`, ready to run."""
+    """Compile and load the feature program of `method`."""
     with scratch_folder() as folder:
         files = save_program(Embedding(method), [image_spec(method.preprocess.crop_size)], folder)
         return Program(*files, runtime)
 
 
 def statistic_spec(name: str, value: paddle.Tensor) -> InputSpec:
-    """The program input for one statistic: its row count is free, the other dimensions are the method's."""
+    """Describe the program input of one statistic: the number of rows is free, other dimensions are fixed."""
     return InputSpec([None, *value.shape[1:]], str(value.dtype).replace("paddle.", ""), name)

@@ -34,7 +34,7 @@ def nearest_matrix(size_out: int, size_in: int) -> np.ndarray:
 
 
 def strided_matrix(size: int, stride: int) -> np.ndarray:
-    """float32 [size, given]: all of `size` positions from every `stride`-th, linearly; behind the last, its value."""
+    """float32 [size, given]: all of `size` positions from every `stride`-th, linearly; its value after the last one."""
     given = np.arange(0, size, stride)
     columns = [np.interp(np.arange(size), given, row) for row in np.eye(len(given))]
     return np.stack(columns, axis=1).astype(np.float32)
@@ -50,7 +50,7 @@ def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 class Resample(nn.Layer):
-    """[n, h, w] to [n, H, W] by fixed row and column matrices."""
+    """Resamples [n, h, w] to [n, H, W] with fixed row and column matrices."""
 
     def __init__(self, rows: np.ndarray, columns: np.ndarray) -> None:
         """`rows` is [H, h] and `columns` is [W, w], float32."""

@@ -1,4 +1,4 @@
-"""What several methods' graphs are made of: choosing columns, and image scores from distances and map."""
+"""Parts of several methods' graphs: slicing columns, and the image score from distances and map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOP = 0.01  # share of positions that `top` averages
 
 
 def check_image_score(name: str, choices: Sequence[str], method: str) -> None:
-    """UserError unless `name` is one of the method's `choices`."""
+    """Raise UserError unless `name` is one of the method's `choices`."""
     if name not in choices:
         raise UserError(f"--image_score {name}: {method} has {', '.join(choices)}")
 

@@ -1,4 +1,4 @@
-"""Features on disk while a model is fitted: memory need not hold what only a few rows of will be kept."""
+"""Features on disk during fitting: all patches are written, and only the chosen rows are read back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.errors import UserError
 
 
 class Spool:
-    """Rows of float32 values in a nameless temporary file, which is gone when the spool is, however the run ends.
+    """Rows of float32 values in an unnamed temporary file; the system deletes it however the run ends.
 
     Args:
         folder: where the file is; None is the system's temporary folder.
@@ -29,7 +29,7 @@ class Spool:
             raise self._error(error) from error
 
     def append(self, rows: np.ndarray) -> None:
-        """Write float32 [rows, channels] at the end."""
+        """Append float32 [rows, channels]."""
         data = memoryview(np.ascontiguousarray(rows, np.float32)).cast("B")
         try:
             while data:
