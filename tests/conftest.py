@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from scripts import ROOT, run, run_process
 
 from datasets.sample import write_sample
 from deploy.storage.tensors import read_tensors
 
-ROOT = Path(__file__).resolve().parents[1]
+__all__ = ["ROOT", "run", "run_process"]
 SHARED = ROOT.parent / "shared"
 WEIGHTS = SHARED / "weights" / "resnet18.pdparams"
 MVTEC = SHARED / "data" / "mvtec"
@@ -31,12 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files, not the tests in them."""
     rank = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
-
-
-def run(script: str, *words: object, cwd: Path = ROOT, env: dict[str, str] | None = None, **more: object):  # noqa: ANN201
-    """Run a script of the project as a user would; output and exit code come back."""
-    command = [sys.executable, *(["-m", script[3:]] if script.startswith("-m ") else [script]), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, **more)
 
 
 def done(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:

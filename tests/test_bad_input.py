@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
-from conftest import FAST, refused, run
+from conftest import FAST, refused, run, run_process
 
 pytestmark = pytest.mark.once
 
@@ -163,7 +163,7 @@ def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, s
     }[stage]  # fmt: skip
     before = snapshot(output)
     limit = (1000 if stage == "infer.py" else 100_000, resource.RLIM_INFINITY)
-    result = run(stage, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    result = run_process(stage, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     refused(result, "cannot write")
     assert snapshot(output) == before
 

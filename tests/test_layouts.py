@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from conftest import done, refused, run
+from conftest import done, refused, run, run_process
 
 from deploy import Predictor, Runtime
 from deploy.pictures.listing import list_pictures
@@ -130,7 +130,9 @@ def test_onnx_of_every_method(models: dict[str, Path], data: Path, tmp_path: Pat
 def test_without_paddle2onnx_one_line_says_what_to_install(models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "paddle2onnx.py").write_text("raise ImportError\n")
     words = ["--model_path", models["patchcore"], "--save_dir", tmp_path / "out", "--format", "onnx"]
-    refused(run("export_model.py", *words, env={"PYTHONPATH": str(tmp_path)}), "pip install paddle2onnx onnxruntime")
+    refused(
+        run_process("export_model.py", *words, env={"PYTHONPATH": str(tmp_path)}), "pip install paddle2onnx onnxruntime"
+    )
     assert not list((tmp_path / "out").iterdir())
 
 

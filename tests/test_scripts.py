@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, done, fitted, run, table
+from conftest import FAST, ROOT, done, fitted, run, run_process, table
 
 from deploy.pictures.decode import decode
 from deploy.storage.tensors import read_tensors
@@ -179,7 +179,9 @@ def test_no_progress_bar_without_a_terminal_and_help_works(trained: SimpleNamesp
     for script in ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py"):
         assert "usage" in done(run(script, "--help")).stdout
     result = done(
-        run("eval.py", "--data_path", trained.data, "--category", "washer", "--k", "2", "--save_path", trained.output)
+        run_process(
+            "eval.py", "--data_path", trained.data, "--category", "washer", "--k", "2", "--save_path", trained.output
+        )
     )
     assert result.stderr == ""
 
