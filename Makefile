@@ -27,8 +27,10 @@ test-paddle26: $(VENV26)/.ready
 bench: $(VENV_BENCH)/.ready
 	$(VENV_BENCH)/bin/python -m benchmarks $(BENCH)
 
+# the environments that this file made; demo/ and output/ hold results, which are yours to remove
 clean:
-	rm -rf $(VENV) $(VENV26) $(VENV_BENCH) demo output
+	@for made in $(VENV)/.run-ready $(VENV26)/.ready $(VENV_BENCH)/.ready; do \
+		if [ -f "$$made" ]; then echo "removing $${made%/*}"; rm -rf "$${made%/*}"; fi; done
 
 $(VENV)/.run-ready: requirements.txt
 	@echo "making the environment $(VENV) (a minute or two, about 1 GB)"

@@ -35,7 +35,12 @@ func_set_params() {
     esac
 }
 
+MODES="lite_train_lite_infer lite_train_whole_infer whole_train_whole_infer whole_infer benchmark_train"
+
+# read_config CONFIG MODE
 read_config() {
+    MODE=$2
+    [[ " $MODES " == *" $MODE "* ]] || fail "unknown mode $MODE: give one of ${MODES// /, }"
     [ -f "$1" ] || fail "no config at $1: give one of test_tipc/configs/*/train_infer_python.txt"
     lines=()
     local line
@@ -48,16 +53,63 @@ read_config() {
     infer_model=$(func_parser_value "${lines[36]}")
     infer_command=$(func_parser_value "${lines[39]}")
     find_python "$(func_parser_value "${lines[2]}")"
+    choose_arch
     output=test_tipc/output/$model_name/$MODE
     status_log=$output/results_python.log
 }
 
-# $PYTHON, or the config's interpreter where it exists, or python3.
+# $PYTHON, or the config's interpreter, or python3: the first that runs and has paddle. A launcher's shim for a version
+# that is not installed is found on the path, but does not run.
 find_python() {
-    python=${PYTHON:-$1}
-    command -v "$python" >/dev/null || python=python3
-    command -v "$python" >/dev/null || fail "no $1 and no python3 here: set PYTHON to an interpreter with paddle"
+    for python in ${PYTHON:-"$1" python3}; do
+        "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('paddle') is None)" 2>/dev/null && return
+    done
+    fail "no interpreter that runs and has paddle (tried ${PYTHON:-$1, python3}): set PYTHON to one"
 }
+
+# --arch=A|B in the commands: the first backbone whose weights are here, else the last.
+choose_arch() {
+    local choices
+    choices=$(option_of --arch "$train_command")
+    arch=${choices##*|}
+    [ "$arch" != "$choices" ] || return 0
+    local other
+    for other in ${choices//|/ }; do
+        if has_weights "$other"; then
+            arch=$other
+            break
+        fi
+    done
+    train_command=${train_command/"$choices"/$arch} eval_command=${eval_command/"$choices"/$arch}
+    export_command=${export_command/"$choices"/$arch}
+}
+
+has_weights() {
+    "$python" -c "import sys; from models.backbones.weights import local_weights; \
+sys.exit(local_weights(sys.argv[1]) is None)" "$1" 2>/dev/null
+}
+
+# What a line of the config asks for and this chain has no use for.
+say_what_has_no_effect() {
+    local line key value
+    for line in "${lines[9]}" "${lines[27]}" "${lines[@]:16:3}" "${lines[@]:29:5}" "${lines[35]}" "${lines[37]}" "${lines[38]}"; do
+        key=$(func_parser_key "$line") value=$(func_parser_value "$line")
+        case "$key=$value" in
+        norm_export=* | null=* | *=null | *= | *=False) continue ;;
+        Global.pretrained_model=*) key+=": the backbone's weights are looked up as the README says" ;;
+        inference_dir=* | infer_export=*) key+=": inference reads the paths of its own command" ;;
+        infer_quant=*) key+=": there are no quantised programs" ;;
+        *) key+=": there is one way to train and export, norm_train and norm_export" ;;
+        esac
+        note "No effect - $model_name - $key"
+    done
+    for value in $(func_parser_value "${lines[14]}" | tr '|' ' '); do
+        [ "$value" = norm_train ] || note "No effect - $model_name - trainer $value: there is norm_train only"
+    done
+}
+
+# Print a line, and keep it in the chain's log.
+note() { echo "$*" | tee -a "$status_log"; }
 
 # An option of a command line, --name=value or --name value; nothing when it is not there.
 option_of() {

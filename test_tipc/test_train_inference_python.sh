@@ -3,11 +3,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source test_tipc/common_func.sh
-MODE=${2:-lite_train_lite_infer}
-read_config "${1:-}"
+read_config "${1:-}" "${2:-lite_train_lite_infer}"
 mkdir -p "$output"
 : >"$status_log"
 failed=0
+note "Interpreter - $model_name - $python"
+note "Backbone - $model_name - $arch"
+say_what_has_no_effect
 
 train() {
     local extra="" line
@@ -51,13 +53,17 @@ infer_one() {
 # Whether this machine and Paddle build can run so; what they cannot is said and left out.
 can_run() {
     "$python" -c "from deploy import Runtime; Runtime($1).check()" 2>/dev/null && return
-    echo "Skipped - $model_name - $2: not on this machine or Paddle build" | tee -a "$status_log"
+    note "Skipped - $model_name - $2: not on this machine or Paddle build"
     return 1
 }
 
 infer() {
     local precision
     for precision in $(infer_values --precision fp32); do
+        case $precision in
+        fp32 | fp16 | bf16) ;;
+        *) note "Skipped - $model_name - --precision=$precision: fp32, fp16 and bf16 are there" && continue ;;
+        esac
         for batch in $(infer_values --batch_size 1); do
             for gpu in $(infer_values --use_gpu False); do infer_on "$gpu" "$precision" "$batch"; done
         done
@@ -90,15 +96,19 @@ to_onnx() {
         run_step "$output/paddle2onnx.log" "$python" $export_command --save_dir="$output/onnx" --format=onnx \
             --data_path="$(option_of --data_path "$train_command")" --category="$(option_of --category "$train_command")"
     else
-        echo "Skipped - $model_name - paddle2onnx: not installed, nor perhaps onnxruntime" | tee -a "$status_log"
+        note "Skipped - $model_name - paddle2onnx: not installed, nor perhaps onnxruntime"
     fi
 }
 
 # Scores as stored: fp32 to 1e-3, and what a lower precision may change them by.
 compare_scores() {
-    local gt=test_tipc/results/${model_name}_$MODE.txt precision tolerance
+    local gt=test_tipc/results/${model_name}_${arch}_$MODE.txt precision tolerance
     if ! grep -qsxF "# $train_command" "$gt"; then
-        echo "Not compared - $model_name - no results are stored for this training command" | tee -a "$status_log"
+        note "Not compared - $model_name - no results are stored for this training command"
+        return
+    fi
+    if ! (cd "$(option_of --save_path "$train_command")" && sed -n 's/^# backbone //p' | xargs test -f) <"$gt"; then
+        note "Not compared - $model_name - results are stored for other weights of $arch"
         return
     fi
     for precision in $(infer_values --precision fp32); do

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
+from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run, run_process
 
 from benchmarks.brute_force import brute_force_k_center
 from deploy import Preprocess, UserError
@@ -78,7 +78,7 @@ print(1e6 * (peak_mb() - before) / points.nbytes)
 
 
 def test_points_are_not_held_twice() -> None:
-    assert float(done(run("-c", MEMORY)).stdout) < 0.75
+    assert float(done(run_process("-c", MEMORY)).stdout) < 0.75
 
 
 @needs_real

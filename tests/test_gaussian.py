@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from conftest import done, run
+from conftest import done, run_process
 from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
@@ -184,7 +184,6 @@ def test_memory_does_not_grow_with_the_pictures(name: str, data: Path) -> None:
     """Peak memory of a process that fits 48 and 192 pictures."""
     folder = data / "washer/train/good"
     count = len(list(folder.iterdir()))
-    few, many = (
-        int(done(run("-c", MEMORY, name, folder, times * 48 // count)).stdout.splitlines()[-1]) for times in (1, 4)
-    )
+    runs = [done(run_process("-c", MEMORY, name, folder, times * 48 // count)) for times in (1, 4)]
+    few, many = (int(result.stdout.splitlines()[-1]) for result in runs)
     assert many < 1.1 * few

@@ -92,3 +92,19 @@ def test_masks_on_disk_are_black_and_white(tmp_path: Path) -> None:
     write_sample(tmp_path, seed=1, train=1, good=0, bad=1, categories=["connector"])
     for path in sorted((tmp_path / "connector/ground_truth").rglob("*.png")):
         assert set(np.unique(decode(path, grey=True))) == {0, 255}
+
+
+def test_nothing_that_lies_there_is_overwritten(tmp_path: Path) -> None:
+    few = {"train": 2, "good": 1, "bad": 1, "categories": ["wood"]}
+    write_sample(tmp_path, seed=4, **few)
+    before = files(tmp_path)
+    write_sample(tmp_path, seed=4, **few)  # the same pictures again
+    assert files(tmp_path) == before
+    with pytest.raises(UserError, match="another picture than this sample's"):
+        write_sample(tmp_path, seed=5, **few)
+    for other in ("wood/train/good/002.png", "wood/notes.txt"):
+        (tmp_path / other).write_text("mine")
+        with pytest.raises(UserError, match="is not of this sample"):
+            write_sample(tmp_path, seed=4, **few)
+        (tmp_path / other).unlink()
+    assert files(tmp_path) == before

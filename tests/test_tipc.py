@@ -1,4 +1,4 @@
-"""Paddle's automated test chain: every method's lite chain, the predecessor's configs as written, and broken steps."""
+"""Paddle's automated test chain: every method's lite chain, Anomaly.Paddle's configs as written, and broken steps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 
 import paddle
 import pytest
-from conftest import ROOT
+from conftest import ROOT, WEIGHTS, needs_real
 
 pytestmark = pytest.mark.once
+NO_WEIGHTS = {
+    "PADDLEPATCH_WEIGHTS": "",
+    "HOME": "/nonexistent",
+}  # no folder of weights, and Paddle's cache is not there
 CONFIGS = sorted((ROOT / "test_tipc/configs").glob("*/train_infer_python.txt"))
 LITE = "lite_train_lite_infer"
 THEIRS = """===========================train_params===========================
@@ -87,7 +91,8 @@ def chain(place: Path, script: str, config: Path, mode: str = LITE, **env: str) 
 def test_there_is_a_config_and_a_stored_result_for_every_method() -> None:
     names = [path.parent.name for path in CONFIGS]
     assert names == ["OrthoAD", "PaDiM", "PatchCore", "SPADE"]
-    assert all((ROOT / f"test_tipc/results/{name}_{LITE}.txt").is_file() for name in names)
+    for arch in ("compact", "resnet18"):
+        assert all((ROOT / f"test_tipc/results/{name}_{arch}_{LITE}.txt").is_file() for name in names)
     assert all(len(path.read_text().splitlines()) == 51 for path in CONFIGS)
 
 
@@ -95,10 +100,11 @@ def test_there_is_a_config_and_a_stored_result_for_every_method() -> None:
 def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: Path) -> None:
     prepared = chain(place, "prepare.sh", config)
     assert prepared.returncode == 0, prepared.stderr
-    result = chain(place, "test_train_inference_python.sh", config)
+    result = chain(place, "test_train_inference_python.sh", config, **NO_WEIGHTS)
     assert result.returncode == 0, result.stdout + result.stderr
-    lines = [line for line in result.stdout.splitlines() if not line.startswith("Skipped")]
     name = config.parent.name
+    interpreter, backbone, *lines = [line for line in result.stdout.splitlines() if not line.startswith("Skipped")]
+    assert interpreter == f"Interpreter - {name} - {sys.executable}" and backbone == f"Backbone - {name} - compact"
     assert len(lines) >= 9 and all(line.startswith(f"Run successfully with command - {name} - ") for line in lines)
     assert "--format=onnx" in "".join(lines) and "compare_results.py" in lines[-1]
     assert ("--precision=bf16" in result.stdout) == ("bf16" in (config.read_text()))
@@ -109,7 +115,7 @@ def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: P
 
 
 def test_another_result_than_the_stored_one_fails(place: Path) -> None:
-    stored = place / f"test_tipc/results/PatchCore_{LITE}.txt"
+    stored = place / f"test_tipc/results/PatchCore_compact_{LITE}.txt"
     log = f"test_tipc/output/PatchCore/{LITE}/python_infer_*.log"
     words = [sys.executable, "test_tipc/compare_results.py", "--gt_file", str(stored), "--log_file", log]
     assert subprocess.run(words, cwd=place, capture_output=True).returncode == 0
@@ -124,14 +130,36 @@ def test_another_result_than_the_stored_one_fails(place: Path) -> None:
 def test_a_broken_step_fails_the_chain_and_is_named(place: Path, tmp_path: Path, line: int, step: str) -> None:
     lines = CONFIGS[2].read_text().splitlines()
     lines[line] += " --no_such_option=1"
-    lines[41:46] = ["--enable_mkldnn:True", "--cpu_threads:1", *lines[43:45], "--precision:fp32"]  # one is enough
     config = tmp_path / "broken.txt"
     config.write_text("\n".join(lines))
+    one_setting(config, config)
     assert chain(place, "prepare.sh", config).returncode == 0
-    result = chain(place, "test_train_inference_python.sh", config)
+    result = chain(place, "test_train_inference_python.sh", config, **NO_WEIGHTS)
     assert result.returncode == 1
     assert f"{step} " in next(line for line in result.stdout.splitlines() if line.startswith("Run failed"))
     assert "--no_such_option" in result.stderr
+
+
+def one_setting(config: Path, copy: Path) -> Path:
+    """The config with one setting of inference."""
+    lines = config.read_text().splitlines()
+    lines[41:46] = ["--enable_mkldnn:True", "--cpu_threads:1", *lines[43:45], "--precision:fp32"]
+    copy.write_text("\n".join(lines))
+    return copy
+
+
+@needs_real
+@pytest.mark.real
+@pytest.mark.parametrize("config", CONFIGS, ids=[path.parent.name for path in CONFIGS])
+def test_resnet18_is_taken_where_its_weights_are_and_gives_the_stored_results(
+    place: Path, tmp_path: Path, config: Path
+) -> None:
+    assert chain(place, "prepare.sh", config).returncode == 0
+    words = one_setting(config, tmp_path / "config.txt"), LITE
+    result = chain(place, "test_train_inference_python.sh", *words, PADDLEPATCH_WEIGHTS=str(WEIGHTS.parent))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"Backbone - {config.parent.name} - resnet18" in result.stdout
+    assert "compare_results.py" in result.stdout.splitlines()[-1], result.stdout
 
 
 def test_the_predecessors_configs_run_as_written(place: Path, tmp_path: Path) -> None:
@@ -156,7 +184,6 @@ def test_bad_configs_and_modes_are_one_line(place: Path, tmp_path: Path) -> None
     for config, mode, said in (
         (tmp_path / "none.txt", LITE, "no config at"),
         (short, LITE, "the format has 51"),
-        (CONFIGS[0], "klquant_whole_infer", "unknown mode"),
         (CONFIGS[0], "whole_train_whole_infer", "MVTEC"),
     ):
         result = chain(place, "prepare.sh", config, mode, MVTEC=str(tmp_path / "nowhere"))

@@ -82,21 +82,44 @@ def write_sample(
         categories: which ones, all of `CATEGORIES` when None. A category's pictures don't depend on the others.
 
     Raises:
-        UserError: a category is unknown.
+        UserError: a category is unknown, or a category's folder holds another file than this call writes: nothing is
+            overwritten.
     """
     names = list(CATEGORIES if categories is None else categories)
     for name in names:
         if name not in CATEGORIES:
             raise UserError(f"no sample category {name}: choose from {', '.join(CATEGORIES)}")
     jobs = [job for name in names for job in _jobs(Path(folder) / name, train, good, bad)]
+    check_free([Path(folder) / name for name in names], {path for path, _ in jobs})
     for path, number in progress(jobs, len(jobs), "sample pictures"):
         kind = path.parent.name
         picture, mask = draw(path.parents[2].name, kind, seed, number)
         if kind != "good":
-            truth = path.parents[2] / "ground_truth" / kind / f"{path.stem}_mask.png"
-            write_whole(truth, encode_png(mask.astype(np.uint8) * 255))
-        write_whole(path, encode_png(picture))
+            write_once(mask_of(path), encode_png(mask.astype(np.uint8) * 255))
+        write_once(path, encode_png(picture))
     return names
+
+
+def mask_of(path: Path) -> Path:
+    """The ground truth of a flawed picture."""
+    return path.parents[2] / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+
+
+def check_free(folders: Sequence[Path], pictures: set[Path]) -> None:
+    """Raise UserError when one of `folders` holds a file that is not among `pictures` and their masks."""
+    ours = pictures | {mask_of(path) for path in pictures}
+    for folder in folders:
+        other = next((path for path in sorted(folder.rglob("*")) if not path.is_dir() and path not in ours), None)
+        if other is not None:
+            raise UserError(f"{other} is not of this sample: give an empty folder, or remove {folder}")
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Write a file, or leave it when it holds `data` already; UserError when it holds something else."""
+    if not path.exists():
+        write_whole(path, data)
+    elif path.read_bytes() != data:
+        raise UserError(f"{path} is another picture than this sample's: give an empty folder, or remove that one")
 
 
 def draw(category: str, kind: str, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
