@@ -19,7 +19,17 @@ ALLOWED = {
     "benchmarks": {"deploy", "datasets", "models", "evaluation"},
 }
 INSIDE = {
-    "deploy": ("errors", "storage", "command_line", "pictures", "runtime", "calibration", "predictor", "results"),
+    "deploy": (
+        "errors",
+        "storage",
+        "command_line",
+        "pictures",
+        "runtime",
+        "calibration",
+        "predictor",
+        "results",
+        "infer",
+    ),
     "models": ("threads", "backbones", "graph", "memory_bank", "base", "METHODS", "registry", "export"),
     "datasets": ("readers", "sample", "pretraining"),
 }

@@ -1,0 +1,96 @@
+"""Run an exported model on pictures: a table and heat maps. Needs the `deploy` package and the exported files alone.
+
+python infer.py --stats exported/bottle/stats --input_file PICTURE|FOLDER
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from .command_line.parser import Parser, natural, positive
+from .command_line.progress import progress
+from .errors import UserError
+from .pictures.listing import list_pictures
+from .predictor import Predictor
+from .results.tables import ScoreSheet, header_text, picture_namer, provenance_columns
+from .results.watch import watch
+from .runtime.program import Runtime
+
+
+def main() -> int:
+    """Parse the options, load the export, score, write; return the exit code."""
+    parser = Parser(prog="infer.py", description=__doc__)
+    parser.add_argument("-i", "--input_file", default=None, help="picture, folder, 'pattern*.png', or list, .txt")
+    parser.add_argument("--watch", default=None, help="instead: a folder whose pictures are scored as they arrive")
+    parser.add_argument("--stats", required=True, help="the stats file of the export")
+    parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
+    parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
+    parser.add_argument("--save_path", default="./output/infer", help="receives infer.csv and heatmaps/")
+    parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
+    parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
+    parser.flag("save_pic", True, "write a heat map per picture")
+    parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
+    parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
+    parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
+    parser.add_argument("--gpu", type=natural, default=None, help="run on the GPU of this number (unmeasured)")
+    parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
+    parser.flag("use_tensorrt", False, "run on TensorRT (unmeasured)")
+    parser.flag("enable_mkldnn", True, "use oneDNN on the CPU")
+    parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
+    parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the computation")
+    parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")
+    parser.flag("enable_benchmark", False, "print times and memory in AutoLog's format")
+    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
+    parser.no_effect("config", "this script reads no configuration file", "-c")
+    parser.no_effect("category", "the stats file says what the model is")
+    parser.no_effect("seed", "nothing is random here")
+    parser.no_effect("enable_post_process", "the program itself scores")
+    args = parser.parse()
+
+    if (args.input_file is None) == (args.watch is None):
+        raise UserError("give either --input_file or --watch")
+    if args.watch and (args.jsonl or args.enable_benchmark):
+        raise UserError("--watch writes infer.csv alone: leave out --jsonl and --enable_benchmark")
+    if args.gpu is not None and "use_gpu" in args.given and not args.use_gpu:
+        raise UserError(f"--use_gpu False and --gpu {args.gpu} contradict each other: leave out one of them")
+    pictures = [] if args.watch else list_pictures(args.input_file)
+    runtime = Runtime(
+        use_gpu=args.use_gpu or args.gpu is not None,
+        gpu=args.gpu or 0,
+        onednn=args.enable_mkldnn,
+        threads=args.cpu_threads,
+        precision=args.precision,
+        tensorrt=args.use_tensorrt,
+        gpu_mem=args.gpu_mem,
+        ir_optim=args.ir_optim,
+    )
+    predictor = Predictor.load(args.stats, args.model_file, args.params_file, runtime)
+    print(
+        f"{predictor.program.name}: {header_text(predictor.header)}; self-check {predictor.selfcheck:.1e}", flush=True
+    )
+    recorded = {name: getattr(args, name) for name in ("batch_size", "precision", "save_path")}
+    sheet = ScoreSheet(
+        Path(args.save_path),
+        "infer",
+        predictor.calibration.at(args.threshold, scaled=True),
+        predictor.preprocess,
+        provenance_columns(predictor.header, parser.command(args, recorded)),
+        args.save_pic,
+        args.save_mask,
+        args.jsonl,
+    )
+    with sheet:
+        if args.watch:
+            return watch(args.watch, predictor, sheet)
+        begin, name = time.perf_counter(), picture_namer(pictures)
+        predictions = predictor.predict(pictures, args.batch_size, args.num_workers, sheet.skip)
+        for prediction in progress(predictions, len(pictures), "infer"):
+            sheet.add(prediction, name(prediction.name))
+        code = sheet.finish()
+    if args.enable_benchmark:
+        label = args.model_name or predictor.header["method"]
+        for line in predictor.times.report(label, runtime, args.batch_size, time.perf_counter() - begin):
+            print(line)
+    return code
