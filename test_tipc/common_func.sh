@@ -92,7 +92,7 @@ sys.exit(local_weights(sys.argv[1]) is None)" "$1" 2>/dev/null
 # What a line of the config asks for and this chain has no use for.
 say_what_has_no_effect() {
     local line key value
-    for line in "${lines[9]}" "${lines[27]}" "${lines[@]:16:3}" "${lines[@]:29:5}" "${lines[35]}" "${lines[37]}" "${lines[38]}"; do
+    for line in "${lines[9]}" "${lines[28]}" "${lines[@]:16:3}" "${lines[@]:29:5}" "${lines[35]}" "${lines[37]}" "${lines[38]}"; do
         key=$(func_parser_key "$line") value=$(func_parser_value "$line")
         case "$key=$value" in
         norm_export=* | null=* | *=null | *= | *=False) continue ;;

@@ -105,7 +105,8 @@ def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: P
     name = config.parent.name
     interpreter, backbone, *lines = [line for line in result.stdout.splitlines() if not line.startswith("Skipped")]
     assert interpreter == f"Interpreter - {name} - {sys.executable}" and backbone == f"Backbone - {name} - compact"
-    assert len(lines) >= 9 and all(line.startswith(f"Run successfully with command - {name} - ") for line in lines)
+    # train, eval, export, two inferences, ONNX, comparison; a CPU with bfloat16 adds to these
+    assert len(lines) >= 7 and all(line.startswith(f"Run successfully with command - {name} - ") for line in lines)
     assert "--format=onnx" in "".join(lines) and "compare_results.py" in lines[-1]
     assert ("--precision=bf16" in result.stdout) == ("bf16" in (config.read_text()))
     output = place / "test_tipc/output" / name / LITE
