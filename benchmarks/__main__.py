@@ -94,7 +94,7 @@ def provenance(args: Namespace, subject: Subject) -> dict[str, object]:
     backbone = subject.build("patchcore").backbone
     given = {name: value for name, value in vars(args).items() if name not in ("archs", "layers", "counts", "output")}
     return {
-        "command": command_line("-m benchmarks", {**given, "stages": list(args.stages)}),
+        "command": command_line("python -m benchmarks", {**given, "stages": list(args.stages)}),
         "seed": args.seed,
         "data": f"{', '.join(c.name for c in subject.categories)}"
         + ("" if args.data_path else " of the sample data")

@@ -1,4 +1,7 @@
-"""Saving, loading and running programs. Knows nothing of the methods; `infer.py` needs this package alone."""
+"""Saving, loading and running programs. Knows nothing of the methods; `infer.py` needs this package alone.
+
+`pip install .` installs it, and nothing else of the repository, as the package `paddlepatch`.
+"""
 
 from .calibration import Calibration
 from .errors import UserError

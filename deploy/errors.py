@@ -14,7 +14,7 @@ def report(message: str) -> None:
     print(" ".join(str(message).split()), file=sys.stderr, flush=True)
 
 
-class Skipped(list):
+class Skipped(list[str]):
     """Names of the pictures that were skipped."""
 
     def __call__(self, name: str, error: UserError) -> None:

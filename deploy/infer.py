@@ -1,15 +1,15 @@
-"""Run an exported model on pictures: a table and heat maps. Needs the `deploy` package and the exported files alone.
-
-python infer.py --stats exported/bottle/stats --input_file PICTURE|FOLDER
-"""
+"""Run an exported model on pictures: a table and heat maps. The body of `infer.py` and of the command `paddlepatch`."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from .command_line.parser import Parser, natural, positive
+from .command_line.parser import Parser, command_line, natural, positive
 from .command_line.progress import progress
+from .command_line.script import run_script
 from .errors import UserError
 from .pictures.listing import list_pictures
 from .predictor import Predictor
@@ -18,9 +18,18 @@ from .results.watch import watch
 from .runtime.program import Runtime
 
 
-def main() -> int:
-    """Parse the options, load the export, score, write; return the exit code."""
-    parser = Parser(prog="infer.py", description=__doc__)
+def console() -> NoReturn:
+    """Run `main` as the command that `pip install .` makes."""
+    run_script(partial(main, "paddlepatch"))
+
+
+def main(program: str = "infer.py") -> int:
+    """Parse the options, load the export, score, write; return the exit code. `program` is the user's name of it."""
+    parser = Parser(
+        prog=program,
+        description="Run an exported model on pictures: a table and heat maps. Needs the exported files alone. "
+        f"{command_line(program, {})} --stats exported/bottle/stats --input_file PICTURE|FOLDER",
+    )
     parser.add_argument("-i", "--input_file", default=None, help="picture, folder, 'pattern*.png', or list, .txt")
     parser.add_argument("--watch", default=None, help="instead: a folder whose pictures are scored as they arrive")
     parser.add_argument("--stats", required=True, help="the stats file of the export")

@@ -62,8 +62,8 @@ class Predictor:
                 f"the stats hold {sorted(tensors)}; give the files of one export"
             )
         program.set({name: tensors[name] for name in statistics})
-        answer = program.run(self.to_input(selfcheck.probe(self.preprocess)))
-        self.selfcheck = selfcheck.verify(tensors, *answer, program.runtime.precision, program.name)
+        anomaly_map, score = program.run(self.to_input(selfcheck.probe(self.preprocess)))
+        self.selfcheck = selfcheck.verify(tensors, anomaly_map, score, program.runtime.precision, program.name)
 
     def to_input(self, crops: np.ndarray) -> np.ndarray:
         """Convert crops, uint8 RGB [batch, crop, crop, 3], to the input type of the program (uint8 or float32)."""

@@ -33,6 +33,7 @@ def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict
     assert tuple(found["stages"]) == STAGES
     assert {"cpu", "versions"} <= set(found["machine"]) and found["machine"]["versions"]["numpy"] == np.__version__
     assert {"command", "seed", "data_sha256"} <= set(found["run"])
+    assert found["run"]["command"].startswith("python -m benchmarks --")
     assert found["ceilings"]["fp32"] > 1 and found["ceilings"]["copy"] > 0.1
     for stage in found["stages"].values():
         assert stage["rows"]

@@ -89,6 +89,11 @@ def test_rooms_of_a_package_import_only_those_before_them(package: str) -> None:
             assert rank.get(name, rank.get("METHODS", len(order))) <= own, f"{path} imports {package}.{name}"
 
 
+def test_the_runner_imports_itself_by_relative_names() -> None:
+    for path in (ROOT / "deploy").rglob("*.py"):  # since it is called paddlepatch where it is installed
+        assert not imported(path) & {"deploy", "paddlepatch"}, f"{path} imports itself by name"
+
+
 def test_infer_stands_on_deploy_alone() -> None:
     assert imported(ROOT / "infer.py") & set(ALLOWED) == {"deploy"}
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-import sysconfig
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,45 +13,16 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, done, refused, run, table
-from packaging.requirements import Requirement
+from environments import bare_environment
 
 from deploy import Predictor
 from deploy.pictures.listing import list_pictures
 
 
-def closure(names: list[str]) -> dict[str, metadata.Distribution]:
-    """The installed distributions of these names and all that they require."""
-    found: dict[str, metadata.Distribution] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop().lower().replace("_", "-")
-        if name in found:
-            continue
-        try:
-            found[name] = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        needed = map(Requirement, found[name].requires or [])
-        waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return found
-
-
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A Python with paddle, numpy, opencv, safetensors and what these require, beside `infer.py` and `deploy/`."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
-    python = tmp_path / "env/bin/python"
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = Path(subprocess.run([str(python), "-c", ask], check=True, capture_output=True, text=True).stdout.strip())
-    # setuptools: Paddle 3.3 imports it without requiring it
-    names = ["paddlepaddle", "setuptools", "numpy", "opencv-python-headless", "safetensors"]
-    for distribution in closure(names).values():
-        for top in {path.parts[0] for path in distribution.files or () if path.parts[0] != ".."}:
-            source = Path(sysconfig.get_path("purelib")) / top
-            if source.exists() and not (site / top).exists():
-                (site / top).symlink_to(source)
-    for module in ("tqdm", "sklearn", "skimage", "pandas", "numba"):
-        assert subprocess.run([str(python), "-c", f"import {module}"], capture_output=True).returncode == 1
+    python = bare_environment(tmp_path / "env")
     shutil.copy(ROOT / "infer.py", tmp_path)
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     return python

@@ -89,9 +89,13 @@ def natural(text: str) -> int:
     return 0 if text.strip() == "0" else positive(text)
 
 
-def command_line(script: str, options: dict[str, Any], words: Sequence[Any] = ()) -> str:
-    """`script` called with `words` and `options`, those that are None left out; quoted for a shell."""
-    command = ["python", script, *(f"./{word}" if str(word).startswith("-") else str(word) for word in words)]
+def command_line(program: str, options: dict[str, Any], words: Sequence[Any] = ()) -> str:
+    """`program` called with `words` and `options`, those that are None left out; quoted for a shell.
+
+    A script, `NAME.py`, is run by python; anything else is a command as it stands.
+    """
+    command = ["python", program] if program.endswith(".py") else program.split()
+    command += [f"./{word}" if str(word).startswith("-") else str(word) for word in words]
     for name, value in options.items():
         if value is None:
             continue

@@ -50,7 +50,7 @@ def panel(
     if mask is not None:
         truth = hatched.copy()
         large = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
-        red = np.where(large[..., None], np.uint8([255, 40, 40]), picture[window])
+        red = np.where(large[..., None], np.array([255, 40, 40], np.uint8), picture[window])
         truth[window] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)
         tiles.append(("ground truth", truth))
     tiles.append(("anomaly map", heat))
@@ -70,7 +70,7 @@ def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Pr
     255 is defective, 0 good, OUTSIDE what lies outside the crop and was not looked at.
     """
     mask = np.full(prediction.resized.shape[:2], OUTSIDE, np.uint8)
-    top, left = preprocess.corner(*mask.shape)
+    top, left = preprocess.corner(*prediction.resized.shape[:2])
     height, width = prediction.anomaly_map.shape
     found = prediction.anomaly_map > calibration.pixel_threshold
     mask[top : top + height, left : left + width] = np.where(found, np.uint8(255), np.uint8(0))

@@ -20,7 +20,7 @@ from .tables import ScoreSheet, csv_line
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # Windows has no such locks: there, start only one service per table
-    flock = None
+    flock = None  # type: ignore[assignment]
 
 SETTLED = 5.0  # seconds without change after which a file that cannot be read is taken for bad, not for unfinished
 
@@ -88,7 +88,7 @@ class Journal:
         make_folder(self.path.parent)
         try:
             self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
-            if flock:
+            if flock is not None:
                 flock(self._file, LOCK_EX | LOCK_NB)
             self._file.seek(0)
             whole = self._file.read()

@@ -136,7 +136,7 @@ def _blocks(path: Path, start: int, entry: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _foreign(path: Path, kind: str, start: bytes) -> UserError:
