@@ -96,7 +96,7 @@ say_what_has_no_effect() {
         key=$(func_parser_key "$line") value=$(func_parser_value "$line")
         case "$key=$value" in
         norm_export=* | null=* | *=null | *= | *=False) continue ;;
-        Global.pretrained_model=*) key+=": the backbone's weights are looked up as the README says" ;;
+        Global.pretrained_model=*) key+=": the backbone's weights are looked up as docs/methods.md says" ;;
         inference_dir=* | infer_export=*) key+=": inference reads the paths of its own command" ;;
         infer_quant=*) key+=": there are no quantised programs" ;;
         *) key+=": there is one way to train and export, norm_train and norm_export" ;;

@@ -1,4 +1,4 @@
-"""Every command in the README runs, in the order in which it stands there."""
+"""Every command in the README and in docs/ runs, in the order in which the README names the pages."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from datasets.sample import write_sample
 from models import ALIASES, METHODS
 
 pytestmark = pytest.mark.readme
-BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+README = (ROOT / "README.md").read_text()
+LINKED = [name for name in dict.fromkeys(re.findall(r"\]\((docs/\w+\.md)\)", README)) if (ROOT / name).is_file()]
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", *LINKED)}
+BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) for name, text in PAGES.items()}
+OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "test_tipc/README.md")}
+HELP = ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py", "-m benchmarks")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout as the README assumes it: MVTec's folders (with generated pictures) and a customer's own."""
+    """A checkout as the pages assume it: MVTec's folders (with generated pictures) and a customer's own."""
     place = tmp_path_factory.mktemp("readme") / "checkout"
     # numba's compiled functions, in __pycache__, come along
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "output", "demo", "tests", "*.pyc*", "*.tmp*"))
-    write_sample(place / "data/mvtec", seed=1, train=4, good=2, bad=1, categories=["washer", "fabric"])
-    (place / "data/mvtec/washer").rename(place / "data/mvtec/bottle")
-    write_sample(place / "parts", seed=2, train=4, good=2, bad=1, categories=["washer", "fabric"])
-    (place / "parts/fabric").rename(place / "parts/gasket")
+    for folder, drawn, name in (("data/mvtec", "washer", "bottle"), ("parts", "fabric", "gasket")):
+        write_sample(place / folder, seed=1, train=4, good=2, bad=1, categories=[drawn])
+        (place / folder / drawn).rename(place / folder / name)
     state = paddle.vision.models.resnet18().state_dict()
     (place / "weights").mkdir()
     paddle.save(state, str(place / "weights/resnet18.pdparams"))
@@ -35,13 +39,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_commands() -> None:
-    assert sum(kind == "bash" for kind, _ in BLOCKS) >= 4
-    assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
+    assert sum(kind == "bash" for kind, _ in BLOCKS["README.md"]) >= 4
+    blocks = [block for page in BLOCKS.values() for block in page]
+    assert sum(text.count("python ") for kind, text in blocks if kind == "bash") >= 11
+    assert sum(kind == "python" for kind, _ in blocks) >= 2
+    # commands in bare blocks are of runs on the real data, and are not run here
+    bare = {name for name, text in PAGES.items() if text.count("```") > 2 * len(BLOCKS[name])}
+    assert bare == {"docs/results.md", "docs/mvtec.md"}
 
 
-def test_commands_run(place: Path) -> None:
+def test_the_readme_links_every_page() -> None:
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} == set(PAGES) - {"README.md"}
+
+
+@pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
+def test_commands_run(page: str, place: Path) -> None:
+    """Later pages use what the commands of earlier ones made."""
     env = {"PADDLEPATCH_WEIGHTS": str(place / "weights")}
-    for kind, text in BLOCKS:
+    for kind, text in BLOCKS[page]:
         if kind == "python":
             (place / "block.py").write_text(text)
             assert done(run("block.py", cwd=place, env=env)).stdout.strip()
@@ -56,23 +71,49 @@ def test_commands_run(place: Path) -> None:
 
 
 def test_the_table_of_methods_is_the_registry() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|.*\| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.M)
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|.*\| ([\d.]+) \|$", PAGES["docs/methods.md"], re.M)
     assert {name: float(k) for name, _, k in rows} == {name: method.K for name, method in METHODS.items()}
     for name, aliases, _ in rows:
         assert re.findall(r"`(\w+)`", aliases) == [alias for alias, (own, _) in ALIASES.items() if own == name]
 
 
+def test_the_table_of_options_is_that_of_the_methods() -> None:
+    told = {}
+    for option, defaults in re.findall(r"^\| `--(\w+)` \| (\w+.*?: [^|]*) \|", PAGES["docs/methods.md"], re.M):
+        for names, value in re.findall(r"([\w, ]+): ([^;]+)", defaults):
+            told.update({(name.strip(), option): value for name in names.split(",")})
+    options = known_options("train.py")
+    assert told == {
+        (name, option): str(default).lower()
+        for name, method in METHODS.items()
+        for option, default in method.OPTIONS.items()
+        if f"--{option}" in options
+    }
+
+
 def test_links_and_pictures_exist() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#][^)]*)\)", page.read_text()):
+    for name, text in {**PAGES, **OTHERS}.items():
+        for target in re.findall(r"\]\(([^)#][^)]*)\)", text):
             if "://" not in target:
-                assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+                assert ((ROOT / name).parent / target.split("#")[0]).exists(), f"{name}: {target}"
 
 
-def test_every_option_named_in_the_readme_exists() -> None:
-    helps = "".join(
-        done(run(script, "--help")).stdout
-        for script in ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py")
-    )
-    for option in set(re.findall(r"`(--\w+)", (ROOT / "README.md").read_text())):
-        assert option in helps, option
+def test_every_file_of_the_code_that_is_named_exists() -> None:
+    rooms = "deploy|datasets|models|evaluation|options|tests|benchmarks|test_tipc|docs"
+    for name, text in {**PAGES, **OTHERS}.items():
+        inside = "|configs|results" if name.startswith("test_tipc") else ""
+        for path in re.findall(rf"`((?:{rooms}{inside})/[\w./]*)`", text):
+            if "NAME" not in path:
+                assert (ROOT / path).exists() or (ROOT / name).parent.joinpath(path).exists(), f"{name}: {path}"
+
+
+def test_every_option_named_in_the_pages_exists() -> None:
+    known = set().union(*(known_options(script) for script in HELP))
+    for name, text in {**PAGES, **OTHERS}.items():
+        unknown = set(re.findall(r"(?<![\w-])--\w+", text)) - known
+        assert not unknown, f"{name}: {unknown}"
+
+
+def known_options(script: str) -> set[str]:
+    """The options that a script's help lists."""
+    return set(re.findall(r"--\w+", done(run(script, "--help")).stdout))
