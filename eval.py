@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import options
 from datasets.readers.mvtec import select_categories
-from deploy.command_line.parser import Parser, positive
+from deploy.command_line.parser import Parser
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
-from deploy.results.tables import header_text, provenance_columns
+from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
-from models import load_model
+from models import load_model, model_text
 
 
 def main() -> int:
-    parser = Parser(prog="eval.py", description=__doc__)
-    parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
-    options.add_model_options(parser, category="all", seeds="+")
-    parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
-    parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
-    parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
+    parser = Parser(prog="eval.py", usage="python %(prog)s [OPTIONS]", description=__doc__)
+    options.add_data_option(parser, "the folder that holds the categories", several=True)
+    options.add_model_options(parser, several=True)
+    options.add_size_options(parser)
     parser.no_effect("batch_size", "--test_batch_size sets the pictures per run")
     options.add_evaluation_options(parser)
     options.add_precision_option(parser)
@@ -41,7 +39,7 @@ def main() -> int:
         for path, category in zip(paths, categories):
             model = load_model(path, options.runtime(args))
             options.check_model(args, model, path)
-            print(f"== {category.name}: {header_text(model.header)}", flush=True)
+            print(f"== {category.name}: {model_text(model)}", flush=True)
             folder = options.results_folder(args, model, path)
             provenance, limit = (
                 provenance_columns(model.header, options.command(parser, args, model)),

@@ -11,23 +11,22 @@ import options
 from deploy.command_line.parser import Parser, positive
 from deploy.command_line.script import run_script
 from deploy.pictures.listing import list_pictures
-from deploy.results.tables import header_text
-from models import load_model
+from models import load_model, model_text
 from models.export.export import export
 
 COMPARED = 8  # test pictures
 
 
 def main() -> int:
-    parser = Parser(prog="export_model.py", description=__doc__)
-    options.add_model_options(parser, category=None)
-    parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
+    parser = Parser(prog="export_model.py", usage="python %(prog)s [OPTIONS]", description=__doc__)
+    options.add_data_option(parser, "its test pictures, if any, are compared", several=False)
+    options.add_model_options(parser, several=False)
+    parser.group("export", "--layout fused --input uint8 --save_dir exported/bottle")
     parser.add_argument("--save_dir", default=None, help="default: {save_path}/{method}_{arch}_{k}/{category}/export")
     parser.add_argument("--img_size", dest="crop_size", type=positive, default=None, help="only checked: the crop size")
     parser.add_argument("--layout", choices=("split", "fused"), default="split", help="statistics in a file, or inside")
     parser.add_argument("--input", choices=("float32", "uint8"), default="float32", help="type of the program's input")
     parser.add_argument("--format", choices=("paddle", "onnx"), default="paddle", help="onnx: model.onnx as well")
-    parser.add_argument("--data_path", default="./data/mvtec", help="its test pictures, if any, are compared")
     options.add_run_options(parser)
     args = parser.parse()
 
@@ -35,14 +34,14 @@ def main() -> int:
     path = options.model_file(args, category, *options.asked_seeds(args))
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
-    print(f"{path}: {header_text(model.header)}", flush=True)
+    print(f"model: {path}\n{model_text(model)}", flush=True)
     folder = args.save_dir or options.results_folder(args, model, path) / category / "export"
     tests = Path(args.data_path) / category / "test"
     pictures = list_pictures(tests)[:COMPARED] if tests.is_dir() else []
     done = export(model, folder, args.layout, args.input, args.format == "onnx", pictures)
     ways = ", ".join(f"{name} {value:.1e}" for name, value in done.compared.items() if name != "pictures")
     print(f"differs from dygraph by at most (relative): {ways}; on {len(pictures)} pictures of {tests} and a drawn one")
-    print("; ".join(f"{what}: {path}" for what, path in done.files.items()))
+    print(f"export: {folder}: {', '.join(path.name for path in done.files.values())}")
     here = Path(".").resolve()
     stats = done.files["stats"].resolve()
     shown = stats.relative_to(here) if here in stats.parents else stats

@@ -10,26 +10,26 @@ from deploy.command_line.parser import Parser, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.pictures.listing import list_pictures
-from deploy.results.tables import ScoreSheet, header_text, picture_namer, provenance_columns
-from models import load_model
+from deploy.results.tables import ScoreSheet, picture_namer, provenance_columns
+from models import load_model, model_text
 
 
 def main() -> int:
-    parser = Parser(prog="predict.py", description=__doc__)
+    parser = Parser(prog="predict.py", usage="python %(prog)s PICTURE|FOLDER... [OPTIONS]", description=__doc__)
+    parser.group("data", "parts/gasket/test --category gasket")
     parser.add_argument("picture_path", nargs="+", help="pictures, or folders of them")
-    options.add_model_options(parser, category=None, archs=None)
-    parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
-    parser.add_argument("--resize", type=positive, default=None, help="only checked: it is the model's")
-    parser.add_argument("--crop_size", type=positive, default=None, help="only checked: it is the model's")
+    options.add_model_options(parser, several=False, archs=None)
+    options.add_size_options(parser)
+    parser.group("results", "--threshold 0.55 --save_mask")
     parser.add_argument(
         "--threshold", type=float, default=None, help="call a defect above this; the model's if not given"
     )
     parser.flag("norm", True, "--threshold is on the scaled score (0.5 is the model's threshold), else on the raw one")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
-    parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
     options.add_precision_option(parser)
     options.add_run_options(parser)
+    parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
     args = parser.parse()
 
     category = options.one_category(args)
@@ -37,7 +37,7 @@ def main() -> int:
     path = options.model_file(args, category, *options.asked_seeds(args))
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
-    print(f"{path}: {header_text(model.header)}", flush=True)
+    print(f"model: {path}\n{model_text(model)}", flush=True)
     sheet = ScoreSheet(
         options.results_folder(args, model, path) / category,
         "predict",

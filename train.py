@@ -13,29 +13,30 @@ from datasets.readers.mvtec import Category, select_categories
 from deploy.command_line.parser import Arguments, Parser, positive
 from deploy.command_line.script import run_script
 from deploy.errors import Skipped
-from deploy.results.tables import header_text, provenance_columns
+from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
-from models import Detector, build_model
+from models import Detector, build_model, model_text
 from models.backbones.weights import RANDOM
 
 
 def main() -> int:
-    parser = Parser(prog="train.py", description=__doc__)
-    parser.add_argument("--data_path", default="./data/mvtec", help="the folder that holds the categories")
-    options.add_model_options(parser, category="all", seeds="+")
+    parser = Parser(prog="train.py", usage="python %(prog)s [OPTIONS]", description=__doc__)
+    options.add_data_option(parser, "the folder that holds the categories", several=True)
+    options.add_model_options(parser, several=True, seed=521)
+    parser.group("model")
     parser.add_argument("--layers", nargs="+", default=None, help="backbone layers; for an ensemble A,B per backbone")
     parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
-    parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
-    parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
-    parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
-    options.add_method_options(parser)
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
+    options.add_size_options(parser, 256, 224)
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
+    options.add_method_options(parser)
+    parser.group("evaluation", "--eval --eval_PRO")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     options.add_evaluation_options(parser)
     options.add_run_options(parser)
+    parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
     parser.no_effect("inc", "mean and covariance are always accumulated in one pass")
     parser.no_effect("einsum", "the distance is always one batched matrix product")
     parser.no_effect("debug", "errors carry their traceback without it")
@@ -44,7 +45,7 @@ def main() -> int:
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = select_categories(args.data_path, args.category)
     command, seeds = options.command(parser, args), options.seeds(args)
-    print(f"{options.run_name(args)}: {len(categories)} categories: {options.names(categories)}")
+    print(f"{options.run_name(args)}: {options.names(categories)}")
     reports = []
     for seed in seeds:
         own = folder
@@ -109,7 +110,7 @@ def fit(args: Arguments, category: Category, seed: int, log: TimedLog) -> Detect
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped = Skipped()
     model.fit(pictures, args.batch_size, args.num_workers, skipped if args.skip_bad else None, log)
-    print(header_text(model.header) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     return model
 
 

@@ -27,6 +27,8 @@ class Calibration:
     """How many good pictures the levels come from."""
     deviations: float = 3.0
     """Thresholds are mean + `deviations` standard deviations of the good pictures' scores and map maxima."""
+    own: Calibration | None = None
+    """The model's own levels, where these are for a threshold that the user gave (see `at`)."""
 
     @classmethod
     def from_good(cls, answers: Iterable[tuple[np.ndarray, float]]) -> Calibration:
@@ -41,8 +43,8 @@ class Calibration:
         return cls(level(scores), threshold, low, 2 * threshold - low, len(scores))
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as plain json types, for `from_dict`."""
-        return asdict(self)
+        """The model's own values as plain json types, for `from_dict`."""
+        return {name: value for name, value in asdict(self.own or self).items() if name != "own"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
@@ -50,23 +52,27 @@ class Calibration:
         return cls(**values)
 
     def scaled(self, score: float) -> float:
-        """An image score scaled so that the threshold is 0.5; 0 stays 0, not clamped."""
-        return 0.5 * score / self.image_threshold if self.image_threshold > 0 else (0.0 if score <= 0 else float("inf"))
+        """An image score scaled so that the model's own threshold is 0.5; 0 stays 0, not clamped."""
+        threshold = (self.own or self).image_threshold
+        return 0.5 * score / threshold if threshold > 0 else (0.0 if score <= 0 else float("inf"))
 
     def is_defect(self, score: float) -> bool:
         """Whether an image score is above the threshold."""
         return score > self.image_threshold
 
     def at(self, threshold: float | None, scaled: bool) -> Calibration:
-        """The same levels for another image threshold, `scaled` (0.5 is ours) or raw.
+        """The same levels for another image threshold, `scaled` (0.5 is the model's own) or raw.
 
-        The pixel threshold moves along; the colour scale stays, since it belongs to the model.
+        The pixel threshold moves along; the colour scale and what `scaled` gives stay, since they belong to the model.
+
+        Raises:
+            UserError: the threshold is not above 0.
         """
         if threshold is None:
             return self
         if not threshold > 0:
             raise UserError(f"--threshold {threshold} must be above 0")
-        factor = threshold / 0.5 if scaled else threshold / max(self.image_threshold, 1e-12)
-        return replace(
-            self, image_threshold=self.image_threshold * factor, pixel_threshold=self.pixel_threshold * factor
-        )
+        own = self.own or self
+        factor = threshold / 0.5 if scaled else threshold / max(own.image_threshold, 1e-12)
+        level = own.image_threshold * factor if scaled else threshold
+        return replace(own, image_threshold=level, pixel_threshold=own.pixel_threshold * factor, own=own)

@@ -13,7 +13,8 @@ from .command_line.script import run_script
 from .errors import UserError
 from .pictures.listing import list_pictures
 from .predictor import Predictor
-from .results.tables import ScoreSheet, header_text, picture_namer, provenance_columns
+from .results.description import header_text, recorded
+from .results.tables import ScoreSheet, picture_namer, provenance_columns
 from .results.watch import watch
 from .runtime.program import Runtime
 
@@ -27,20 +28,24 @@ def main(program: str = "infer.py") -> int:
     """Parse the options, load the export, score, write; return the exit code. `program` is the user's name of it."""
     parser = Parser(
         prog=program,
-        description="Run an exported model on pictures: a table and heat maps. Needs the exported files alone. "
-        f"{command_line(program, {})} --stats exported/bottle/stats --input_file PICTURE|FOLDER",
+        usage=f"{command_line(program, {})} --stats FILE --input_file PICTURE|FOLDER [OPTIONS]",
+        description="Run an exported model on pictures: a table and heat maps. Needs the exported files alone.",
     )
+    parser.group("data", '--input_file "pictures/*.png"')
     parser.add_argument("-i", "--input_file", default=None, help="picture, folder, 'pattern*.png', or list, .txt")
     parser.add_argument("--watch", default=None, help="instead: a folder whose pictures are scored as they arrive")
+    parser.group("model", "--stats exported/bottle/stats")
     parser.add_argument("--stats", required=True, help="the stats file of the export")
     parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
     parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
+    parser.group("results", "--threshold 0.55 --save_mask --jsonl")
     parser.add_argument("--save_path", default="./output/infer", help="receives infer.csv and heatmaps/")
-    parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
+    parser.group("running", "--batch_size 4 --cpu_threads 2 --enable_benchmark")
+    parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
     parser.add_argument("--gpu", type=natural, default=None, help="run on the GPU of this number (unmeasured)")
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
@@ -51,7 +56,7 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the computation")
     parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")
     parser.flag("enable_benchmark", False, "print times and memory in AutoLog's format")
-    parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
+    parser.add_argument("--model_name", default=None, help="names the model in --enable_benchmark's report")
     parser.no_effect("config", "this script reads no configuration file", "-c")
     parser.no_effect("category", "the stats file says what the model is")
     parser.no_effect("seed", "nothing is random here")
@@ -76,16 +81,15 @@ def main(program: str = "infer.py") -> int:
         ir_optim=args.ir_optim,
     )
     predictor = Predictor.load(args.stats, args.model_file, args.params_file, runtime)
-    print(
-        f"{predictor.program.name}: {header_text(predictor.header)}; self-check {predictor.selfcheck:.1e}", flush=True
-    )
-    recorded = {name: getattr(args, name) for name in ("batch_size", "precision", "save_path")}
+    print(f"program: {predictor.program.name}, self-check {predictor.selfcheck:.1e}")
+    print(header_text(predictor.header, predictor.shapes, *recorded(predictor.header)), flush=True)
+    told = {name: getattr(args, name) for name in ("batch_size", "precision", "save_path")}
     sheet = ScoreSheet(
         Path(args.save_path),
         "infer",
         predictor.calibration.at(args.threshold, scaled=True),
         predictor.preprocess,
-        provenance_columns(predictor.header, parser.command(args, recorded)),
+        provenance_columns(predictor.header, parser.command(args, told)),
         args.save_pic,
         args.save_mask,
         args.jsonl,

@@ -54,6 +54,8 @@ class Predictor:
         self.preprocess = Preprocess.from_dict(header["preprocess"])
         self.calibration = Calibration.from_dict(header["calibration"])
         self.times = Times()
+        self.shapes = {name: value.shape for name, value in tensors.items()}
+        """Shapes of the statistics that are in the stats file, by name."""
         statistics = [name for name in program.inputs if name != "image"]
         missing = [name for name in statistics if name not in tensors]
         if missing or "image" not in program.inputs or len(program.outputs) != 2:

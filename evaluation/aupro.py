@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from deploy.command_line.progress import progress
+
 
 def aupro(
     maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: Sequence[float] = (0.3,)
@@ -33,7 +35,7 @@ def aupro(
     floor = np.partition(good, lowest)[lowest]
     top = np.sort(good[good >= floor])
     values, weights, regions = [], [], 0
-    for anomaly_map, mask in zip(maps, masks):
+    for anomaly_map, mask in progress(zip(maps, masks), len(maps), "AU-PRO", delay=1):
         if not mask.any():
             continue
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)

@@ -28,6 +28,12 @@ FIGURES = (
     "Pixel_F1max",
 )
 """`Image_F1` is at the threshold stored with the model; the others need no threshold."""
+SUMMARY = {
+    "image": {"AUROC": "Image_AUROC", "AP": "Image_AP", "F1": "Image_F1", "best F1": "Image_F1max"},
+    "pixel": {"AUROC": "Pixel_AUROC", "AP": "Pixel_AP", "best F1": "Pixel_F1max"},
+    "AU-PRO": {"": "PRO_score", "up to 0.05": "PRO_score_0.05"},
+}
+"""FIGURES as they are printed."""
 
 
 def evaluate(
@@ -139,7 +145,11 @@ def _means(rows: list[dict[str, Any]]) -> list[float | None]:
 
 def summary(row: dict[str, Any]) -> str:
     """Return one line with the figures that exist."""
-    return ", ".join(f"{figure} {row[figure]:.4f}" for figure in FIGURES if row[figure] is not None) or "no figures"
+    told = []
+    for what, figures in SUMMARY.items():
+        known = [f"{name} {row[figure]:.4f}".lstrip() for name, figure in figures.items() if row[figure] is not None]
+        told += [f"{what} {', '.join(known)}"] if known else []
+    return "; ".join(told) or "no figures"
 
 
 def _cell(value: float | None) -> str:

@@ -1,12 +1,14 @@
 """Backbones, methods, coreset and search. `from models import PatchCore`."""
 
+import deploy  # noqa: F401  before everything else: it imports Paddle without its notices
+
 from .base.detector import Detector
 from .base.method import AnomalyMethod
 from .ensemble import Ensemble
 from .orthoad import OrthoAD
 from .padim import PaDiM
 from .patchcore import PatchCore
-from .registry import ALIASES, METHODS, build_model, load_model, method_named, variant_name
+from .registry import ALIASES, METHODS, build_model, load_model, method_named, model_text, variant_name
 from .spade import SPADE
 
 __all__ = [
@@ -22,5 +24,6 @@ __all__ = [
     "build_model",
     "load_model",
     "method_named",
+    "model_text",
     "variant_name",
 ]

@@ -45,7 +45,11 @@ class Ensemble(Detector):
         for other in members[1:]:
             shared = [(type(m), m.k, m.options, m.preprocess) for m in (first, other)]
             if shared[0] != shared[1]:
-                raise UserError("the members of an ensemble must share method, k, options and preprocessing")
+                names = [f"--{name}" for name, value in first.options.items() if other.options.get(name) != value]
+                raise UserError(
+                    "the members of an ensemble must share method, k, options and preprocessing"
+                    + (f": give one {', '.join(names)} for all" if names else "")
+                )
         self.members = nn.LayerList(members)
         self.NAME = first.NAME
         self.register_buffer("spreads", paddle.ones([len(members), 2]))

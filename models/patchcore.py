@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import paddle
@@ -61,6 +62,15 @@ class PatchCore(AnomalyMethod):
     }
     FIT_ONLY = frozenset({"coreset_block", "spool_dir"})
 
+    @classmethod
+    def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return all options, with the search that fits the others unless one is named."""
+        found = {**cls.OPTIONS, **options}
+        if found["search"] is None:
+            coarse = found["num_neighbors"] == 1 and found["image_score"] != "smooth"
+            found["search"] = "coarse" if coarse else "exact"
+        return found
+
     def check_k(self, k: float) -> float:
         """Return `k`: a percentage above 0 and up to 100, or above 100 a whole number of patches."""
         if not k > 0 or (k > 100 and k != int(k)):
@@ -83,9 +93,6 @@ class PatchCore(AnomalyMethod):
             )
         if self.options["num_neighbors"] < 1:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
-        if self.options["search"] is None:
-            coarse = self.options["num_neighbors"] == 1 and self.options["image_score"] != "smooth"
-            self.options["search"] = "coarse" if coarse else "exact"
         if self.options["search"] not in ("coarse", "exact"):
             raise UserError(f"--search {self.options['search']} is unknown: choose coarse or exact")
         if self.options["search"] == "coarse" and self.options["num_neighbors"] > 1:

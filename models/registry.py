@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import UserError
+from deploy.results.description import header_text
 from deploy.runtime.program import Runtime
 from deploy.storage.tensors import read_header
 
@@ -45,6 +46,26 @@ def variant_name(method: str, options: dict[str, Any]) -> str:
         if own == method and chosen.items() <= options.items() and not chosen.items() <= standard.items():
             return name
     return method
+
+
+def model_text(model: Detector) -> str:
+    """Return one line about a fitted model: what it is, its size, its threshold, and options that are no defaults."""
+    shapes = {name: value.shape for name, value in model.fitted.items()}
+    return header_text(model.header, shapes, *differing(model.header))
+
+
+def differing(header: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the variant's name of the model that `header` describes, and those of its options that are no defaults."""
+    options, method = header["options"], method_named(header["method"])[0]
+    name = variant_name(method.NAME, options)
+    standard = method_named(name)[1]
+
+    def default(option: str) -> Any:
+        """What the option would be, had it not been given and the others had."""
+        others = {other: value for other, value in options.items() if other != option}
+        return {**method.resolve(header["arch"].split("+")[0], others), **standard}[option]
+
+    return name, {option: value for option, value in options.items() if value != default(option)}
 
 
 def build_model(

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -13,7 +14,7 @@ from paddle import nn
 
 from deploy.errors import UserError
 
-from .backbones.backbone import Backbone, MissingLayer
+from .backbones.backbone import DEEPEST, Backbone, MissingLayer
 from .base.method import AnomalyMethod
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
@@ -30,7 +31,8 @@ class SPADE(AnomalyMethod):
     The pyramids of all training pictures lie on disk, memory-mapped: only the neighbours' are ever read. Options:
 
     - `k_image`: the image score is the mean squared distance to this many nearest descriptors (equation 1).
-    - `descriptor_layer`: its mean over all positions is the picture's descriptor; layer4 in the paper.
+    - `descriptor_layer`: its mean over all positions is the picture's descriptor; layer4, as in the paper, or the last
+      layer of a network that has no layer4, unless another is named.
     - `gallery`: `all_positions` of the neighbours (equation 3, the paper's reading), or `same_position`, which compares
       a position with the same one of each neighbour (ind_knn_ad's reading; much faster, wants aligned products).
     - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth` of the pixel distances, see `models.graph.scores`.
@@ -50,6 +52,11 @@ class SPADE(AnomalyMethod):
         "image_score": "knn",
         "sigma": 4.0,
     }
+
+    @classmethod
+    def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return all options: the descriptor's layer is the last that `arch` has, unless one is named."""
+        return {**cls.OPTIONS, "descriptor_layer": DEEPEST.get(arch, cls.OPTIONS["descriptor_layer"]), **options}
 
     def check_k(self, k: float) -> float:
         """A whole number of pictures."""
@@ -203,7 +210,9 @@ class SPADE(AnomalyMethod):
         pictures = len(self.fitted["descriptors"])
         size = sum(self.fitted[name].nbytes for name in self.galleries) / 1e6
         few = f"; --k {self.k}: all {pictures} are neighbours" if pictures <= self.k else ""
-        return f"gallery of {pictures} pictures, {size:.0f} MB on disk{few}"
+        last, arch = self.options["descriptor_layer"], self.backbone.arch
+        less = f"; pictures are described by {last}: {arch} has no layer4" if last == DEEPEST.get(arch) else ""
+        return f"gallery of {pictures} pictures, {size:.0f} MB on disk{few}{less}"
 
 
 def _half_norms(rows: paddle.Tensor) -> paddle.Tensor:

@@ -1,11 +1,13 @@
 """Options that the scripts share, and what they mean."""
 
 from .arguments import (
+    add_data_option,
     add_evaluation_options,
     add_method_options,
     add_model_options,
     add_precision_option,
     add_run_options,
+    add_size_options,
 )
 from .selection import (
     archs,
@@ -29,11 +31,13 @@ from .selection import (
 )
 
 __all__ = [
+    "add_data_option",
     "add_evaluation_options",
     "add_method_options",
     "add_model_options",
     "add_precision_option",
     "add_run_options",
+    "add_size_options",
     "archs",
     "asked_seeds",
     "check_model",

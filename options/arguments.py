@@ -4,73 +4,118 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.command_line.parser import Parser, natural, positive
+from deploy.command_line.parser import KEPT, Parser, natural, positive
 from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
 
 
-def add_model_options(parser: Parser, category: str | None, archs: str | None = "+", seeds: str | None = None) -> None:
+def add_size_options(parser: Parser, resize: int | None = None, crop_size: int | None = None) -> None:
+    """Sizes of pictures; without defaults they are only compared with the model's."""
+    only = "" if resize else "; the model's, only checked"
+    parser.group("data")
+    parser.add_argument("--resize", type=positive, default=resize, help=f"short side in pixels{only}")
+    parser.add_argument("--crop_size", type=positive, default=crop_size, help=f"centre crop in pixels{only}")
+
+
+def add_data_option(parser: Parser, what: str, several: bool) -> None:
+    """Where the data set is, of which the script takes `what`: of `several` categories or one."""
+    parser.group("data", f"--data_path data/mvtec --category bottle{',tile' if several else ''}")
+    parser.add_argument("--data_path", default="./data/mvtec", help=what)
+
+
+def add_model_options(parser: Parser, several: bool, archs: str | None = "+", seed: int | None = None) -> None:
     """Which model: category, method, arch, k, and where it lies.
 
-    `archs` is None where pictures may follow, which several words of --arch would swallow: A+B is one word. `seeds` is
-    "+" where several can be given.
+    `several` categories and seeds can be given, or one of each. `archs` is None where pictures may follow, which
+    several words of --arch would swallow: A+B is one word. `seed` is the default; None: the model's, whichever it is.
     """
-    parser.add_argument("--category", default=category, help="NAME[,NAME...], all, textures or objects")
+    parser.group("data")
+    if several:
+        parser.add_argument("--category", default="all", help="NAME[,NAME...], all, textures or objects")
+    else:
+        parser.add_argument("--category", metavar="NAME", default=None, help="the model's category, one name")
+    parser.group("model", "--method patchcore --arch resnet18 --k 10")
     parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
     parser.add_argument(
         "--arch",
         nargs=archs,
         default="resnet18",
-        help=f"backbone, or an ensemble of several, A B or A+B; of {', '.join(ARCHS)}",
+        help=f"backbone, or an ensemble of several, {'A B or ' if archs else ''}A+B; of {', '.join(ARCHS)}",
     )
+    defaults = ", ".join(f"{name} {method.K:g}" for name, method in METHODS.items())
     parser.add_argument(
         "--k",
         type=float,
         default=None,
-        help="patchcore: percent of patches kept, above 100 their number (10); padim, orthoad: channels (100); "
-        "spade: neighbouring pictures (50)",
+        help="patchcore: percent of patches kept, above 100 their number; padim, orthoad: channels; "
+        f"spade: neighbouring pictures (defaults: {defaults})",
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
-    several = "; several: one model each, and a table of mean and deviation" if seeds else ""
-    parser.add_argument("--seed", type=natural, nargs=seeds, default=521, help=f"decides everything random{several}")
+    more = "; several: one model each, and a table of mean and deviation" if several else ""
+    known = "decides everything random" if seed is not None else "that the model was trained with; any if not given"
+    parser.add_argument("--seed", type=natural, nargs="+" if several else None, default=seed, help=known + more)
+    if seed is None:
+        parser.add_argument("--model_path", default=None, help="a model file, instead of looking it up")
+    parser.group(KEPT, "--model_name PatchCore")
     parser.add_argument("--model_name", default=None, help="a label of TIPC configs; decides nothing")
 
 
 METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "image_score": (str, "max, top, smooth; patchcore: also reweighted; spade: also knn"),
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
-    "sampler": (str, "patchcore: greedy, approx_greedy, random, identity"),
-    "coreset_block": (positive, "patchcore: choose patches in blocks where there are more than this"),
-    "spool_dir": (str, "patchcore: folder for the features of all patches while fitting; None: temporary folder"),
-    "patch_size": (positive, "patchcore: features are averaged over this neighbourhood"),
-    "patch_stride": (positive, "patchcore: every how many-th position is a patch"),
-    "pretrain_dim": (positive, "patchcore: pool each layer's patches adaptively to this many values"),
-    "target_dim": (positive, "patchcore: pool all layers' patches together to this many values"),
-    "search": (str, "patchcore: coarse (image scores exact, lesser patches at times too far) or exact"),
-    "num_neighbors": (positive, "patchcore: a distance is the mean over this many nearest rows"),
-    "reweight_neighbors": (positive, "patchcore: b of the re-weighting, eq. 7"),
-    "eps": (float, "padim, orthoad: added to the covariances' diagonal"),
-    "k_image": (positive, "spade: the image score is the mean over this many nearest pictures"),
-    "descriptor_layer": (str, "spade: the layer whose mean describes a picture"),
-    "gallery": (str, "spade: all_positions of the neighbours, or same_position"),
-    "load_projection": (str, "padim, orthoad: .npy file in place of the drawn channels or projection"),
+    "sampler": (str, "greedy, approx_greedy, random, identity"),
+    "coreset_block": (positive, "choose patches in blocks where there are more than this"),
+    "spool_dir": (str, "folder for the features of all patches while fitting, the system's temporary one if not given"),
+    "patch_size": (positive, "features are averaged over this neighbourhood"),
+    "patch_stride": (positive, "every how many-th position is a patch"),
+    "pretrain_dim": (positive, "pool each layer's patches adaptively to this many values"),
+    "target_dim": (positive, "pool all layers' patches together to this many values"),
+    "search": (
+        str,
+        "coarse (image scores exact, lesser patches at times too far) or exact; coarse where it can, if not given",
+    ),
+    "num_neighbors": (positive, "a distance is the mean over this many nearest rows"),
+    "reweight_neighbors": (positive, "b of the re-weighting, eq. 7"),
+    "eps": (float, "added to the covariances' diagonal"),
+    "k_image": (positive, "the image score is the mean over this many nearest pictures"),
+    "descriptor_layer": (str, "the layer whose mean describes a picture; on compact layer3"),
+    "gallery": (str, "all_positions of the neighbours, or same_position"),
+    "load_projection": (str, ".npy file in place of the drawn channels or projection"),
 }
 """Options that belong to a method; one that the method does not have is an error."""
 
 
+METHOD_EXAMPLES = {
+    "patchcore": "--k 1 --sampler approx_greedy --search exact",
+    "padim, orthoad": "--method padim --k 100 --eps 0.01",
+    "spade": "--method spade --k 50 --k_image 5 --gallery same_position",
+    "every method": "--image_score max --sigma 2",
+}
+"""An example for each group of METHOD_OPTIONS."""
+
+
 def add_method_options(parser: Parser) -> None:
-    """Settings of the methods, each with the method's own default when not given."""
+    """Settings of the methods, each with the method's own default when not given, grouped by who has them."""
+    for title, example in METHOD_EXAMPLES.items():
+        parser.group(title, example)
     for name, (kind, help) in METHOD_OPTIONS.items():
-        parser.add_argument(f"--{name}", type=kind, default=None, help=f"{help} (defaults: {_defaults(name)})")
+        owners = [method for method in METHODS if name in METHODS[method].OPTIONS]
+        parser.group("every method" if len(owners) == len(METHODS) else ", ".join(owners))
+        parser.add_argument(f"--{name}", type=kind, default=None, help=help + _defaults(name))
 
 
 def _defaults(name: str) -> str:
+    """What to add to the help of a method's option."""
     found = {key: method.OPTIONS[name] for key, method in METHODS.items() if name in method.OPTIONS}
-    return ", ".join(f"{key} {value}" for key, value in found.items())
+    told = {key: value for key, value in found.items() if value is not None}
+    if len(set(told.values())) == 1:
+        return f" (default: {next(iter(told.values()))})"
+    return f" (defaults: {', '.join(f'{key} {value}' for key, value in told.items())})" if told else ""
 
 
 def add_run_options(parser: Parser) -> None:
     """How programs run."""
+    parser.group("running", "--cpu --cpu_threads 4 --num_workers 2")
     parser.flag("cpu", False, "use the CPU even where there is a GPU")
     parser.add_argument("--gpu", type=natural, default=None, help="use the GPU of this number (unmeasured)")
     parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
@@ -79,6 +124,7 @@ def add_run_options(parser: Parser) -> None:
 
 def add_precision_option(parser: Parser) -> None:
     """For scripts that score with a model that is there."""
+    parser.group("running", "--cpu --cpu_threads 4 --num_workers 2")
     parser.add_argument(
         "--precision",
         default="fp32",
@@ -89,6 +135,7 @@ def add_precision_option(parser: Parser) -> None:
 
 def add_evaluation_options(parser: Parser) -> None:
     """What is measured and drawn."""
+    parser.group("evaluation", "--eval_PRO --test_batch_size 4")
     parser.flag("eval_PRO", False, "also compute AU-PRO")
     parser.no_effect(
         "non_partial_AUC",

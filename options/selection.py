@@ -18,6 +18,8 @@ from .arguments import METHOD_OPTIONS
 
 ALWAYS_RECORDED = ("data_path", "category", "resize", "crop_size", "batch_size", "precision", "save_path")
 """Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
+ALIKE = 2
+"""Other models that an error names where the one that was looked for is missing."""
 
 
 def method_options(args: Arguments) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
         if not path.is_file():
             raise UserError(
                 f"no model at {path}: train {category} first with the same --method, --arch, --k and --save_path, "
-                "or give --model_path" + _seeds_there(run_folder(args), path.name)
+                "or give --model_path" + (_seeds_there(run_folder(args), path.name) or _others_there(args, path.name))
             )
     held = seed if seed is None else model_seed(path)
     if held != seed:
@@ -160,6 +162,28 @@ def _seeds_there(folder: Path, name: str) -> str:
     """What to add where no model of one seed is there, but those of several are."""
     found = sorted(path.parent.name[4:] for path in folder.glob(f"seed*/{glob.escape(name)}"))
     return f"; models of seeds {', '.join(found)} are there: give --seed" if found else ""
+
+
+def _others_there(args: Arguments, name: str) -> str:
+    """What to add where models called `name` of another method, arch or k lie below --save_path: the most alike."""
+    root, asked = Path(args.save_path), _described(args)
+    found = []
+    for path in sorted({*root.glob(f"*/{glob.escape(name)}"), *root.glob(f"*/seed*/{glob.escape(name)}")}):
+        try:
+            header = read_header(path, "model")
+            held = _described_model(header)
+        except (UserError, KeyError):  # damaged, or no model
+            continue
+        given = {name: value for name, value in held.items() if value != asked[name]}
+        if args.k is None and header["k"] == method_named(header["method"])[0].K:
+            given.pop("k", None)  # the default, of this method as of ours
+        own = root / "_".join(held.values())
+        if path.parent != own:
+            given["seed"] = header["seed"]
+        if path.parent in (own, seed_folder(own, header["seed"])):
+            found.append((len(given), path, " ".join(f"--{name} {value}" for name, value in given.items())))
+    told = [f"{path} is there: give {words}" for _, path, words in sorted(found)[:ALIKE]]
+    return "".join(f"; {one}" for one in told)
 
 
 def model_seed(path: Path) -> int | None:

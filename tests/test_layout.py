@@ -21,8 +21,8 @@ ALLOWED = {
 INSIDE = {
     "deploy": (
         "errors",
-        "storage",
         "command_line",
+        "storage",
         "pictures",
         "runtime",
         "calibration",

@@ -19,14 +19,40 @@ class Arguments(argparse.Namespace):
 
 
 NOT_GIVEN = object()
+KEPT = "kept from Anomaly.Paddle"
+"""The group of options that are accepted and decide nothing; --help shows it last."""
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Examples stay on their lines, and an option without a default says nothing of one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that knows no abbreviations and reports a bad option in one line, exit 2."""
+    """An argparse parser with named groups that knows no abbreviations and reports a bad option in one line, exit 2."""
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **keywords)
+        self._group: argparse._ArgumentGroup | None = None
+        super().__init__(allow_abbrev=False, formatter_class=Help, **keywords)
+        self._groups: dict[str, argparse._ArgumentGroup] = {}
         self._no_effect: dict[str, str] = {}
+
+    def group(self, title: str, example: str = "") -> None:
+        """Put the options that are added next into this group of --help; `example` is shown with a new one."""
+        if title not in self._groups:
+            self._groups[title] = self.add_argument_group(title, f"example: {example}" if example else None)
+        self._group = self._groups[title]
+
+    def add_argument(self, *names: Any, **keywords: Any) -> argparse.Action:
+        """As argparse's, into the group that was named last."""
+        return (self._group.add_argument if self._group else super().add_argument)(*names, **keywords)
+
+    def format_help(self) -> str:
+        """The text of --help."""
+        self._action_groups.sort(key=lambda group: group.title == KEPT)
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise what `run_script` turns into one line and exit code 2."""
@@ -38,8 +64,12 @@ class Parser(argparse.ArgumentParser):
 
     def no_effect(self, name: str, reason: str, *more_names: str) -> None:
         """Accept an option of Anomaly.Paddle that has no effect here; using it prints `reason`."""
-        self.add_argument(*more_names, f"--{name}", nargs="?", const=True, default=None, help=f"no effect: {reason}")
-        self._no_effect[name] = reason
+        before = self._group
+        self.group(KEPT, f"--{name}")
+        self.add_argument(
+            *more_names, f"--{name}", nargs="?", const=True, default=None, metavar="VALUE", help=f"no effect: {reason}"
+        )
+        self._group, self._no_effect[name] = before, reason
 
     def parse(self, argv: Sequence[str] | None = None) -> Arguments:
         """Parse `argv`; unknown options raise UserError, moot ones that were given are named on stderr."""

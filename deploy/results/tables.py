@@ -75,6 +75,7 @@ class ScoreSheet:
         self.heat_maps, self.masks = heat_maps, masks
         self.columns = (*self.COLUMNS, *extra, *provenance)
         self.count = self.defects = 0
+        self._last: Prediction | None = None
         self.skip = Skipped()
         self._drawing = BackgroundTasks()
         self._jsonl = jsonl
@@ -111,7 +112,7 @@ class ScoreSheet:
             values = dict(zip(self.columns, row))
             values.update(score=prediction.score, scaled=float(values["scaled"]), defective=bool(values["defective"]))
             self._tables[1].write(json.dumps(values, ensure_ascii=False) + "\n")
-        self.count += 1
+        self.count, self._last = self.count + 1, prediction
         self.defects += row[3]
         if self.heat_maps or self.masks:
             self._drawing.submit(self.draw, prediction, picture_name, mask)
@@ -128,6 +129,8 @@ class ScoreSheet:
     def finish(self) -> int:
         """Complete the table, print what was found and where it is; return the exit code, 2 if pictures were skipped.
 
+        Of a single picture, its score and verdict are printed.
+
         Raises:
             UserError: no picture could be read, or a heat map not be written; no table is written.
         """
@@ -135,7 +138,10 @@ class ScoreSheet:
         if not self.count:
             raise UserError("none of the pictures could be read: no table was written")
         tables = [table.finish() for table in self._tables]
-        print(f"{self.count} pictures: {self.defects} defective, {self.count - self.defects} good")
+        if self.count > 1:
+            print(f"{self.count} pictures: {self.defects} defective, {self.count - self.defects} good")
+        else:
+            print(verdict(self._last, self.calibration))
         places = [f"scores: {' '.join(map(str, tables))}"]
         places += [f"heat maps: {self.folder / 'heatmaps'}"] if self.heat_maps else []
         places += [f"masks: {self.folder / 'masks'}"] if self.masks else []
@@ -144,6 +150,16 @@ class ScoreSheet:
             total = len(self.skip) + self.count
             report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
         return 2 if self.skip else 0
+
+
+def verdict(prediction: Prediction, calibration: Calibration) -> str:
+    """One line about one picture: its name, verdict, score and the threshold, raw and scaled."""
+    threshold, scaled = calibration.image_threshold, calibration.scaled
+    return (
+        f"{prediction.name}: {'DEFECT' if calibration.is_defect(prediction.score) else 'good'}, "
+        f"score {prediction.score:.4f} (scaled {scaled(prediction.score):.3f}), "
+        f"threshold {threshold:.4f} (scaled {scaled(threshold):.3f})"
+    )
 
 
 def csv_line(cells: Sequence[Any]) -> str:
@@ -165,14 +181,3 @@ def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:
         return str(relative) if stems[relative.with_suffix("")] > 1 else str(relative.with_suffix(""))
 
     return name
-
-
-def header_text(header: dict[str, Any]) -> str:
-    """One line of what a model is."""
-    size = header["preprocess"]
-    data = header["data"]
-    return (
-        f"{header['method']} on {header['arch']} ({' '.join(header['layers'])}), k {header['k']:g}, "
-        f"resize {size['resize']} crop {size['crop_size']}, fitted on {data['pictures']} pictures, "
-        f"options {json.dumps(header['options'])}"
-    )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..command_line.progress import progress
 from ..errors import UserError
 from .files import write_whole
 
@@ -43,7 +44,8 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict
         entries[name] = {"dtype": names[arrays[name].dtype], "shape": shape, "data_offsets": [start, end]}
     head = json.dumps(entries, ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
-    return write_whole(path, [len(head).to_bytes(8, "little"), head, *(_bytes(arrays[name]) for name in order)])
+    blocks = [len(head).to_bytes(8, "little"), head, *(block for name in order for block in _cut(arrays[name]))]
+    return write_whole(path, progress(blocks, len(blocks), f"writing {Path(path).name}", "block", delay=1))
 
 
 def read_header(path: str | Path, kind: str) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]
 def _in_memory(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray, list[memoryview]]]:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        yield name, array, [_bytes(array)]
+        yield name, array, _cut(array)
 
 
 def _digest(header: str, arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes | memoryview]]]) -> str:
@@ -121,7 +123,7 @@ def _digest(header: str, arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes 
     digest = hashlib.sha256(header.encode())
     for name, array, blocks in arrays:
         digest.update(f"{name} {array.dtype.str} {tuple(array.shape)}\n".encode())
-        for block in blocks:
+        for block in progress(blocks, -(-array.nbytes // BLOCK), f"checking {name}", "block", delay=1):
             digest.update(block)
     return digest.hexdigest()
 
@@ -135,8 +137,10 @@ def _blocks(path: Path, start: int, entry: dict[str, Any]) -> Iterator[bytes]:
             yield file.read(min(left, BLOCK))
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
+def _cut(array: np.ndarray) -> list[memoryview]:
+    """An array's bytes in blocks, none of them copied."""
+    whole = array.reshape(-1).view(np.uint8).data
+    return [whole[start : start + BLOCK] for start in range(0, len(whole), BLOCK)]
 
 
 def _foreign(path: Path, kind: str, start: bytes) -> UserError:

@@ -27,6 +27,8 @@ ARCHS = (
 )
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 """Names that every backbone knows: the last of its outermost layers at this stride. In a ResNet they are its own."""
+DEEPEST = {"compact": "layer3"}
+"""The last of STAGES that a network has, where that is not layer4."""
 
 
 class Feature(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import paddle
 
+from deploy.command_line.progress import progress
 from deploy.errors import UserError
 
 from ..graph.resample import Resample, nearest_matrix, upsample
@@ -179,7 +180,8 @@ class GaussianMethod(AnomalyMethod):
         found = {"position_mean": self._mean}
         for name, (start, end) in self.parts().items():
             found[name] = np.empty((self.positions, end, end - start), np.float32)
-        for rows in _blocks(self.positions):
+        blocks = _blocks(self.positions)
+        for rows in progress(blocks, len(blocks), "covariances", "block", delay=1):
             covariance = self._scatter[rows].astype(np.float64) / (self._seen - 1)
             covariance[:, diagonal, diagonal] += self.options["eps"]
             whitening = np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)

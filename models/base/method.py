@@ -17,6 +17,7 @@ from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import batches, stream
+from deploy.results.description import size_text
 from deploy.runtime.program import Program, Runtime, release_memory
 from deploy.storage.tensors import read_tensors
 
@@ -75,7 +76,7 @@ class AnomalyMethod(Detector):
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{name} {value} is not a finite number")
         self.k = self.check_k(self.K if k is None else k)
-        self.options = {**self.OPTIONS, **options}
+        self.options = self.resolve(arch, options)
         self.layers = tuple(layers or self.LAYERS)
         self.backbone = self.make_backbone(arch, weights)
         self.data: dict[str, Any] = {}
@@ -83,6 +84,11 @@ class AnomalyMethod(Detector):
         self.eval()
 
     # What a method defines ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return all options: those given, and the defaults of the others, which may depend on these and on `arch`."""
+        return {**cls.OPTIONS, **options}
 
     def check_k(self, k: float) -> float:
         """Return a usable `k`; UserError otherwise."""
@@ -188,7 +194,7 @@ class AnomalyMethod(Detector):
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
-        return ", ".join(f"{name} {list(value.shape)}" for name, value in self.fitted.items())
+        return size_text({name: value.shape for name, value in self.fitted.items()}) or "statistics are fitted"
 
     def config(self) -> dict[str, Any]:
         """Return arch, layers, k, options, backbone and data, for the header."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import paddle
 
+from deploy.command_line.progress import progress
 from deploy.pictures.decode import Picture
 from deploy.predictor import Predictor, file_sha256
 from deploy.runtime import selfcheck
@@ -92,7 +93,7 @@ def make_runners(
 def compare(model: Detector, runners: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
     """Return the largest `selfcheck.difference` from dygraph of each runner, over the probe and `pictures`."""
     preprocess, worst = model.preprocess, {name: runner.selfcheck for name, runner in runners.items()}
-    for picture in pictures:
+    for picture in progress(pictures, len(pictures), "comparing", delay=1):
         crop = preprocess.crop(preprocess.resized(picture))[None]
         with paddle.no_grad():
             answer = model(paddle.to_tensor(preprocess.normalise(crop)))

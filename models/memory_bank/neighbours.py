@@ -6,6 +6,7 @@ import cv2
 import numba
 import numpy as np
 
+from deploy.command_line.progress import progress
 from deploy.errors import UserError
 
 from .kcenter import ONLY_PRANGE
@@ -38,14 +39,12 @@ def neighbours(
     best, best_other = np.full((rows, count), -np.inf, np.float32), np.full(rows, -np.inf, np.float32)
     nearest, replacement = np.zeros((rows, count), np.int64), np.zeros(rows, np.int64)
     best[:, 0], nearest[:, 0] = np.inf, np.arange(rows)  # itself, even when a copy of it exists
-    for start in range(0, rows, BLOCK):
-        for other in range(start, rows, BLOCK):
-            products = bank[start : start + BLOCK] @ bank[other : other + BLOCK].T
-            _select(products, half_norms, owner, start, other, best, nearest, best_other, replacement)
-            if other > start:  # the same products the other way round; every row still meets the others in order
-                _select(
-                    cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, replacement
-                )
+    pairs = [(start, other) for start in range(0, rows, BLOCK) for other in range(start, rows, BLOCK)]
+    for start, other in progress(pairs, len(pairs), "neighbours", "block", delay=1):
+        products = bank[start : start + BLOCK] @ bank[other : other + BLOCK].T
+        _select(products, half_norms, owner, start, other, best, nearest, best_other, replacement)
+        if other > start:  # the same products the other way round; every row still meets the others in order
+            _select(cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, replacement)
     return nearest, replacement
 
 

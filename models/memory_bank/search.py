@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import paddle
 from paddle import nn
+
+from deploy.command_line.progress import progress
 
 from ..graph.scores import columns
 from .coreset import principal_axes
@@ -153,7 +157,7 @@ def _near(centres: np.ndarray) -> np.ndarray:
     """int64 [groups, NEAR] for the groups' centres [groups, channels]."""
     norms, wanted = (centres**2).sum(axis=1) / 2, min(NEAR, len(centres))
     near = np.empty((len(centres), wanted), np.int64)
-    for start in range(0, len(centres), 128):
+    for start in progress(range(0, len(centres), 128), -(-len(centres) // 128), "near groups", "block", delay=1):
         farness = norms - centres[start : start + 128] @ centres.T
         some = np.argpartition(farness, wanted - 1, axis=1)[:, :wanted]
         order = np.argsort(np.take_along_axis(farness, some, 1), axis=1, kind="stable")
@@ -162,13 +166,17 @@ def _near(centres: np.ndarray) -> np.ndarray:
 
 
 def _groups(points: np.ndarray) -> np.ndarray:
-    """Near points together, by halving along the longest direction: int64 [groups, GROUP], short ones filled up."""
-    filled = []
+    """Near points together: int64 [groups, GROUP], short ones filled up."""
+    return np.stack(list(progress(_halved(points), -(-len(points) // GROUP), "groups", "group", delay=1)))
+
+
+def _halved(points: np.ndarray) -> Iterator[np.ndarray]:
+    """Halve along the longest direction, again and again; yield int64 [GROUP], near points, for every group."""
     waiting = [(np.arange(len(points)), -(-len(points) // GROUP))]
     while waiting:
         members, count = waiting.pop()
         if count == 1:
-            filled.append(np.resize(members, GROUP))
+            yield np.resize(members, GROUP)
             continue
         offset = points[members] - points[members].mean(axis=0)
         direction = offset[(offset**2).sum(axis=1).argmax()]
@@ -178,4 +186,3 @@ def _groups(points: np.ndarray) -> np.ndarray:
         middle = len(members) * (count // 2) // count
         order = members[np.argsort(offset @ direction, kind="stable")]
         waiting += [(order[middle:], count - count // 2), (order[:middle], count // 2)]
-    return np.stack(filled)
