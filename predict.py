@@ -46,6 +46,7 @@ def main() -> int:
         provenance_columns(model.header, options.command(parser, args, model)),
         args.save_pic,
         args.save_mask,
+        pictures="predict",  # beside heatmaps/, which are the evaluation's
     )
     name = picture_namer(pictures)
     predictions = model.predict(pictures, args.test_batch_size, args.num_workers, sheet.skip)

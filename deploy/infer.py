@@ -39,7 +39,9 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
     parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
     parser.group("results", "--threshold 0.55 --save_mask --jsonl")
-    parser.add_argument("--save_path", default="./output/infer", help="receives infer.csv and heatmaps/")
+    parser.add_argument(
+        "--save_path", default="./output/infer", help="receives infer.csv and heatmaps/, or watch.csv and watch/"
+    )
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
@@ -66,7 +68,7 @@ def main(program: str = "infer.py") -> int:
     if (args.input_file is None) == (args.watch is None):
         raise UserError("give either --input_file or --watch")
     if args.watch and (args.jsonl or args.enable_benchmark):
-        raise UserError("--watch writes infer.csv alone: leave out --jsonl and --enable_benchmark")
+        raise UserError("--watch writes watch.csv alone: leave out --jsonl and --enable_benchmark")
     if args.gpu is not None and "use_gpu" in args.given and not args.use_gpu:
         raise UserError(f"--use_gpu False and --gpu {args.gpu} contradict each other: leave out one of them")
     pictures = [] if args.watch else list_pictures(args.input_file)
@@ -86,13 +88,14 @@ def main(program: str = "infer.py") -> int:
     told = {name: getattr(args, name) for name in ("batch_size", "precision", "save_path")}
     sheet = ScoreSheet(
         Path(args.save_path),
-        "infer",
+        "watch" if args.watch else "infer",
         predictor.calibration.at(args.threshold, scaled=True),
         predictor.preprocess,
         provenance_columns(predictor.header, parser.command(args, told)),
         args.save_pic,
         args.save_mask,
         args.jsonl,
+        pictures="watch" if args.watch else "",
     )
     with sheet:
         if args.watch:

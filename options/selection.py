@@ -11,6 +11,7 @@ from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
 from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime, gpu_usable
+from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
 from models import Detector, method_named, variant_name
 
@@ -210,7 +211,7 @@ def one_category(args: Arguments) -> str:
         return Path(args.model_path).stem
     if args.category in ("all", "textures", "objects") or "," in args.category:
         raise UserError(f"--category {args.category}: give one category here")
-    return args.category
+    return plain_name(args.category, "--category")
 
 
 def check_model(args: Arguments, model: Detector, path: Path) -> None:

@@ -132,7 +132,8 @@ def test_predict_writes_masks_as_infer_does(copied: SimpleNamespace, tmp_path: P
     call("infer.py", "--stats", tmp_path / "export/stats", "--input_file", picture, "--save_mask",
          "--save_path", tmp_path / "infer")  # fmt: skip
     ours, theirs = (
-        decode(folder / "masks/000.png") for folder in (tmp_path / "h_sample_compact_12/washer", tmp_path / "infer")
+        decode(folder / "masks/000.png")
+        for folder in (tmp_path / "h_sample_compact_12/washer/predict", tmp_path / "infer")
     )
     assert set(np.unique(ours)) <= {0, 127, 255} and 127 in ours
     assert (ours != theirs).mean() < 0.001

@@ -34,7 +34,7 @@ def done_with(process: subprocess.Popen) -> subprocess.CompletedProcess:
 
 
 def lines(out: Path) -> list[list[str]]:
-    table = out / "infer.csv"
+    table = out / "watch.csv"
     return list(csv.reader(table.read_text().splitlines()))[1:] if table.is_file() else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Union
 
@@ -30,9 +31,16 @@ def decode_bgr(path: str | Path, grey: bool = False) -> np.ndarray:
     orientation is applied. Raises UserError naming the file when it is missing, cut short or no picture.
     """
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind):  # reading a pipe or a device might never end
+            raise UserError(
+                f"cannot read picture {path}: it is {'a folder' if stat.S_ISDIR(kind) else 'a pipe, socket or device'}"
+            )
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UserError(f"cannot read picture {path}: {error.strerror}") from error
+    except (ValueError, MemoryError) as error:  # a zero byte in the name; a file larger than the memory
+        raise UserError(f"cannot read picture {path}: {error}") from error
     if data.size == 0:
         raise UserError(f"cannot read picture {path}: the file is empty")
     if _cut_short(data):

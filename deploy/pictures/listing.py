@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import glob
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, report
+from .mark import is_marked
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LIST_SUFFIX = ".txt"
@@ -14,37 +17,52 @@ LIST_SUFFIX = ".txt"
 def list_pictures(place: str | Path) -> list[Path]:
     """The pictures that `place` stands for: a picture, all below a folder, a pattern's, or a list file's.
 
-    Folders and patterns (`*`, `?`, `[...]`; `**` for any folders) are sorted by path. A list file, .txt, has a picture
-    per line, relative to the working folder; empty lines are passed over. UserError when there is none.
+    Folders and patterns (`*`, `?`, `[...]`; `**` for any folders) are sorted by path, and heat maps and masks that we
+    wrote are left out. A list file, .txt, has a picture per line, relative to the working folder; empty lines are
+    passed over. UserError when there is none.
+
+    What is called like a picture is listed, whatever it is: `decode` says of each what is wrong with it.
     """
     place = Path(place)
     if place.is_file() and place.suffix.lower() == LIST_SUFFIX:
         return _listed(place)
     if place.is_file():
         return [place]
-    if not place.is_dir():
+    if place.is_dir():
+        found = sorted(walk_pictures(place))
+        if not found:
+            raise UserError(f"no pictures in {place}: put {', '.join(SUFFIXES)} files there")
+    else:
         matching = sorted(map(Path, glob.glob(str(place), recursive=True))) if glob.has_magic(str(place)) else []
-        found = [path for path in matching if path.suffix.lower() in SUFFIXES and path.is_file()]
+        found = [path for path in matching if path.suffix.lower() in SUFFIXES]
         if not found:
             raise UserError(f"no picture or folder at {place}: check the path")
-        return found
-    found = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not hidden(p, place))
-    if not found:
-        raise UserError(f"no pictures in {place}: put {', '.join(SUFFIXES)} files there")
-    return found
+    pictures = [path for path in found if not is_marked(path)]
+    if not pictures:
+        raise UserError(f"no pictures in {place} but heat maps and masks of earlier runs: give the pictures themselves")
+    if len(pictures) < len(found):
+        report(f"note: {len(found) - len(pictures)} heat maps or masks of earlier runs in {place} are left out")
+    return pictures
+
+
+def walk_pictures(folder: Path) -> Iterator[Path]:
+    """Everything below `folder` that is called like a picture, in any order.
+
+    Names that start with a dot (editors' and systems' own files) are passed over, and so are all below them.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+                yield Path(place, name)
 
 
 def _listed(place: Path) -> list[Path]:
     try:
-        lines = place.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = place.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
         raise UserError(f"cannot read {place} as a list of pictures, one path per line: {error}") from error
     found = [Path(line.strip()) for line in lines if line.strip()]
     if not found:
         raise UserError(f"{place} lists no pictures: write a path on each line")
     return found
-
-
-def hidden(path: Path, below: Path) -> bool:
-    """Whether a part of `path` under `below` starts with a dot (editors' and systems' own files)."""
-    return any(part.startswith(".") for part in path.relative_to(below).parts)

@@ -14,6 +14,9 @@ from .decode import Picture, decode_bgr
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LONGEST = 32
+"""A picture's long side is at most this many short sides: the crop shows no more than that part of it, and the whole
+would be enlarged to many megabytes."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,19 @@ class Preprocess:
         return cls(values["resize"], values["crop_size"], tuple(values["mean"]), tuple(values["std"]))
 
     def resized(self, picture: Picture) -> np.ndarray:
-        """A path or uint8 RGB array [height, width, 3] as uint8 RGB with its short side at `resize`."""
+        """A path or uint8 RGB array [height, width, 3] as uint8 RGB with its short side at `resize`.
+
+        Raises:
+            UserError: it cannot be read, is no such array, or is longer than LONGEST times its short side.
+        """
         if not isinstance(picture, np.ndarray):
+            decoded = decode_bgr(picture)
+            _check_sides(decoded, f"picture {picture}")
             # Resizing treats channels alike, so they are swapped in the small picture.
-            return cv2.cvtColor(self._smaller(decode_bgr(picture)), cv2.COLOR_BGR2RGB)
+            return cv2.cvtColor(self._smaller(decoded), cv2.COLOR_BGR2RGB)
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
             raise UserError(f"a picture array must be uint8 [height, width, 3], got {picture.dtype} {picture.shape}")
+        _check_sides(picture, "a picture array")
         return self._smaller(picture)
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
@@ -89,3 +99,9 @@ class Preprocess:
         """float32 [3] each: the program receives value * scale[c] + shift[c] for a value 0-255 of channel c."""
         scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
         return scale, (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
+
+
+def _check_sides(picture: np.ndarray, name: str) -> None:
+    height, width = picture.shape[:2]
+    if max(height, width) > LONGEST * min(height, width):
+        raise UserError(f"{name} is {width} x {height} pixels: no side may be over {LONGEST} times the other; cut it")

@@ -120,12 +120,16 @@ class BackgroundTasks:
         self._wait_until(0)
         self._pool.shutdown()
 
+    def stop(self) -> None:
+        """Drop the calls that have not started, and wait for those that have."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
     def _wait_until(self, allowed: int) -> None:
         try:
             while len(self._running) > allowed or (self._running and self._running[0].done()):
                 self._running.popleft().result()
         except BaseException:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self.stop()
             raise
 
 

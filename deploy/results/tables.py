@@ -8,6 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable
 
@@ -19,12 +20,14 @@ from ..pictures.decode import encode_png
 from ..pictures.preprocess import Preprocess
 from ..pictures.stream import BackgroundTasks
 from ..predictor import Prediction
-from ..storage.files import GrowingFile, make_folder, write_whole
+from ..storage.files import GrowingFile, check_replaceable, make_folder, write_whole
 from .heatmap import defect_mask, panel
+from .picture_folder import PictureFolder
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Write a csv file whole; None becomes an empty cell."""
+    """Write a csv file whole; None becomes an empty cell. UserError where another program's file lies."""
+    check_replaceable(path, ",".join(columns[:2]).encode())
     return write_whole(path, "".join(map(csv_line, [columns, *rows])))
 
 
@@ -41,11 +44,11 @@ def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
 class ScoreSheet:
     """Writes the table `path,score,...` and, in background threads, heat maps and masks, one prediction at a time.
 
-    Rows are written to disk at once, so memory does not grow. The table gets its final name when it is
-    complete; used as a context manager, an incomplete table is removed.
+    Rows and pictures are written to disk at once, so memory does not grow. They get their final names when the table
+    is complete, and then replace those of an earlier run; used as a context manager, an incomplete table is removed.
 
     Args:
-        folder: receives `NAME.csv`, and `heatmaps/` and `masks/` if they are wanted.
+        folder: receives `NAME.csv`.
         name: the table's name without suffix.
         calibration: thresholds and colour scale.
         preprocess: the map's place in the picture.
@@ -54,6 +57,10 @@ class ScoreSheet:
         masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
         jsonl: whether to write `NAME.jsonl` as well, an object per line.
         extra: names of further columns, see `add`.
+        pictures: the folder in `folder` that receives `heatmaps/` and `masks/`; `folder` itself when not given.
+
+    Raises:
+        UserError: a folder cannot be made.
     """
 
     COLUMNS = ("path", "score", "scaled", "defective")
@@ -69,10 +76,13 @@ class ScoreSheet:
         masks: bool = False,
         jsonl: bool = False,
         extra: Sequence[str] = (),
+        pictures: str = "",
     ) -> None:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
         self.calibration, self.preprocess, self.provenance = calibration, preprocess, provenance
-        self.heat_maps, self.masks = heat_maps, masks
+        wanted = {"heatmaps": heat_maps, "masks": masks}
+        places = {kind: PictureFolder(self.folder / pictures / kind, name) for kind in wanted if wanted[kind]}
+        self.heat_maps, self.masks = places.get("heatmaps"), places.get("masks")
         self.columns = (*self.COLUMNS, *extra, *provenance)
         self.count = self.defects = 0
         self._last: Prediction | None = None
@@ -80,13 +90,16 @@ class ScoreSheet:
         self._drawing = BackgroundTasks()
         self._jsonl = jsonl
         self._tables: list[GrowingFile] = []
+        self._aside = ExitStack()
 
     def __enter__(self) -> ScoreSheet:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._drawing.stop()
         for table in self._tables:
             table.drop()
+        self._aside.close()
 
     def row(self, prediction: Prediction, extra: Sequence[Any] = ()) -> tuple[Any, ...]:
         """The prediction's cells, in the order of `columns`."""
@@ -100,31 +113,38 @@ class ScoreSheet:
         """Add one prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
 
         Raises:
-            UserError: the table, or one of the pictures so far, drawn in the background, cannot be written.
+            UserError: the table, or one of the pictures so far, drawn in the background, cannot be written, or would
+                replace what is not ours.
         """
         row = self.row(prediction, extra)
         if not self._tables:
-            suffixes = (".csv", ".jsonl") if self._jsonl else (".csv",)
-            self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in suffixes]
-            self._tables[0].write(csv_line(self.columns))
+            self._start()
         self._tables[0].write(csv_line(row))
         if self._jsonl:
             values = dict(zip(self.columns, row))
             values.update(score=prediction.score, scaled=float(values["scaled"]), defective=bool(values["defective"]))
-            self._tables[1].write(json.dumps(values, ensure_ascii=False) + "\n")
+            # what is no UTF-8 in a path becomes an escape of json
+            self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         self.count, self._last = self.count + 1, prediction
         self.defects += row[3]
         if self.heat_maps or self.masks:
             self._drawing.submit(self.draw, prediction, picture_name, mask)
 
+    def _start(self) -> None:
+        starts = {".csv": ",".join(self.COLUMNS), **({".jsonl": f'{{"{self.COLUMNS[0]}": '} if self._jsonl else {})}
+        for suffix, start in starts.items():
+            check_replaceable(self.path.with_suffix(suffix), start.encode())
+        self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in starts]
+        self._tables[0].write(csv_line(self.columns))
+        for pictures in filter(None, (self.heat_maps, self.masks)):
+            pictures.collect(self._aside)
+
     def draw(self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None) -> None:
         """Write the pictures that are wanted of one prediction."""
         if self.heat_maps:
-            picture = panel(prediction, self.calibration, self.preprocess, mask)
-            write_whole(self.folder / "heatmaps" / f"{picture_name}.png", encode_png(picture))
+            self.heat_maps.write(picture_name, encode_png(panel(prediction, self.calibration, self.preprocess, mask)))
         if self.masks:
-            picture = defect_mask(prediction, self.calibration, self.preprocess)
-            write_whole(self.folder / "masks" / f"{picture_name}.png", encode_png(picture))
+            self.masks.write(picture_name, encode_png(defect_mask(prediction, self.calibration, self.preprocess)))
 
     def finish(self) -> int:
         """Complete the table, print what was found and where it is; return the exit code, 2 if pictures were skipped.
@@ -137,14 +157,16 @@ class ScoreSheet:
         self._drawing.wait()
         if not self.count:
             raise UserError("none of the pictures could be read: no table was written")
+        for pictures in filter(None, (self.heat_maps, self.masks)):
+            pictures.publish()
         tables = [table.finish() for table in self._tables]
         if self.count > 1:
             print(f"{self.count} pictures: {self.defects} defective, {self.count - self.defects} good")
         else:
             print(verdict(self._last, self.calibration))
         places = [f"scores: {' '.join(map(str, tables))}"]
-        places += [f"heat maps: {self.folder / 'heatmaps'}"] if self.heat_maps else []
-        places += [f"masks: {self.folder / 'masks'}"] if self.masks else []
+        places += [f"heat maps: {self.heat_maps.folder}"] if self.heat_maps else []
+        places += [f"masks: {self.masks.folder}"] if self.masks else []
         print("; ".join(places))
         if self.skip:
             total = len(self.skip) + self.count
@@ -174,10 +196,10 @@ def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:
     parents = [str(path.parent) for path in paths]
     common = Path(os.path.commonpath([os.path.abspath(parent) for parent in parents])) if parents else Path()
     names = {str(path): Path(os.path.abspath(path)).relative_to(common) for path in paths}
-    stems = Counter(name.with_suffix("") for name in names.values())
+    taken = Counter(name for whole in names.values() for name in (whole, whole.with_suffix("")))
 
     def name(path: str) -> str:
         relative = names[path]
-        return str(relative) if stems[relative.with_suffix("")] > 1 else str(relative.with_suffix(""))
+        return str(relative) if taken[relative.with_suffix("")] > 1 else str(relative.with_suffix(""))
 
     return name

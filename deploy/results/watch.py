@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, report
-from ..pictures.listing import SUFFIXES, hidden
+from ..pictures.listing import walk_pictures
+from ..pictures.mark import is_marked
 from ..predictor import Predictor
 from ..storage.files import make_folder
 from .tables import ScoreSheet, csv_line
@@ -23,6 +27,7 @@ except ImportError:  # Windows has no such locks: there, start only one service 
     flock = None  # type: ignore[assignment]
 
 SETTLED = 5.0  # seconds without change after which a file that cannot be read is taken for bad, not for unfinished
+LONGEST_FIELD = 2**31 - 1  # bytes of one cell: a command can have megabytes
 
 
 class Stop:
@@ -73,18 +78,19 @@ class Journal:
     """A csv table to which whole lines are added, each on disk before the next begins.
 
     A line that a crash cut short is removed when the table is opened again; lines with the same first cell are never
-    written twice.
+    written twice. Bytes in a path that are no UTF-8 are kept as they are.
 
     Args:
         path: of the table.
         columns: its head, written when the table is new.
 
     Raises:
-        UserError: the table is there with another head, is another process's, or cannot be opened.
+        UserError: the table is there with another head or a line that cannot be understood, is another process's, or
+            cannot be opened; nothing in it was changed.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str]) -> None:
-        self.path = Path(path)
+        self.path, self._columns = Path(path), list(columns)
         make_folder(self.path.parent)
         try:
             self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
@@ -92,18 +98,15 @@ class Journal:
                 flock(self._file, LOCK_EX | LOCK_NB)
             self._file.seek(0)
             whole = self._file.read()
-            end = whole.rfind(b"\n") + 1
-            self._file.truncate(end)
         except BlockingIOError as error:
             raise UserError(f"{path} is being written by another process: end that one first") from error
         except OSError as error:
             raise UserError(f"cannot open {path}: {error.strerror}") from error
-        rows = list(csv.reader(io.StringIO(whole[:end].decode(), newline="")))
-        if rows and rows[0] != list(columns):
-            raise UserError(f"{path} is a table of another program: give another --save_path, or move it away")
-        self.done = {row[0] for row in rows[1:]}
-        if not rows:
-            self._write(columns)
+        try:
+            self.done = self._resume(whole)
+        except UserError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let others write the table."""
@@ -113,34 +116,89 @@ class Journal:
         """Append one row, durably."""
         if row[0] in self.done:
             raise ValueError(f"{row[0]} is in {self.path} already")
-        self._write(row)
+        self._append(_line(row))
         self.done.add(row[0])
 
-    def _write(self, row: Sequence[Any]) -> None:
-        data = csv_line(row).encode()
+    def _resume(self, whole: bytes) -> set[str]:
+        """Complete the head, or remove a line that was cut short; return the first cells of all lines."""
+        head = _line(self._columns)
+        if head.startswith(whole):  # new, or cut short in the head
+            self._append(head[len(whole) :])
+            return set()
+        end = whole.rfind(b"\n") + 1
+        while whole.count(b'"', 0, end) % 2:  # that line goes on: a name holds the line break
+            end = whole.rfind(b"\n", 0, end - 1) + 1
+        rows = self._rows(whole[:end].decode(errors="surrogateescape"))
+        # whole lines in what would be removed are no line that was cut short
+        if any(line.count(b",") >= len(self._columns) - 1 for line in whole[end:].split(b"\n")[:-1]):
+            raise self._damaged("a quotation mark is missing, or one too many")
+        if end < len(whole):
+            with self._told():
+                self._file.truncate(end)
+        return {row[0] for row in rows}
+
+    def _rows(self, text: str) -> list[list[str]]:
+        """The lines below the head, without blank ones; UserError when they are not ours."""
+        csv.field_size_limit(LONGEST_FIELD)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = []
         try:
+            for row in reader:
+                if not rows and row != self._columns:
+                    break
+                if not any(cell.strip() for cell in row):
+                    continue
+                if len(row) != len(self._columns):
+                    raise self._damaged(f"line {reader.line_num} has {len(row)} cells, not {len(self._columns)}")
+                rows.append(row)
+        except csv.Error as error:
+            raise self._damaged(f"line {reader.line_num}: {error}") from error
+        if not rows:
+            raise UserError(f"{self.path} is a table of another program: give another --save_path, or move it away")
+        return rows[1:]
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(f"{self.path} cannot be understood ({why}): mend it or move it away; nothing was changed")
+
+    def _append(self, data: bytes) -> None:
+        with self._told():
             if self._file.write(data) != len(data):
-                raise OSError(28, "no space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; free space and start again") from error
 
 
-def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
-    """Pictures below `folder` that are not `done`, oldest first, until `stop`: each with whether it has settled.
+def _line(cells: Sequence[Any]) -> bytes:
+    return csv_line(cells).encode(errors="surrogateescape")
 
-    A file that cannot be read and has not settled may be unfinished: it comes again later, until it is in `done`.
+
+def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
+    """What is called like a picture below `folder` and is not `done`, oldest first, until `stop`; whether it settled.
+
+    What cannot be read and has not settled may be unfinished: it comes again later, until it is in `done`. Heat maps
+    and masks that we wrote are left out.
     """
+    results: set[Path] = set()
     while not stop:
         if not folder.is_dir():
             raise UserError(f"--watch {folder}: no such folder")
         found = []
-        for path in folder.rglob("*"):
-            if path.suffix.lower() in SUFFIXES and not hidden(path, folder) and str(path) not in done:
-                try:
-                    found.append((path.stat().st_mtime, path))
-                except OSError:  # gone again
-                    continue
+        for path in walk_pictures(folder):
+            if str(path) in done or path in results:
+                continue
+            if is_marked(path):
+                results.add(path)
+                continue
+            try:
+                found.append((os.stat(path, follow_symlinks=path.exists()).st_mtime, path))
+            except OSError:  # gone again
+                continue
         for changed, path in sorted(found):
             if stop:
                 return
@@ -151,8 +209,11 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
 def finished(path: Path) -> bool:
     """Whether the file ends as a whole PNG or JPEG does; of other formats one cannot tell."""
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for its writer
+            return False
         with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - 12))
+            file.seek(max(0, state.st_size - 12))
             tail = file.read()
     except OSError:
         return False

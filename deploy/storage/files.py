@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -11,6 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import UserError
+
+ASIDE = ".paddlepatch-"
+"""How the names begin of files and folders that are being written; the dot keeps them out of listings."""
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux's file systems; the names of others are as long in letters
 
 
 def make_folder(path: str | Path) -> Path:
@@ -23,20 +28,62 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def plain_name(name: object, what: str) -> str:
+    """Return `name`, which comes from outside, when a file or folder can have it; UserError when it leads elsewhere."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or Path(name).name != name:
+        raise UserError(f"{what} {name!r} is not a plain name: it must not lead to another folder")
+    return name
+
+
+def check_replaceable(path: str | Path, start: bytes, offset: int = 0) -> None:
+    """Raise UserError when there is a file at `path`, not empty, that lacks `start` at `offset`, as ours have it."""
+    try:
+        with open(path, "rb") as file:
+            found = file.read(offset + len(start))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    if found and found[offset:] != start:
+        raise UserError(f"{path} was not written by this program: move it away, or choose another place")
+
+
+def fitting_path(folder: Path, name: str) -> Path:
+    """The place of the file `name`, which may have folders in front, below `folder`.
+
+    Parts that are too long for the file system are cut, and end in a fingerprint of the whole part (in front of the
+    last part's suffix), so that the same name always gives the same place and two never share one.
+    """
+    parts, suffix = list(Path(name).parts), Path(name).suffix
+    parts[-1] = parts[-1][: -len(suffix)] if suffix else parts[-1]
+    parts = [_cut(part, LONGEST_NAME - len(os.fsencode(suffix))) for part in parts]
+    if len(os.fsencode(folder.absolute().joinpath(*parts))) > LONGEST_PATH - LONGEST_NAME:
+        parts = [_cut(name, 0)]
+    return folder.joinpath(*parts[:-1], parts[-1] + suffix)
+
+
+def _cut(text: str, longest: int) -> str:
+    data = os.fsencode(text)
+    if len(data) <= longest:
+        return text
+    digest = hashlib.sha256(data).hexdigest()[:32]
+    return f"{data[: max(0, longest - 33)].decode(errors='ignore')}-{digest}"
+
+
 class GrowingFile:
     """A file written bit by bit beside `path`, which takes its name when it is finished and is gone otherwise."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         make_folder(self.path.parent)
-        self._aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        self._aside = self.path.with_name(f"{ASIDE}{secrets.token_hex(4)}")  # short: `path` may have the longest name
         with self._told():
             self._file = open(self._aside, "xb")  # noqa: SIM115
 
     def write(self, data: bytes | memoryview | str) -> None:
         """Add bytes or text; UserError when that is not possible."""
         with self._told():
-            self._file.write(data.encode() if isinstance(data, str) else data)
+            self._file.write(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
 
     def finish(self) -> Path:
         """Give the file its name."""
@@ -79,7 +126,7 @@ def scratch_folder(beside: str | Path | None = None) -> Iterator[Path]:
     if beside is not None:
         make_folder(beside)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".paddlepatch-", dir=beside))
+        folder = Path(tempfile.mkdtemp(prefix=ASIDE, dir=beside))
     except OSError as error:
         raise UserError(f"cannot write in {beside or tempfile.gettempdir()}: {error.strerror}") from error
     try:

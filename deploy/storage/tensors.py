@@ -13,10 +13,12 @@ from safetensors import SafetensorError, safe_open
 
 from ..command_line.progress import progress
 from ..errors import UserError
-from .files import write_whole
+from .files import check_replaceable, plain_name, write_whole
 
 FORMAT = 2  # of the header; raised when older code could misread it
 HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our header as json; over it and the arrays
+START = f'{{"__metadata__": {{"{HEADER_KEY}": '.encode()  # of our files, after the 8 bytes of the header's length
+PLAIN = ("method", "arch", "file")  # what a header calls these becomes a part of paths
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 """safetensors' names of the types that we write, and numpy's."""
 BLOCK = 1 << 22  # bytes read at a time
@@ -30,9 +32,11 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict
     """Write arrays, memory-mapped ones included, and a json header as one safetensors file; equal input, equal bytes.
 
     The library's own writer wants all arrays as bytes in memory, which a gallery of features would not fit into.
+    UserError where another program's file lies.
     """
+    check_replaceable(path, START, 8)
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    content = json.dumps({**header, "format": FORMAT}, sort_keys=True, ensure_ascii=False)
+    content = json.dumps({**header, "format": FORMAT}, sort_keys=True)  # ASCII: a path in it may be no UTF-8
     metadata = {HEADER_KEY: content, DIGEST_KEY: _digest(content, _in_memory(arrays))}
     entries: dict[str, Any] = {"__metadata__": metadata}
     names = {np.dtype(numpy_name): name for name, numpy_name in TYPES.items()}
@@ -109,7 +113,19 @@ def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]
         raise UserError(f"{path} holds a PaddlePatch {found}, not a {kind}: give the {kind} file")
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this PaddlePatch reads {FORMAT}: update or train again")
+    _check_names(path, header)
     return header, entries, 8 + length, metadata
+
+
+def _check_names(path: Path, value: Any) -> None:
+    """Raise UserError when a header would lead runs to read or write elsewhere than in their own folders."""
+    for inside in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        _check_names(path, inside)
+    if isinstance(value, dict):
+        for key in value.keys() & PLAIN:
+            plain_name(value[key], f"{path}: {key}")
+        if not isinstance(value.get("seed", 0), int) or not isinstance(value.get("k", 0), (int, float)):
+            raise UserError(f"{path} is damaged: its seed or k is no number; make it again")
 
 
 def _in_memory(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray, list[memoryview]]]:

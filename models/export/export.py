@@ -12,16 +12,20 @@ import numpy as np
 import paddle
 
 from deploy.command_line.progress import progress
+from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.predictor import Predictor, file_sha256
 from deploy.runtime import selfcheck
 from deploy.runtime.program import Program, Runtime
-from deploy.storage.files import make_folder, scratch_folder, write_whole
-from deploy.storage.tensors import write_tensors
+from deploy.storage.files import check_replaceable, make_folder, scratch_folder, write_whole
+from deploy.storage.tensors import START, write_tensors
 
 from ..base.detector import Detector
 from ..graph.compiled import save_scoring
 from .onnx import OnnxProgram, to_onnx
+
+FILES = ("model.json", "model.pdmodel", "model.pdiparams", "model.onnx", "about.json")
+"""All that an export writes besides `stats`, on Paddle 3 or 2."""
 
 
 class Export(NamedTuple):
@@ -55,9 +59,11 @@ def export(
         pictures: compared besides the self-check's.
 
     Raises:
-        UserError: a program computes something else than the model, or the files cannot be written.
+        UserError: a program computes something else than the model, or the files cannot be written, or would replace
+            what is no export.
     """
     folder = make_folder(folder)
+    check_free(folder)
     with scratch_folder(beside=folder) as scratch:
         graph, params = save_scoring(model, scratch, layout == "fused", input_type == "uint8")
         files = {"program": graph, "parameters": params}
@@ -73,6 +79,14 @@ def export(
         for path in files.values():
             os.replace(path, folder / path.name)
     return Export({what: folder / path.name for what, path in files.items()}, header["compared"])
+
+
+def check_free(folder: Path) -> None:
+    """Raise UserError when files lie in `folder` that an export would replace, and they are not an export."""
+    check_replaceable(folder / "stats", START, 8)
+    there = [name for name in FILES if os.path.lexists(folder / name)]
+    if there and not (folder / "stats").is_file():
+        raise UserError(f"{folder / there[0]} is of no export: move it away, or give another --save_dir")
 
 
 def make_runners(
