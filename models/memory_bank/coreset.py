@@ -7,6 +7,7 @@ import math
 import numpy as np
 import paddle
 
+from deploy.command_line.progress import progress
 from deploy.runtime.program import release_memory
 
 from ..threads import one_thread
@@ -124,9 +125,10 @@ class Sampler:
         release_memory()  # of the feature program
         if self.gpu:
             return k_center_on_gpu(points, count, first, squared)
-        from .kcenter import k_center  # here, as only fitting needs numba, which takes a while to import
+        from .kcenter import iterate_centres  # here, as only fitting needs numba, which takes a while to import
 
-        chosen = k_center(points, count, first, squared)
+        centres = progress(iterate_centres(points, count, first, squared), count, "coreset", unit="centre", delay=1)
+        chosen = np.fromiter(centres, np.int64)
         release_memory()
         return chosen
 
@@ -142,8 +144,8 @@ def projection(channels: int, random: np.random.Generator) -> np.ndarray:
 def principal_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean [dimensions] and principal axes [dimensions, dimensions] of float32 points, those of most variance first.
 
-    Turning leaves all distances as they are; it puts most of a distance into the first dimensions, so that `k_center`
-    can give up early.
+    Turning leaves all distances as they are; it puts most of a distance into the first dimensions, over which
+    `k_center` takes its bounds.
     """
     mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
     scatter = np.zeros((len(mean), len(mean)))

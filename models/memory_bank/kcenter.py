@@ -1,29 +1,41 @@
-"""Exact greedy k-center (farthest-first traversal), with most of the distances pruned away.
+"""Exact greedy k-center (farthest-first traversal) by lazy evaluation and matrix products.
 
-Every chosen row is the centre of a cluster, the rows nearest to it. A row can change to a new centre only if its
-distance to its own is more than half the distance between the two centres (triangle inequality), so a cluster whose
-farthest row is nearer than that is passed over whole. The clusters are dealt out to the threads.
+The distance of a row to the chosen centres only falls. So a distance that has not met the latest centres is an upper
+bound, and a row needs to be brought up to date only when its bound is the largest (lazy greedy evaluation, Minoux
+1978). All rows wait in a heap by their bounds. The rows with the largest ones are taken out together, the front, and
+meet all centres that they have not met as a matrix product, at the processor's full rate. Then centres are chosen
+inside the front, which stays in the cache, until a bound in the heap comes first; the front goes back into the heap,
+and the next one is taken out. No pair of row and centre is looked at twice, so the worst case is brute force as one
+large matrix product, whatever the data.
 
-Distances that decide anything are summed in double precision in one fixed order. Cheaper ones tell beforehand which of
-them can matter: over the first dimensions, in 16-bit fixed point and lying in the order of the clusters, so that little
-comes from far in memory; then in float32. Each has a margin above its rounding, so the choice is the same on every
-machine and with any number of threads.
+The product is of the first dimensions only, where most of a distance lies when they vary most. With the lengths |a'|
+and |b'| of what they leave out, |a - b|^2 >= |head of (a - b)|^2 + (|a'| - |b'|)^2, so one product of the heads with
+these lengths appended is a lower bound of all distances. How many dimensions are enough is measured while it runs, by
+the share of pairs that the bound does not decide.
+
+Distances that decide anything are summed in double precision in one fixed order; products and bounds have margins above
+their rounding. So the choice is the same on every machine and with any number of threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, loaded before threads are limited
+from threadpoolctl import threadpool_limits
 
-HEAD = 16  # dimensions of the centres that are looked at first, all centres at once
-NEAR = 64  # dimensions of a row that are looked at first
-CHUNK = 256  # centres looked at together
-THREADS = 8  # at most
+FRONT = 512  # rows that are brought up to date together, at least
+FRONT_MAX = 8192  # and at most, as long as there are few centres to meet
+PAIRS = 1 << 19  # of rows and centres that a front should have to look at
+ROWS, COLUMNS = 128, 512  # of one matrix product, which stays in the cache
+WIDTHS = (32, 64)  # of products over the first dimensions; the last one is over all dimensions
+CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product
+CHUNK = 32  # products looked at together, by SIMD
+SLICE = 64  # centres that are chosen at a time, at least; progress is reported between
 MARGIN = 1.0001  # float32 sums are off by less, relative to the sum
-PACKED = 1.001  # for fixed point, off by e: (a + e)^2 <= PACKED (a^2 + e^2 / (PACKED - 1)), whatever a and e
-SORT_FROM = 32  # so many centres in, and whenever they have doubled, what is looked at first is sorted by cluster
 FAST = {"reassoc", "contract", "nsz"}
 ONLY_PRANGE = {
     "prange": True,
@@ -32,34 +44,40 @@ ONLY_PRANGE = {
 
 
 class State(NamedTuple):
-    """The clusters; the first dimension of everything is the thread. Cluster 0 is what no centre has taken yet."""
+    """What the choice works on. A row is in the heap or in the front."""
 
-    heads: np.ndarray
-    """float32 [threads, HEAD, clusters]: the centres' first dimensions."""
     centres: np.ndarray
-    """int16 [threads, clusters, NEAR]: more of them, in fixed point."""
-    limits: np.ndarray
-    """float32 [threads, clusters]: a new centre at this squared distance or beyond changes nothing."""
-    start: np.ndarray
-    """int64 [threads, clusters]: where the cluster's part of `members` and `squared` starts."""
-    length: np.ndarray
-    """int64 [threads, clusters]."""
-    far: np.ndarray
-    """float64 [threads, clusters]: the largest of `squared`."""
-    far_row: np.ndarray
-    """int64 [threads, clusters]: the lowest row that has it."""
-    members: np.ndarray
-    """int32 [threads, room]: the cluster's rows, as places in the order that was last sorted to."""
+    """float32 [count, dimensions]: the chosen rows."""
+    packed: np.ndarray
+    """float32 [count * (dimensions + 2)]: the same for products, see `_pack`, `width` values each."""
+    chosen: np.ndarray
+    """int64 [count]: their row numbers."""
     squared: np.ndarray
-    """float64 [threads, room]: their squared distances to the centre."""
-    moved: np.ndarray
-    """int32 [threads, rows]: places of the rows that change to the new centre."""
-    moved_squared: np.ndarray
-    """float64 [threads, rows]."""
-    found: np.ndarray
-    """int64 [threads, clusters + 1]: scratch."""
-    some: np.ndarray
-    """int32 [threads, 2, rows + 1]: scratch."""
+    """float64 [rows]: squared distance to the nearest of the centres that the row has met."""
+    met: np.ndarray
+    """int32 [rows]: how many of the centres, in order of choice."""
+    bound: np.ndarray
+    """float64 [rows]: the heap's `squared`."""
+    waiting: np.ndarray
+    """int32 [rows]: the heap's rows, largest `squared` first, then lowest row number."""
+    front: np.ndarray
+    """int32 [front]: the front's rows."""
+    front_squared: np.ndarray
+    """float64 [front]."""
+    front_points: np.ndarray
+    """float32 [front, dimensions]."""
+    front_packed: np.ndarray
+    """float32 [front * (dimensions + 2)]."""
+    front_half: np.ndarray
+    """float64 [front]: half the squared lengths of `front_points`."""
+    products: np.ndarray
+    """float32 [threads, ROWS * COLUMNS]: scratch."""
+    checked: np.ndarray
+    """int64 [threads]: pairs whose whole distance was looked at."""
+    widths: np.ndarray
+    """int64 [widths]: how many values a packed row can have, ascending; the last one holds all dimensions."""
+    failed: np.ndarray
+    """int64 [widths]: how many centres there were when this width was found too narrow."""
 
 
 def k_center(
@@ -68,7 +86,7 @@ def k_center(
     """Choose `first`, then again and again the row farthest from all chosen; ties go to the lowest row number.
 
     Args:
-        points: float32 [rows, dimensions], dimensions a multiple of 16; faster when the first ones vary most.
+        points: float32 [rows, dimensions], dimensions a multiple of 4; faster when the first ones vary most.
         count: rows wanted.
         first: the first one.
         squared: [rows], squared distances to begin with, as if something had been chosen already.
@@ -77,33 +95,45 @@ def k_center(
     Returns:
         int64 [chosen] row numbers in the order of choice; fewer than `count` once every row is a copy of a chosen one.
     """
-    rows = len(points)
-    count, threads = min(count, rows), threads or min(numba.get_num_threads(), THREADS)
-    clusters, room = count // threads + 3, rows + rows // 4 + 1
-    near = np.empty((rows, min(NEAR, points.shape[1])), np.int16)  # by numpy, which asks for huge pages
-    unit = max(float(points.max()), -float(points.min())) / np.iinfo(np.int16).max or 1.0
-    shape = (threads, clusters)
+    return np.fromiter(iterate_centres(points, count, first, squared, threads), np.int64)
+
+
+def iterate_centres(
+    points: np.ndarray, count: int, first: int, squared: np.ndarray | None = None, threads: int | None = None
+) -> Iterator[int]:
+    """Yield the row numbers that `k_center` returns, while they are chosen."""
+    points, rows, dimensions = np.ascontiguousarray(points), len(points), points.shape[1]
+    count, threads = min(count, rows), threads or numba.get_num_threads()
+    widths = np.array([*(width for width in WIDTHS if width < dimensions), dimensions + 2])
     state = State(
-        heads=np.zeros((threads, HEAD, clusters), np.float32),
-        centres=np.zeros((*shape, near.shape[1]), np.int16),
-        limits=np.full(shape, -1, np.float32),
-        start=np.zeros(shape, np.int64),
-        length=np.zeros(shape, np.int64),
-        far=np.full(shape, -1.0),
-        far_row=np.zeros(shape, np.int64),
-        members=np.empty((threads, room), np.int32),
-        squared=np.empty((threads, room)),
-        moved=np.empty((threads, rows), np.int32),
-        moved_squared=np.empty((threads, rows)),
-        found=np.empty((threads, clusters + 1), np.int64),
-        some=np.empty((threads, 2, rows + 1), np.int32),
+        centres=np.empty((count, dimensions), np.float32),
+        packed=np.empty(count * (dimensions + 2), np.float32),
+        chosen=np.empty(count, np.int64),
+        squared=np.full(rows, np.inf) if squared is None else squared.astype(np.float64),
+        met=np.ones(rows, np.int32),
+        bound=np.empty(rows),
+        waiting=np.arange(rows, dtype=np.int32),
+        front=np.empty(FRONT_MAX, np.int32),
+        front_squared=np.empty(FRONT_MAX),
+        front_points=np.empty((FRONT_MAX, dimensions), np.float32),
+        front_packed=np.empty(FRONT_MAX * (dimensions + 2), np.float32),
+        front_half=np.empty(FRONT_MAX),
+        products=np.empty((threads, ROWS * COLUMNS), np.float32),
+        checked=np.zeros(threads, np.int64),
+        widths=widths,
+        failed=np.zeros(len(widths), np.int64),
     )
-    known = np.full(rows, np.inf) if squared is None else squared.astype(np.float64)
-    for thread, part in enumerate(np.array_split(np.arange(rows), threads)):
-        state.members[thread, : len(part)] = part
-        state.squared[thread, : len(part)] = known[part]
-        state.length[thread, 0], state.limits[thread, 0] = len(part), np.inf
-    return _choose(np.ascontiguousarray(points), count, first, unit, near, state)
+    reach = _begin(points, first, state)
+    done, size, width, unmet, step = 1, rows, max(len(widths) - 2, 0), 0.0, max(SLICE, count // 200)
+    yield first
+    with threadpool_limits(1, user_api="blas"):  # each of numba's threads calls BLAS by itself
+        while done < count:
+            until = min(done + step, count)
+            now, size, width, unmet = _advance(points, state, reach, done, until, size, width, unmet)
+            yield from state.chosen[done:now].tolist()
+            if now < until:
+                return
+            done = now
 
 
 @numba.njit(cache=True)
@@ -122,7 +152,7 @@ def exact(a: np.ndarray, b: np.ndarray) -> float:
 
 @numba.njit(cache=True, fastmath=FAST)
 def roughly(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance of two float32 rows over the dimensions of `b`, to within MARGIN."""
+    """Squared distance of two float32 rows, to within MARGIN."""
     total = np.float32(0)
     for i in range(len(b)):
         step = a[i] - b[i]
@@ -131,213 +161,209 @@ def roughly(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @numba.njit(cache=True)
-def _farthest(members: np.ndarray, squared: np.ndarray, row: np.ndarray) -> tuple[float, int]:
-    """The largest of `squared` and the lowest row that has it; -1 when there is none."""
-    far, point = -1.0, 0
-    for i in range(len(members)):
-        if squared[i] > far or (squared[i] == far and row[members[i]] < point):
-            far, point = squared[i], row[members[i]]
-    return far, point
-
-
-@numba.njit(cache=True, fastmath=FAST)
-def _approached(heads: np.ndarray, limits: np.ndarray, target: np.ndarray, found: np.ndarray) -> int:
-    """Write to `found` the clusters whose centre is within its limit of `target`, as far as `heads` tell; how many."""
-    count, lower = 0, np.empty(CHUNK, np.float32)
-    for begin in range(0, len(limits), CHUNK):
-        limit = limits[begin : begin + CHUNK]
-        low = lower[: len(limit)]
-        low[:] = 0
-        for d in range(0, HEAD, 4):  # four dimensions at a time: fewer passes over `low`
-            h0, h1, h2, h3 = heads[d, begin:], heads[d + 1, begin:], heads[d + 2, begin:], heads[d + 3, begin:]
-            t0, t1, t2, t3 = target[d], target[d + 1], target[d + 2], target[d + 3]
-            for i in range(len(low)):
-                s0, s1, s2, s3 = h0[i] - t0, h1[i] - t1, h2[i] - t2, h3[i] - t3
-                low[i] += s0 * s0 + s1 * s1 + s2 * s2 + s3 * s3
-        for i in range(len(low)):
-            found[count] = begin + i
-            count += low[i] <= limit[i]
-    return count
+def _before(squared: float, row: int, other_squared: float, other_row: int) -> bool:
+    """Whether the first row is chosen rather than the other one."""
+    return squared > other_squared or (squared == other_squared and row < other_row)
 
 
 @numba.njit(cache=True)
-def _pack(points: np.ndarray, unit: float, packed: np.ndarray) -> None:
-    """Write the first dimensions to `packed`, int16 [rows, NEAR or fewer], in fixed point: multiples of `unit`."""
-    for i in range(packed.shape[0]):
-        for j in range(packed.shape[1]):
-            packed[i, j] = np.rint(points[i, j] / unit)
-
-
-@numba.njit(cache=True, fastmath=FAST)
-def _packed(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance of an int16 row and a whole-numbered float32 row, to within MARGIN."""
-    total = np.float32(0)
-    for i in range(len(b)):
-        step = np.float32(a[i]) - b[i]
-        total += step * step
-    return total
+def _sink(bound: np.ndarray, waiting: np.ndarray, size: int, place: int) -> None:
+    """Move the entry at `place` down to where it belongs in the heap."""
+    squared, row = bound[place], waiting[place]
+    child = 2 * place + 1
+    while child < size:
+        if child + 1 < size and _before(bound[child + 1], waiting[child + 1], bound[child], waiting[child]):
+            child += 1
+        if not _before(bound[child], waiting[child], squared, row):
+            break
+        bound[place], waiting[place] = bound[child], waiting[child]
+        place, child = child, 2 * child + 1
+    bound[place], waiting[place] = squared, row
 
 
 @numba.njit(cache=True)
-def _near(
-    near: np.ndarray,
-    close: np.ndarray,
-    scale: float,
-    slack: float,
-    members: np.ndarray,
-    squared: np.ndarray,
-    some: np.ndarray,
-    count: int,
-) -> int:
-    """Keep of the first `count` in `some` those that may be nearer to the target, as far as fixed point tells."""
-    kept = 0
-    for i in range(count):  # no branch: many rows are on their way from memory at a time
-        slot, cluster = some[0, i], some[1, i]
-        some[0, kept], some[1, kept] = slot, cluster
-        kept += scale * _packed(near[members[slot]], close) <= squared[slot] + slack
-    return kept
-
-
-@numba.njit(cache=True)
-def _within(
-    points: np.ndarray,
-    target: np.ndarray,
-    row: np.ndarray,
-    members: np.ndarray,
-    squared: np.ndarray,
-    some: np.ndarray,
-    count: int,
-) -> int:
-    """Keep of the first `count` in `some` those that may be nearer to `target` than to their centre; how many."""
-    kept = 0
-    for i in range(count):
-        slot, cluster = some[0, i], some[1, i]
-        some[0, kept], some[1, kept] = slot, cluster
-        kept += roughly(points[row[members[slot]]], target) <= MARGIN * squared[slot]
-    return kept
-
-
-@numba.njit(cache=True)
-def _part(  # noqa: ANN202
-    state: State,
-    t: int,
-    used: int,
-    near: np.ndarray,
-    close: np.ndarray,
-    unit: float,
-    points: np.ndarray,
-    row: np.ndarray,
-    target: np.ndarray,
-):
-    """Take from one thread's clusters what is nearer to `target`: how many rows, and the farthest that stays."""
-    limits, start, length = state.limits[t, :used], state.start[t], state.length[t]
-    far, far_row, members, squared = state.far[t], state.far_row[t], state.members[t], state.squared[t]
-    found, some = state.found[t], state.some[t]
-    approached = _approached(state.heads[t], limits, target, found)
-    count, scale = 0, unit**2 / (PACKED * MARGIN)
-    slack = len(close) * unit**2 / (PACKED - 1)  # two rows are rounded, so each dimension is off by a unit at most
-    for i in range(approached):
-        cluster = found[i]
-        keep = -1.0
-        if cluster > 0:
-            between = scale * _packed(state.centres[t, cluster], close) - slack
-            if between > limits[cluster]:
-                continue
-            keep = between / (4 * MARGIN)
-        for slot in range(start[cluster], start[cluster] + length[cluster]):
-            some[0, count], some[1, count] = slot, cluster
-            count += squared[slot] > keep
-    count = _near(near, close, scale, slack, members, squared, some, count)
-    count = _within(points, target, row, members, squared, some, count)
-    moved = 0
-    for i in range(count - 1, -1, -1):  # backwards, so that the last member, which fills the gap, has been looked at
-        slot, cluster = some[0, i], some[1, i]
-        distance = exact(points[row[members[slot]]], target)
-        if distance < squared[slot]:
-            state.moved[t, moved], state.moved_squared[t, moved] = members[slot], distance
-            moved += 1
-            if row[members[slot]] == far_row[cluster]:
-                far[cluster] = -2
-            length[cluster] -= 1
-            last = start[cluster] + length[cluster]
-            members[slot], squared[slot] = members[last], squared[last]
-    for i in range(approached):
-        cluster = found[i]
-        if far[cluster] == -2:
-            here = slice(start[cluster], start[cluster] + length[cluster])
-            far[cluster], far_row[cluster] = _farthest(members[here], squared[here], row)
-            if cluster > 0 or length[cluster] == 0:
-                limits[cluster] = 4 * MARGIN * far[cluster]
-    best, best_row = -1.0, 0
-    for cluster in range(used):
-        if far[cluster] > best or (far[cluster] == best and far_row[cluster] < best_row):
-            best, best_row = far[cluster], far_row[cluster]
-    return moved, best, best_row
-
-
-@numba.njit(cache=True)
-def _close_gaps(state: State, t: int, used: int) -> int:
-    """Move one thread's clusters together; where they end."""
-    end = 0
-    for cluster in range(used):
-        begin, state.start[t, cluster] = state.start[t, cluster], end
-        for i in range(begin, begin + state.length[t, cluster]):
-            state.members[t, end], state.squared[t, end] = state.members[t, i], state.squared[t, i]
-            end += 1
-    return end
-
-
-@numba.njit(cache=True)
-def _sort(state: State, used: np.ndarray, end: np.ndarray, near: np.ndarray, row: np.ndarray) -> None:
-    """Bring `near` and `row` into the order of the clusters; `members` follow."""
-    source, place = np.empty(len(row), np.int32), 0
-    for t in range(len(used)):
-        end[t] = _close_gaps(state, t, used[t])
-        for i in range(end[t]):
-            source[place], state.members[t, i] = state.members[t, i], place
-            place += 1
-    row[:] = row[source]
-    near[:] = near[source]
+def _rise(bound: np.ndarray, waiting: np.ndarray, place: int, squared: float, row: int) -> None:
+    """Put a row into the heap: up from `place`, the first free one."""
+    while place > 0:
+        parent = (place - 1) // 2
+        if not _before(squared, row, bound[parent], waiting[parent]):
+            break
+        bound[place], waiting[place] = bound[parent], waiting[parent]
+        place = parent
+    bound[place], waiting[place] = squared, row
 
 
 @numba.njit(cache=True, parallel=ONLY_PRANGE)
-def _choose(points: np.ndarray, count: int, first: int, unit: float, near: np.ndarray, state: State) -> np.ndarray:
-    """The loop of `k_center`; `near` is room for all rows in fixed point, and `unit` the unit there."""
-    threads, room = state.members.shape
-    row, centre = np.arange(len(points)).astype(np.int32), np.empty((1, near.shape[1]), np.int16)
-    _pack(points, unit, near)
-    used, end, moved = np.ones(threads, np.int64), state.length[:, 0].copy(), np.zeros(threads, np.int64)
-    best, best_row = np.zeros(threads), np.zeros(threads, np.int64)
-    for t in range(threads):
-        state.far[t, 0], state.far_row[t, 0] = _farthest(state.members[t, : end[t]], state.squared[t, : end[t]], row)
-    chosen, point = np.empty(count, np.int64), first
-    for new in range(count):
-        chosen[new] = point
-        target = points[point]
-        _pack(points[point : point + 1], unit, centre)
-        close = centre[0].astype(np.float32)
-        for t in numba.prange(threads):
-            moved[t], best[t], best_row[t] = _part(state, t, used[t], near, close, unit, points, row, target)
-        t, total = new % threads, moved.sum()
-        if end[t] + total > room:
-            end[t] = _close_gaps(state, t, used[t])
-        begin, cluster = end[t], used[t]
-        for other in range(threads):
-            stop = end[t] + moved[other]
-            state.members[t, end[t] : stop] = state.moved[other, : moved[other]]
-            state.squared[t, end[t] : stop] = state.moved_squared[other, : moved[other]]
-            end[t] = stop
-        used[t] += 1
-        far, point = _farthest(state.members[t, begin : end[t]], state.squared[t, begin : end[t]], row)
-        state.start[t, cluster], state.length[t, cluster] = begin, total
-        state.far[t, cluster], state.far_row[t, cluster] = far, point
-        state.limits[t, cluster] = 4 * MARGIN * far
-        state.heads[t, :, cluster], state.centres[t, cluster] = target[:HEAD], centre[0]
-        for other in range(threads):
-            if best[other] > far or (best[other] == far and best_row[other] < point):
-                far, point = best[other], best_row[other]
-        if far <= 0:
-            return chosen[: new + 1]
-        if new >= SORT_FROM and new & (new - 1) == 0:
-            _sort(state, used, end, near, row)
-    return chosen
+def _meet_first(points: np.ndarray, first: int, squared: np.ndarray) -> None:
+    """Bring `squared` up to date with the first centre."""
+    for row in numba.prange(len(points)):
+        squared[row] = min(squared[row], exact(points[row], points[first]))
+
+
+@numba.njit(cache=True)
+def _begin(points: np.ndarray, first: int, s: State) -> float:
+    """Choose the first centre and fill the heap; return the largest squared length of a row."""
+    _meet_first(points, first, s.squared)
+    longest = np.float32(0)
+    for row in range(len(points)):
+        length = np.float32(0)
+        for value in points[row]:
+            length += value * value
+        longest = max(longest, length)
+    s.chosen[0], s.centres[0] = first, points[first]
+    width = s.widths[max(len(s.widths) - 2, 0)]
+    _pack(points[first], True, s.packed[:width])
+    s.bound[:] = s.squared
+    for place in range(len(points) // 2 - 1, -1, -1):
+        _sink(s.bound, s.waiting, len(points), place)
+    return MARGIN * longest
+
+
+@numba.njit(cache=True)
+def _pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
+    """Write the row's first values, the length of what they leave out, and 1, or for a centre -|row|^2 / 2.
+
+    The product of a packed row a and a packed centre b is at least (|a|^2 - |a - b|^2) / 2. Return |row|^2.
+    """
+    head, left, total = len(out) - 2, 0.0, 0.0
+    for i in range(len(row)):
+        square = np.float64(row[i]) * row[i]
+        total += square
+        if i < head:
+            out[i] = row[i]
+        else:
+            left += square
+    out[head] = np.sqrt(left)
+    out[head + 1] = -total / 2 if centre else 1.0
+    return total
+
+
+@numba.njit(cache=True, fastmath=FAST)
+def _largest(products: np.ndarray) -> float:
+    largest = np.float32(-np.inf)
+    for i in range(len(products)):
+        largest = max(largest, products[i])
+    return largest
+
+
+@numba.njit(cache=True)
+def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
+    """Bring the front's rows `begin` to `end`, sorted by `met`, up to date with all centres."""
+    query, centres = s.front_packed[: end * width].reshape(end, width), s.packed[: done * width].reshape(done, width)
+    for start in range(s.met[s.front[begin]], done, COLUMNS):
+        stop, last = min(start + COLUMNS, done), begin
+        while last < end and s.met[s.front[last]] < stop:
+            last += 1
+        products = s.products[thread, : (last - begin) * (stop - start)].reshape(last - begin, stop - start)
+        np.dot(query[begin:last], centres[start:stop].T, products)
+        for i in range(begin, last):
+            row, squared = s.front_points[i], s.front_squared[i]
+            half = s.front_half[i]
+            # what rounding may take from the product: of its terms' sum, at most reach / 2 + |row| sqrt(reach)
+            slack = (width + 8) * 2.0**-23 * (reach / 2 + np.sqrt(2 * half * reach))
+            enough = np.float32(half - squared / 2 - slack)
+            for chunk in range(0, stop - start, CHUNK):
+                some = products[i - begin, chunk : chunk + CHUNK]
+                if _largest(some) < enough:
+                    continue
+                for j in range(len(some)):
+                    if some[j] >= enough:
+                        s.checked[thread] += 1
+                        centre = s.centres[start + chunk + j]
+                        if roughly(row, centre) <= MARGIN * squared:
+                            distance = exact(row, centre)
+                            if distance < squared:
+                                squared = distance
+                                enough = np.float32(half - squared / 2 - slack)
+            s.front_squared[i] = squared
+
+
+@numba.njit(cache=True)
+def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: int, width: int, reach: float) -> None:
+    """Do one thread's share of `_bring_up_to_date`; a function, as prange loses what is written to a tuple's arrays."""
+    threads, parts = len(s.products), (taken + ROWS - 1) // ROWS
+    for part in range(thread, parts, threads):  # neighbours in `met` have about as much to do
+        begin, end = part * ROWS, min(part * ROWS + ROWS, taken)
+        for i in range(begin, end):
+            row = s.front[i]
+            s.front_points[i], s.front_squared[i] = points[row], s.squared[row]
+            s.front_half[i] = _pack(points[row], False, s.front_packed[i * width : (i + 1) * width]) / 2
+        _meet(s, thread, begin, end, done, width, reach)
+
+
+@numba.njit(cache=True, parallel=ONLY_PRANGE)
+def _bring_up_to_date(points: np.ndarray, s: State, taken: int, done: int, width: int, reach: float) -> None:
+    """Load the front's `taken` rows and let them meet all centres that they have not met."""
+    for thread in numba.prange(len(s.products)):
+        _load_and_meet(points, s, thread, taken, done, width, reach)
+
+
+@numba.njit(cache=True)
+def _choose(s: State, taken: int, size: int, done: int, until: int, width: int) -> int:
+    """Choose in the front until a row of the heap comes first; return how many are chosen now."""
+    while done < until:
+        squared, row, at = -1.0, 0, 0
+        for i in range(taken):
+            if _before(s.front_squared[i], s.front[i], squared, row):
+                squared, row, at = s.front_squared[i], s.front[i], i
+        if squared <= 0 or (size > 0 and _before(s.bound[0], s.waiting[0], squared, row)):
+            break
+        centre = s.centres[done]
+        centre[:] = s.front_points[at]
+        _pack(centre, True, s.packed[done * width : (done + 1) * width])
+        s.chosen[done] = row
+        done += 1
+        for i in range(taken):
+            if roughly(s.front_points[i], centre) <= MARGIN * s.front_squared[i]:
+                s.front_squared[i] = min(s.front_squared[i], exact(s.front_points[i], centre))
+    return done
+
+
+@numba.njit(cache=True)
+def _better_width(s: State, number: int, share: float, done: int) -> int:
+    """Return the width to go on with; `share` of the pairs had to be checked with the one that is in use."""
+    if number + 1 < len(s.widths) and s.widths[number] + CHECK * share > s.widths[number + 1]:
+        s.failed[number] = done
+        return number + 1
+    # a narrower product leaves some eight times as many undecided
+    narrower = s.widths[number - 1] + 8 * CHECK * share < 0.9 * s.widths[number]
+    return number - 1 if narrower and number > 0 and done >= 2 * s.failed[number - 1] else number
+
+
+@numba.njit(cache=True)
+def _advance(  # noqa: ANN202
+    points: np.ndarray, s: State, reach: float, done: int, until: int, size: int, number: int, unmet: float
+):
+    """Choose on until there are `until` centres, or nothing but copies of them is left.
+
+    Return how many are chosen, the heap's size, the number of the width, and the mean of unmet centres of a row of the
+    last front. No row stays in the front.
+    """
+    while done < until and s.bound[0] > 0:
+        taken = min(size, max(FRONT, min(FRONT_MAX, int(PAIRS / (unmet + 1)))))
+        width = s.widths[number]
+        for i in range(taken):
+            s.front[i] = s.waiting[0]
+            size -= 1
+            s.bound[0], s.waiting[0] = s.bound[size], s.waiting[size]
+            _sink(s.bound, s.waiting, size, 0)
+        s.front[:taken] = s.front[np.argsort(s.met[s.front[:taken]])]
+        pairs = 0
+        for i in range(taken):
+            pairs += done - s.met[s.front[i]]
+        unmet = pairs / taken
+        s.checked[:] = 0
+        _bring_up_to_date(points, s, taken, done, width, reach)
+        done = _choose(s, taken, size, done, until, width)
+        for i in range(taken):
+            row = s.front[i]
+            s.squared[row], s.met[row] = s.front_squared[i], done
+            _rise(s.bound, s.waiting, size, s.front_squared[i], row)
+            size += 1
+        if pairs >= PAIRS // 8:
+            better = _better_width(s, number, s.checked.sum() / pairs, done)
+            if better != number:
+                number, width = better, s.widths[better]
+                for i in range(done):
+                    _pack(s.centres[i], True, s.packed[i * width : (i + 1) * width])
+    return done, size, number, unmet
