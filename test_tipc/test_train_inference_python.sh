@@ -6,6 +6,7 @@ source test_tipc/common_func.sh
 read_config "${1:-}" "${2:-lite_train_lite_infer}"
 mkdir -p "$output"
 : >"$status_log"
+rm -f "$output"/python_infer_*.log # of an earlier run: the comparison reads all that are there
 failed=0
 note "Interpreter - $model_name - $python"
 note "Backbone - $model_name - $arch"

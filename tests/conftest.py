@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from scripts import ROOT, run, run_process
+from warm_python import WarmPython, warm_python
 
 from datasets.sample import write_sample
 from deploy.storage.tensors import read_tensors
@@ -59,6 +61,13 @@ def fitted(path: Path) -> tuple[dict[str, object], dict[str, bytes]]:
     tensors, header = read_tensors(path, "model")
     del header["command"]
     return header, {name: value.tobytes() for name, value in tensors.items()}
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Processes of their own that need not import Paddle first."""
+    with warm_python(tmp_path_factory.mktemp("warm")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

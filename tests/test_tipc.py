@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import paddle
 import pytest
 from conftest import ROOT, WEIGHTS, needs_real
+from warm_python import WarmPython
 
 pytestmark = pytest.mark.once
 NO_WEIGHTS = {
@@ -81,11 +83,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(ROOT, place, ignore=ignored))
 
 
-def chain(place: Path, script: str, config: Path, mode: str = LITE, **env: str) -> subprocess.CompletedProcess:
-    """One of the chain's scripts; PYTHON is this interpreter."""
-    command = ["bash", f"test_tipc/{script}", str(config), mode]
-    env = {**os.environ, "PYTHON": sys.executable, **env}
-    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
+Chain = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="module")
+def chain(place: Path, warm: WarmPython) -> Chain:
+    """Run one of the chain's scripts."""
+
+    def run(script: str, config: Path, mode: str = LITE, **env: str) -> subprocess.CompletedProcess:
+        command = ["bash", f"test_tipc/{script}", str(config), mode]
+        env = {**os.environ, "PYTHON": str(warm.program), **env}
+        return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
+
+    return run
 
 
 def test_there_is_a_config_and_a_stored_result_for_every_method() -> None:
@@ -97,14 +107,16 @@ def test_there_is_a_config_and_a_stored_result_for_every_method() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=[path.parent.name for path in CONFIGS])
-def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: Path) -> None:
-    prepared = chain(place, "prepare.sh", config)
+def test_the_lite_chain_runs_and_gives_the_stored_results(
+    place: Path, chain: Chain, warm: WarmPython, config: Path
+) -> None:
+    prepared = chain("prepare.sh", config)
     assert prepared.returncode == 0, prepared.stderr
-    result = chain(place, "test_train_inference_python.sh", config, **NO_WEIGHTS)
+    result = chain("test_train_inference_python.sh", config, **NO_WEIGHTS)
     assert result.returncode == 0, result.stdout + result.stderr
     name = config.parent.name
     interpreter, backbone, *lines = [line for line in result.stdout.splitlines() if not line.startswith("Skipped")]
-    assert interpreter == f"Interpreter - {name} - {sys.executable}" and backbone == f"Backbone - {name} - compact"
+    assert interpreter == f"Interpreter - {name} - {warm.program}" and backbone == f"Backbone - {name} - compact"
     # train, eval, export, two inferences, ONNX, comparison; a CPU with bfloat16 adds to these
     assert len(lines) >= 7 and all(line.startswith(f"Run successfully with command - {name} - ") for line in lines)
     assert "--format=onnx" in "".join(lines) and "compare_results.py" in lines[-1]
@@ -115,7 +127,7 @@ def test_the_lite_chain_runs_and_gives_the_stored_results(place: Path, config: P
     assert (output / "results_python.log").read_text() == result.stdout
 
 
-def test_another_result_than_the_stored_one_fails(place: Path) -> None:
+def test_another_result_than_the_stored_one_fails(place: Path, chain: Chain) -> None:
     stored = place / f"test_tipc/results/PatchCore_compact_{LITE}.txt"
     log = f"test_tipc/output/PatchCore/{LITE}/python_infer_*.log"
     words = [sys.executable, "test_tipc/compare_results.py", "--gt_file", str(stored), "--log_file", log]
@@ -128,14 +140,16 @@ def test_another_result_than_the_stored_one_fails(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("line", "step"), [(15, "train.py"), (29, "export_model.py"), (39, "infer.py")])
-def test_a_broken_step_fails_the_chain_and_is_named(place: Path, tmp_path: Path, line: int, step: str) -> None:
+def test_a_broken_step_fails_the_chain_and_is_named(
+    place: Path, chain: Chain, tmp_path: Path, line: int, step: str
+) -> None:
     lines = CONFIGS[2].read_text().splitlines()
     lines[line] += " --no_such_option=1"
     config = tmp_path / "broken.txt"
     config.write_text("\n".join(lines))
     one_setting(config, config)
-    assert chain(place, "prepare.sh", config).returncode == 0
-    result = chain(place, "test_train_inference_python.sh", config, **NO_WEIGHTS)
+    assert chain("prepare.sh", config).returncode == 0
+    result = chain("test_train_inference_python.sh", config, **NO_WEIGHTS)
     assert result.returncode == 1
     assert f"{step} " in next(line for line in result.stdout.splitlines() if line.startswith("Run failed"))
     assert "--no_such_option" in result.stderr
@@ -153,25 +167,25 @@ def one_setting(config: Path, copy: Path) -> Path:
 @pytest.mark.real
 @pytest.mark.parametrize("config", CONFIGS, ids=[path.parent.name for path in CONFIGS])
 def test_resnet18_is_taken_where_its_weights_are_and_gives_the_stored_results(
-    place: Path, tmp_path: Path, config: Path
+    chain: Chain, tmp_path: Path, config: Path
 ) -> None:
-    assert chain(place, "prepare.sh", config).returncode == 0
+    assert chain("prepare.sh", config).returncode == 0
     words = one_setting(config, tmp_path / "config.txt"), LITE
-    result = chain(place, "test_train_inference_python.sh", *words, PADDLEPATCH_WEIGHTS=str(WEIGHTS.parent))
+    result = chain("test_train_inference_python.sh", *words, PADDLEPATCH_WEIGHTS=str(WEIGHTS.parent))
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"Backbone - {config.parent.name} - resnet18" in result.stdout
     assert "compare_results.py" in result.stdout.splitlines()[-1], result.stdout
 
 
-def test_the_predecessors_configs_run_as_written(place: Path, tmp_path: Path) -> None:
+def test_the_predecessors_configs_run_as_written(place: Path, chain: Chain, tmp_path: Path) -> None:
     """The misspelt key, --model_name, .pdparams, model.pdmodel and --enable_benchmark in the log's slot among them."""
     config = tmp_path / "theirs.txt"
     config.write_text(THEIRS)
     weights = tmp_path / "weights"
     weights.mkdir()
     paddle.save(paddle.vision.models.resnet18().state_dict(), str(weights / "resnet18.pdparams"))
-    assert chain(place, "prepare.sh", config).returncode == 0
-    result = chain(place, "test_train_inference_python.sh", config, PADDLEPATCH_WEIGHTS=str(weights))
+    assert chain("prepare.sh", config).returncode == 0
+    result = chain("test_train_inference_python.sh", config, PADDLEPATCH_WEIGHTS=str(weights))
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("Run successfully") == 5 and "Not compared" in result.stdout
     output = place / "test_tipc/output/PatchCore" / LITE
@@ -179,7 +193,7 @@ def test_the_predecessors_configs_run_as_written(place: Path, tmp_path: Path) ->
     assert "preprocess_time(ms)" in log.read_text()
 
 
-def test_bad_configs_and_modes_are_one_line(place: Path, tmp_path: Path) -> None:
+def test_bad_configs_and_modes_are_one_line(place: Path, chain: Chain, tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("model_name:x\n")
     for config, mode, said in (
@@ -187,5 +201,5 @@ def test_bad_configs_and_modes_are_one_line(place: Path, tmp_path: Path) -> None
         (short, LITE, "the format has 51"),
         (CONFIGS[0], "whole_train_whole_infer", "MVTEC"),
     ):
-        result = chain(place, "prepare.sh", config, mode, MVTEC=str(tmp_path / "nowhere"))
+        result = chain("prepare.sh", config, mode, MVTEC=str(tmp_path / "nowhere"))
         assert result.returncode == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr

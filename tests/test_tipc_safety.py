@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from warm_python import WarmPython
 
 from datasets.sample import write_sample
 
@@ -17,6 +18,11 @@ pytestmark = pytest.mark.once
 CONFIG = "test_tipc/configs/PatchCore/train_infer_python.txt"
 LITE, WHOLE = "lite_train_lite_infer", "whole_train_whole_infer"
 SCRIPTS = ("prepare.sh", "test_train_inference_python.sh")
+
+
+@pytest.fixture(autouse=True)
+def python(monkeypatch: pytest.MonkeyPatch, warm: WarmPython) -> None:
+    monkeypatch.setenv("PYTHON", str(warm.program))
 
 
 @pytest.fixture()
@@ -33,7 +39,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def chain(place: Path, script: str, mode: str, config: str = CONFIG, **env: str) -> subprocess.CompletedProcess:
-    env = {**os.environ, "PYTHON": sys.executable, "MVTEC": str(place / "mvtec"), **env}
+    env = {**os.environ, "MVTEC": str(place / "mvtec"), **env}
     command = ["bash", f"test_tipc/{script}", config, mode]
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
 

@@ -7,13 +7,14 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, refused
+from warm_python import WarmPython
 
 from deploy.errors import UserError
 from deploy.results.watch import Journal, finished
@@ -22,15 +23,21 @@ pytestmark = pytest.mark.once
 PICTURES, KILLS = 500, 20
 
 
-def start(export: Path, folder: Path, out: Path) -> subprocess.Popen:
-    words = ["infer.py", "--stats", export / "stats", "--watch", folder, "--save_path", out, "--save_pic", "False"]
-    command = [sys.executable, *map(str, words)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+class Service:
+    """infer.py --watch in a process of its own."""
 
+    def __init__(self, warm: WarmPython, export: Path, folder: Path, out: Path) -> None:
+        words = ["infer.py", "--stats", export / "stats", "--watch", folder, "--save_path", out, "--save_pic", "False"]
+        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = warm.start(words, ROOT, [0, *(file.fileno() for file in self._files)])
+        self.send_signal = self._process.send_signal
 
-def done_with(process: subprocess.Popen) -> subprocess.CompletedProcess:
-    said, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+    def end(self) -> subprocess.CompletedProcess:
+        """Wait for its end."""
+        code = self._process.wait()
+        for file in self._files:
+            file.seek(0)
+        return subprocess.CompletedProcess("infer.py --watch", code, *(file.read().decode() for file in self._files))
 
 
 def lines(out: Path) -> list[list[str]]:
@@ -38,11 +45,11 @@ def lines(out: Path) -> list[list[str]]:
     return list(csv.reader(table.read_text().splitlines()))[1:] if table.is_file() else []
 
 
-def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_path: Path) -> None:
+def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_path: Path, warm: WarmPython) -> None:
     folder, out, rng = tmp_path / "arriving", tmp_path / "out", random.Random(4)
     folder.mkdir()
     source = sorted((trained.data / "washer/test").rglob("*.png"))
-    service, arrived, killed = start(trained.export, folder, out), 0, 0
+    service, arrived, killed = Service(warm, trained.export, folder, out), 0, 0
     try:
         while arrived < PICTURES or killed < KILLS:
             for _ in range(min(25, PICTURES - arrived)):
@@ -54,18 +61,17 @@ def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_pat
                     file.write(data[len(data) // 2 :])
                 arrived += 1
             if killed < KILLS:
-                time.sleep(rng.uniform(0.1, 6))
-                service.kill()
-                service.wait()
+                time.sleep(rng.uniform(0.1, 2.5))
+                service.send_signal(signal.SIGKILL)
+                assert service.end().returncode == -signal.SIGKILL
                 killed += 1
-                service = start(trained.export, folder, out)
+                service = Service(warm, trained.export, folder, out)
         deadline = time.monotonic() + 120
         while len(lines(out)) < PICTURES and time.monotonic() < deadline:
             time.sleep(0.5)
     finally:
         service.send_signal(signal.SIGINT)
-        service.communicate(timeout=30)
-    assert service.returncode == 0
+    assert service.end().returncode == 0
     rows = lines(out)
     assert len(rows) == PICTURES
     assert sorted(Path(row[0]).name for row in rows) == [f"{i:04d}.png" for i in range(PICTURES)]
@@ -76,22 +82,22 @@ def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_pat
 
 
 def test_one_service_per_table_that_ends_when_told_and_gives_bad_pictures_a_line(
-    trained: SimpleNamespace, tmp_path: Path
+    trained: SimpleNamespace, tmp_path: Path, warm: WarmPython
 ) -> None:
     folder, out = tmp_path / "arriving", tmp_path / "out"
     folder.mkdir()
     (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     shutil.copy(next((trained.data / "washer/test").rglob("*.png")), folder / "good.png")
-    service = start(trained.export, folder, out)
+    service = Service(warm, trained.export, folder, out)
     try:
         deadline = time.monotonic() + 60
         while len(lines(out)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
-        refused(done_with(start(trained.export, folder, out)), "another process")
+        refused(Service(warm, trained.export, folder, out).end(), "another process")
     finally:
         service.send_signal(signal.SIGTERM)
-        said, errors = service.communicate(timeout=30)
-    assert service.returncode == 0 and "2 pictures" in said and "bad.png" in errors
+    result = service.end()
+    assert result.returncode == 0 and "2 pictures" in result.stdout and "bad.png" in result.stderr
     assert [(Path(row[0]).name, bool(row[1])) for row in lines(out)] == [("good.png", True), ("bad.png", False)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -10,6 +12,16 @@ from paddle.static import InputSpec
 
 from deploy.runtime.program import Program, Runtime, save_program
 from deploy.storage.files import scratch_folder
+
+
+@paddle.jit.not_to_static
+def plainly(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function while a program is traced, as it is written.
+
+    Paddle would rewrite the source of all that it calls first, for control flow that depends on tensors. There is none
+    in a method or a backbone, and rewriting takes most of the time of tracing.
+    """
+    return function(*arguments)
 
 
 class Embedding(nn.Layer):
@@ -21,7 +33,7 @@ class Embedding(nn.Layer):
 
     def forward(self, image: paddle.Tensor) -> paddle.Tensor:
         """float32 [batch, 3, height, width] to [batch * positions, channels]."""
-        return self.method.embed(image)
+        return plainly(self.method.embed, image)
 
 
 class Scoring(nn.Layer):
@@ -42,7 +54,7 @@ class Scoring(nn.Layer):
 
     def forward(self, image: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score an input of `image_spec`: map [batch, height, width] and score [batch]."""
-        return self.method.score(self.input_to_image(image), *statistics)
+        return plainly(self.method.score, plainly(self.input_to_image, image), *statistics)
 
 
 class Fused(Scoring):
@@ -50,7 +62,7 @@ class Fused(Scoring):
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score an input of `image_spec`: map [batch, height, width] and score [batch]."""
-        return self.method(self.input_to_image(image))
+        return plainly(self.method, plainly(self.input_to_image, image))
 
 
 def image_spec(size: int, uint8: bool = False) -> InputSpec:
