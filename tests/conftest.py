@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +29,20 @@ needs_real = pytest.mark.skipif(
 LONGEST = ("real", "tipc", "readme", "watch", "layouts", "bench", "compact", "notebook", "ensemble")
 """Files that go first, so that at the end no process is left alone with one of them."""
 FAST = ["--weights", "random", "--layers", "layer2", "layer3", "--k", "2", "--crop_size", "96", "--resize", "112"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every process of xdist a core of its own, and keep the stacks short that Paddle notes.
+
+    Threads of two processes would wait for each other. While it traces a program, Paddle asks for the stack at every
+    operation, and below pytest it is long.
+    """
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+    whole = traceback.extract_stack
+    traceback.extract_stack = lambda f=None, limit=None: whole(f or sys._getframe(1), 4 if limit is None else limit)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

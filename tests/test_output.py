@@ -223,9 +223,9 @@ def test_the_readmes_programs_print_their_own_lines_alone(trained: SimpleNamespa
     )
     assert len(blocks) >= 2
     (tmp_path / "exported").mkdir()
-    (tmp_path / "exported/bottle").symlink_to(trained.export)
-    (tmp_path / "data/mvtec").mkdir(parents=True)
-    (tmp_path / "data/mvtec/bottle").symlink_to(trained.data / "washer")
+    (tmp_path / "exported/gasket").symlink_to(trained.export)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/gasket").symlink_to(trained.data / "washer")
     for block in blocks:
         result = python(block.replace('arch="resnet18"', 'arch="compact"'), tmp_path)
         assert result.returncode == 0, result.stderr

@@ -159,6 +159,8 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
                 _check_written(path)
         except OSError as error:
             raise UserError(f"cannot write a program in {folder}: {error.strerror or _first_line(error)}") from error
+        finally:
+            layer.__dict__.pop("forward", None)  # to_static's own, which dygraph and other programs cannot call
     return files
 
 

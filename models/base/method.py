@@ -213,6 +213,8 @@ class AnomalyMethod(Detector):
     ) -> tuple[dict[int, np.ndarray], list[str]]:
         """Call `partial_fit` on all pictures; return crops for calibration by number, and all crops' fingerprints."""
         count = len(pictures)
+        if count < 2:
+            raise UserError(f"fitting needs at least two good pictures, got {count}")
         wanted = set(np.linspace(0, count - 1, min(count, CALIBRATION_PICTURES)).round().astype(int).tolist())
         crops: dict[int, np.ndarray] = {}
         seen: list[str] = []
