@@ -23,7 +23,7 @@ def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def ensemble(method: str = "patchcore", k: float = 10) -> Ensemble:
-    model = build_model(method, ["resnet18", "resnet18"], SETS, ["random"] * 2, k=k, preprocess=SMALL)
+    model = build_model(method, ["compact", "compact"], SETS, ["random"] * 2, k=k, preprocess=SMALL)
     return model.fit(pictures(8))
 
 
@@ -32,7 +32,7 @@ def test_scores_are_the_mean_over_the_spread_of_held_out_pictures(method: str, k
     """Each member is fitted alone; its held-out maps and scores are taken again, picture by picture."""
     together = ensemble(method, k)
     test, maps, scores = pictures(3, seed=9), 0, 0
-    for number, (arch, layers) in enumerate(zip(("resnet18", "resnet18"), SETS)):
+    for number, (arch, layers) in enumerate(zip(("compact", "compact"), SETS)):
         alone = build_model(method, [arch], [layers], ["random"], seed=521 + number, k=k, preprocess=SMALL)
         held = list(alone.fit_statistics(pictures(8), 8, None, None, lambda text: None))
         alone.fit(pictures(8))
@@ -55,8 +55,11 @@ def test_one_backbone_is_no_ensemble() -> None:
 
 
 def test_members_that_differ_are_refused() -> None:
-    one = PatchCore(k=5, weights="random", preprocess=SMALL)
-    for other in (PatchCore(k=6, weights="random", preprocess=SMALL), PaDiM(weights="random", preprocess=SMALL)):
+    one = PatchCore(k=5, arch="compact", weights="random", preprocess=SMALL)
+    for other in (
+        PatchCore(k=6, arch="compact", weights="random", preprocess=SMALL),
+        PaDiM(weights="random", preprocess=SMALL),
+    ):
         with pytest.raises(UserError, match="must share"):
             Ensemble([one, other])
 
@@ -64,7 +67,7 @@ def test_members_that_differ_are_refused() -> None:
 def test_a_bad_picture_is_skipped_by_every_member_and_told_once(data: Path) -> None:
     told: list[str] = []
     paths = sorted((data / "washer/train/good").iterdir())
-    model = build_model("patchcore", ["resnet18"] * 2, SETS, ["random"] * 2, preprocess=SMALL)
+    model = build_model("patchcore", ["compact"] * 2, SETS, ["random"] * 2, preprocess=SMALL)
     model.fit([*paths[:2], "no/such.png", *paths[2:]], on_bad=lambda name, error: told.append(name))
     assert told == ["no/such.png"]
     assert [member.data["pictures"] for member in model.members] == [len(paths)] * 2

@@ -57,7 +57,7 @@ CASES = [
 
 @pytest.mark.parametrize(("method", "options"), CASES)
 def test_scores_equal_the_papers_equations(method: type[GaussianMethod], options: dict) -> None:
-    model = method(k=20, preprocess=SMALL, weights="random", **options).fit(pictures(40), batch_size=7)
+    model = method(k=20, preprocess=SMALL, arch="compact", weights="random", **options).fit(pictures(40), batch_size=7)
     train, test = literal_features(model, pictures(40)), literal_features(model, pictures(3, seed=9))
     rows = bilinear_matrix(64, model.grid[0]).astype(np.float64)
     for distances, prediction in zip(literal_distances(model, train, test), model.predict(pictures(3, seed=9), 3)):
@@ -77,7 +77,9 @@ def whitening(statistics: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def test_statistics_do_not_depend_on_the_batches() -> None:
-    one, many = (PaDiM(k=15, preprocess=SMALL, weights="random").fit(pictures(20), batch_size=b) for b in (20, 3))
+    one, many = (
+        PaDiM(k=15, preprocess=SMALL, arch="compact", weights="random").fit(pictures(20), batch_size=b) for b in (20, 3)
+    )
     np.testing.assert_allclose(one.position_mean.numpy(), many.position_mean.numpy(), rtol=1e-4, atol=1e-5)
     first, other = whitening(one.fitted), whitening(many.fitted)
     np.testing.assert_allclose(first, other, atol=1e-3 * np.abs(first).max())
@@ -85,7 +87,7 @@ def test_statistics_do_not_depend_on_the_batches() -> None:
 
 def test_accumulation_is_sound_far_from_zero() -> None:
     """Sums of squares would lose everything here: the mean is 10,000 times the spread."""
-    model = PaDiM(k=6, preprocess=SMALL, weights="random", eps=1e-6)
+    model = PaDiM(k=6, preprocess=SMALL, arch="compact", weights="random", eps=1e-6)
     values = 1e4 + np.random.default_rng(0).normal(size=(60, model.positions, 6))
     model.start_fit(60)
     for start in range(0, 60, 8):
@@ -96,7 +98,7 @@ def test_accumulation_is_sound_far_from_zero() -> None:
 
 @pytest.mark.parametrize("picture", [0, 7, 29])
 def test_held_out_distances_equal_a_fit_without_the_picture(picture: int) -> None:
-    model = PaDiM(k=12, preprocess=SMALL, weights="random").fit(pictures(30))
+    model = PaDiM(k=12, preprocess=SMALL, arch="compact", weights="random").fit(pictures(30))
     features = literal_features(model, pictures(30))
     rest = np.delete(features, picture, axis=0)
     expected = literal_distances(model, rest, features[picture : picture + 1])[0]
@@ -122,10 +124,10 @@ def test_projections() -> None:
 
 @pytest.mark.parametrize("method", [PaDiM, OrthoAD])
 def test_a_given_projection_is_used_and_travels_with_the_model(method: type[GaussianMethod], tmp_path: Path) -> None:
-    given = method(k=9, preprocess=SMALL, weights="random", seed=77).projection.numpy()
+    given = method(k=9, preprocess=SMALL, arch="compact", weights="random", seed=77).projection.numpy()
     path = tmp_path / "p.npy"
     np.save(path, given)
-    model = method(k=9, preprocess=SMALL, weights="random", load_projection=str(path)).fit(pictures(12))
+    model = method(k=9, preprocess=SMALL, arch="compact", weights="random", load_projection=str(path)).fit(pictures(12))
     assert (model.projection.numpy() == given).all()
     saved = model.save(tmp_path / "model.safetensors")
     path.unlink()
@@ -164,7 +166,7 @@ def test_projections_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ):
         np.save(path, array)
         with pytest.raises(UserError, match="--load_projection"):
-            method(k=10, weights="random", preprocess=SMALL, load_projection=str(path))
+            method(k=10, arch="compact", weights="random", preprocess=SMALL, load_projection=str(path))
 
 
 MEMORY = """

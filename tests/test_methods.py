@@ -24,7 +24,7 @@ SMALL_K = {name: {"patchcore": 5, "padim": 10, "orthoad": 10}.get(name, METHODS[
 def exported(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp(request.param)
     method = METHODS[request.param]
-    model = method(k=SMALL_K[request.param], preprocess=SIZE, weights="random")
+    model = method(k=SMALL_K[request.param], preprocess=SIZE, arch="compact", weights="random")
     model.fit(list_pictures(data / "washer/train/good")).save(folder / "washer.safetensors")
     done_export = export(model, folder / "export")
     paths = list_pictures(data / "washer/test")[:3]

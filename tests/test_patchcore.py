@@ -24,7 +24,7 @@ def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def fitted() -> PatchCore:
-    return PatchCore(k=20, preprocess=SMALL, weights="random").fit(pictures(6), batch_size=4)
+    return PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random").fit(pictures(6), batch_size=4)
 
 
 def embed(model: PatchCore, items: list[np.ndarray]) -> np.ndarray:
@@ -37,7 +37,9 @@ def embed(model: PatchCore, items: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "smooth"])
 def test_scores_equal_the_papers_equations(image_score: str, num_neighbors: int) -> None:
     options = {"image_score": image_score, "num_neighbors": num_neighbors, "search": "exact"}
-    model = PatchCore(k=20, preprocess=SMALL, weights="random", **options).fit(pictures(6), batch_size=4)
+    model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", **options).fit(
+        pictures(6), batch_size=4
+    )
     bank = (model.memory_bank.numpy() + model.bank_mean.numpy()).astype(np.float64)
     test = pictures(3, seed=9)
     rows, columns = (bilinear_matrix(96, side).astype(np.float64) for side in model.grid)
@@ -74,7 +76,7 @@ def test_features_are_locally_aware_and_aligned(fitted: PatchCore) -> None:
         expected.append(
             np.stack([bilinear_matrix(12, height) @ plane @ bilinear_matrix(12, width).T for plane in mean])
         )
-    expected = np.concatenate(expected).reshape(384, -1).T
+    expected = np.concatenate(expected).reshape(128, -1).T
     np.testing.assert_allclose(embed(fitted, pictures(1)), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
@@ -89,12 +91,12 @@ def test_upsample_equals_interpolate() -> None:
     ("sampler", "k", "rows"), [("random", 20, 86), ("approx_greedy", 150, 150), ("identity", 5, 432)]
 )
 def test_samplers(sampler: str, k: float, rows: int) -> None:
-    model = PatchCore(k=k, preprocess=SMALL, weights="random", sampler=sampler).fit(pictures(3))
-    assert model.memory_bank.shape == [rows, 384]
+    model = PatchCore(k=k, preprocess=SMALL, arch="compact", weights="random", sampler=sampler).fit(pictures(3))
+    assert model.memory_bank.shape == [rows, 128]
 
 
 def test_whole_bank_finds_every_training_patch() -> None:
-    model = PatchCore(k=100, preprocess=SMALL, weights="random").fit(pictures(3))
+    model = PatchCore(k=100, preprocess=SMALL, arch="compact", weights="random").fit(pictures(3))
     assert model.memory_bank.shape[0] == 3 * model.positions
     assert max(prediction.anomaly_map.max() for prediction in model.predict(pictures(3))) < 1e-3
 
@@ -180,7 +182,7 @@ def test_unusable_arguments_are_named(arguments: dict, word: str) -> None:
 
 
 def test_unusable_pictures_are_named() -> None:
-    model = PatchCore(weights="random", preprocess=SMALL)
+    model = PatchCore(arch="compact", weights="random", preprocess=SMALL)
     with pytest.raises(UserError, match="not fitted"):
         model.predict(pictures(1))
     with pytest.raises(UserError, match="not fitted"):

@@ -66,7 +66,7 @@ def test_patches_of_one_layer(patch: int, stride: int, size: int | None) -> None
 def test_features_are_patchcore_inspections(options: dict) -> None:
     random = np.random.default_rng(0)
     items = [random.integers(0, 256, (120, 130, 3), dtype=np.uint8) for _ in range(3)]
-    model = PatchCore(k=20, preprocess=SMALL, weights="random", **options).fit(items)
+    model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", **options).fit(items)
     crop = paddle.to_tensor(SMALL.normalise(SMALL.crop(SMALL.resized(items[0]))[None]))
     with paddle.no_grad():
         outputs = [output[0].numpy().astype(np.float64) for output in model.backbone(crop)]
@@ -93,4 +93,4 @@ def test_features_are_patchcore_inspections(options: dict) -> None:
 @pytest.mark.parametrize("name", ["patch_stride", "pretrain_dim", "target_dim"])
 def test_unusable_sizes_are_named(name: str) -> None:
     with pytest.raises(UserError, match=f"--{name} 0"):
-        PatchCore(weights="random", preprocess=SMALL, **{name: 0})
+        PatchCore(arch="compact", weights="random", preprocess=SMALL, **{name: 0})

@@ -127,11 +127,11 @@ def test_both_searches_give_equal_image_scores(image_score: str) -> None:
 
 
 def test_several_neighbours_are_searched_exactly() -> None:
-    assert PatchCore(preprocess=SMALL, weights="random", num_neighbors=2).options["search"] == "exact"
-    assert PatchCore(preprocess=SMALL, weights="random").options["search"] == "coarse"
+    assert PatchCore(preprocess=SMALL, arch="compact", weights="random", num_neighbors=2).options["search"] == "exact"
+    assert PatchCore(preprocess=SMALL, arch="compact", weights="random").options["search"] == "coarse"
     for options, word in (
         ({"search": "coarse", "num_neighbors": 2}, "--num_neighbors 2"),
         ({"search": "x"}, "--search x"),
     ):
         with pytest.raises(UserError, match=word):
-            PatchCore(preprocess=SMALL, weights="random", **options)
+            PatchCore(preprocess=SMALL, arch="compact", weights="random", **options)

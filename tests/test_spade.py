@@ -25,7 +25,7 @@ def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def spade(count: int = 9, k: int = 4, **options: object) -> SPADE:
-    return SPADE(k=k, preprocess=SMALL, weights="random", **options).fit(pictures(count), batch_size=4)
+    return SPADE(k=k, preprocess=SMALL, arch="compact", weights="random", **options).fit(pictures(count), batch_size=4)
 
 
 def literal_features(model: SPADE, items: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -84,7 +84,7 @@ def test_held_out_scores_are_those_of_a_model_without_the_picture(k: int) -> Non
     model = spade(k=k, gallery="all_positions")
     for picture in (0, 8):
         one = pictures(9)[picture]
-        rest = SPADE(k=k, preprocess=SMALL, weights="random").fit(
+        rest = SPADE(k=k, preprocess=SMALL, arch="compact", weights="random").fit(
             [p for i, p in enumerate(pictures(9)) if i != picture]
         )
         [expected] = rest.predict([one])
