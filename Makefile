@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV26 ?= .venv-paddle26
 VENV_BENCH ?= .venv-bench
-# a process more than two cores: tests wait at times; numpy's threads would take the cores from the other processes
-PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
+# two processes: most of the time is scripts starting; numpy's threads would take the cores from the other process
+PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 test test-paddle26: export OPENBLAS_NUM_THREADS ?= 1
 PIP = -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:

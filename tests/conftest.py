@@ -32,15 +32,15 @@ FAST = ["--weights", "random", "--layers", "layer2", "layer3", "--k", "2", "--cr
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the first processes of xdist a core each, and keep the stacks short that Paddle notes.
+    """Give every process of xdist a core of its own, and keep the stacks short that Paddle notes.
 
-    Threads of two processes would wait for each other. A process more than cores takes what the others leave while they
-    wait. While it traces a program, Paddle asks for the stack at every operation, and below pytest it is long.
+    Threads of two processes would wait for each other. While it traces a program, Paddle asks for the stack at every
+    operation, and below pytest it is long.
     """
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]} if int(worker[2:]) < len(cores) else set(cores))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
     whole = traceback.extract_stack
     traceback.extract_stack = lambda f=None, limit=None: whole(f or sys._getframe(1), 4 if limit is None else limit)
 
