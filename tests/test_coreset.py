@@ -1,4 +1,4 @@
-"""The coreset: pruned against brute force, in blocks against whole, and its spool."""
+"""The coreset: ours against brute force, in blocks against whole, and its spool."""
 
 from __future__ import annotations
 
