@@ -34,7 +34,7 @@ class Service:
 
     def end(self) -> subprocess.CompletedProcess:
         """Wait for its end."""
-        code = self._process.wait()
+        code = self._process.wait(timeout=30)
         for file in self._files:
             file.seek(0)
         return subprocess.CompletedProcess("infer.py --watch", code, *(file.read().decode() for file in self._files))

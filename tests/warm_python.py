@@ -47,8 +47,9 @@ class Process:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self) -> int:
-        """Its exit code, or minus the number of the signal that ended it."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, or minus the number of the signal that ended it; TimeoutError after so many seconds."""
+        self._channel.settimeout(timeout)
         code = int(self._answers.readline())
         self._answers.close()
         self._channel.close()

@@ -213,8 +213,7 @@ class AnomalyMethod(Detector):
     ) -> tuple[dict[int, np.ndarray], list[str]]:
         """Call `partial_fit` on all pictures; return crops for calibration by number, and all crops' fingerprints."""
         count = len(pictures)
-        if count < 2:
-            raise UserError(f"fitting needs at least two good pictures, got {count}")
+        _check_enough(count)
         wanted = set(np.linspace(0, count - 1, min(count, CALIBRATION_PICTURES)).round().astype(int).tolist())
         crops: dict[int, np.ndarray] = {}
         seen: list[str] = []
@@ -227,8 +226,7 @@ class AnomalyMethod(Detector):
                 if len(seen) in wanted:
                     crops[len(seen)] = crop
                 seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
-        if len(seen) < 2:
-            raise UserError(f"fitting needs at least two good pictures, got {len(seen)}")
+        _check_enough(len(seen))
         return crops, seen
 
     def _score_held_out(self, embedding: Program, crops: dict[int, np.ndarray]) -> Iterator[MapAndScore]:
@@ -240,3 +238,9 @@ class AnomalyMethod(Detector):
                 scoring.set({**self.fitted, **changed})
                 anomaly_map, score = scoring.run(image)
             yield anomaly_map[0], float(score[0])
+
+
+def _check_enough(pictures: int) -> None:
+    """Raise UserError for fewer pictures than fitting needs."""
+    if pictures < 2:
+        raise UserError(f"fitting needs at least two good pictures, got {pictures}")

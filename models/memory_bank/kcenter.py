@@ -52,14 +52,12 @@ class State(NamedTuple):
     """float32 [count * (dimensions + 2)]: the same for products, see `_pack`, `width` values each."""
     chosen: np.ndarray
     """int64 [count]: their row numbers."""
-    squared: np.ndarray
-    """float64 [rows]: squared distance to the nearest of the centres that the row has met."""
     met: np.ndarray
     """int32 [rows]: how many of the centres, in order of choice."""
     bound: np.ndarray
-    """float64 [rows]: the heap's `squared`."""
+    """float64 [rows]: of the heap's rows, the squared distance to the nearest of the centres that each has met."""
     waiting: np.ndarray
-    """int32 [rows]: the heap's rows, largest `squared` first, then lowest row number."""
+    """int32 [rows]: the heap's rows, largest `bound` first, then lowest row number."""
     front: np.ndarray
     """int32 [front]: the front's rows."""
     front_squared: np.ndarray
@@ -109,9 +107,8 @@ def iterate_centres(
         centres=np.empty((count, dimensions), np.float32),
         packed=np.empty(count * (dimensions + 2), np.float32),
         chosen=np.empty(count, np.int64),
-        squared=np.full(rows, np.inf) if squared is None else squared.astype(np.float64),
         met=np.ones(rows, np.int32),
-        bound=np.empty(rows),
+        bound=np.full(rows, np.inf) if squared is None else squared.astype(np.float64),
         waiting=np.arange(rows, dtype=np.int32),
         front=np.empty(FRONT_MAX, np.int32),
         front_squared=np.empty(FRONT_MAX),
@@ -123,13 +120,14 @@ def iterate_centres(
         widths=widths,
         failed=np.zeros(len(widths), np.int64),
     )
-    reach = _begin(points, first, state)
-    done, size, width, unmet, step = 1, rows, max(len(widths) - 2, 0), 0.0, max(SLICE, count // 200)
+    number = max(len(widths) - 2, 0)
+    reach = _begin(points, first, state, widths[number])
+    done, size, unmet, step = 1, rows, 0.0, max(SLICE, count // 200)
     yield first
     with threadpool_limits(1, user_api="blas"):  # each of numba's threads calls BLAS by itself
         while done < count:
             until = min(done + step, count)
-            now, size, width, unmet = _advance(points, state, reach, done, until, size, width, unmet)
+            now, size, number, unmet = _advance(points, state, reach, done, until, size, number, unmet)
             yield from state.chosen[done:now].tolist()
             if now < until:
                 return
@@ -201,9 +199,9 @@ def _meet_first(points: np.ndarray, first: int, squared: np.ndarray) -> None:
 
 
 @numba.njit(cache=True)
-def _begin(points: np.ndarray, first: int, s: State) -> float:
+def _begin(points: np.ndarray, first: int, s: State, width: int) -> float:
     """Choose the first centre and fill the heap; return the largest squared length of a row."""
-    _meet_first(points, first, s.squared)
+    _meet_first(points, first, s.bound)
     longest = np.float32(0)
     for row in range(len(points)):
         length = np.float32(0)
@@ -211,9 +209,7 @@ def _begin(points: np.ndarray, first: int, s: State) -> float:
             length += value * value
         longest = max(longest, length)
     s.chosen[0], s.centres[0] = first, points[first]
-    width = s.widths[max(len(s.widths) - 2, 0)]
     _pack(points[first], True, s.packed[:width])
-    s.bound[:] = s.squared
     for place in range(len(points) // 2 - 1, -1, -1):
         _sink(s.bound, s.waiting, len(points), place)
     return MARGIN * longest
@@ -286,7 +282,7 @@ def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: 
         begin, end = part * ROWS, min(part * ROWS + ROWS, taken)
         for i in range(begin, end):
             row = s.front[i]
-            s.front_points[i], s.front_squared[i] = points[row], s.squared[row]
+            s.front_points[i] = points[row]
             s.front_half[i] = _pack(points[row], False, s.front_packed[i * width : (i + 1) * width]) / 2
         _meet(s, thread, begin, end, done, width, reach)
 
@@ -343,11 +339,12 @@ def _advance(  # noqa: ANN202
         taken = min(size, max(FRONT, min(FRONT_MAX, int(PAIRS / (unmet + 1)))))
         width = s.widths[number]
         for i in range(taken):
-            s.front[i] = s.waiting[0]
+            s.front[i], s.front_squared[i] = s.waiting[0], s.bound[0]
             size -= 1
             s.bound[0], s.waiting[0] = s.bound[size], s.waiting[size]
             _sink(s.bound, s.waiting, size, 0)
-        s.front[:taken] = s.front[np.argsort(s.met[s.front[:taken]])]
+        order = np.argsort(s.met[s.front[:taken]])
+        s.front[:taken], s.front_squared[:taken] = s.front[order], s.front_squared[order]
         pairs = 0
         for i in range(taken):
             pairs += done - s.met[s.front[i]]
@@ -357,7 +354,7 @@ def _advance(  # noqa: ANN202
         done = _choose(s, taken, size, done, until, width)
         for i in range(taken):
             row = s.front[i]
-            s.squared[row], s.met[row] = s.front_squared[i], done
+            s.met[row] = done
             _rise(s.bound, s.waiting, size, s.front_squared[i], row)
             size += 1
         if pairs >= PAIRS // 8:
