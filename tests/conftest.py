@@ -28,7 +28,21 @@ needs_real = pytest.mark.skipif(
 )
 LONGEST = ("real", "tipc", "readme", "watch", "layouts", "bench", "compact", "notebook", "ensemble")
 """Files that go first, so that at the end no process is left alone with one of them."""
-FAST = ["--weights", "random", "--layers", "layer2", "layer3", "--k", "2", "--crop_size", "96", "--resize", "112"]
+FAST = [
+    "--arch",
+    "compact",
+    "--weights",
+    "random",
+    "--layers",
+    "layer2",
+    "layer3",
+    "--k",
+    "2",
+    "--crop_size",
+    "96",
+    "--resize",
+    "112",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -96,14 +110,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """train.py run once on washer, evaluated and exported: `.output`, `.run`, `.model`, `.export`, `.words`."""
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """train.py run once on washer, evaluated and exported: `.output`, `.run`, `.model`, `.export`, `.words`.
+
+    All tests share it, in any order: `eval.py` and `train.py` write elsewhere (`--save_path tmp_path`).
+    """
     output = tmp_path_factory.mktemp("output")
     words = ["--data_path", data, "--category", "washer", *FAST, "--save_path", output]
     done(run("train.py", *words, "--eval", "--eval_PRO"))
-    folder = output / "patchcore_resnet18_2"
-    done(run("export_model.py", "--category", "washer", "--k", "2", "--save_path", output))
+    folder = output / "patchcore_compact_2"
+    done(run("export_model.py", "--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output))
     export = folder / "washer" / "export"
-    return SimpleNamespace(
-        output=output, run=folder, model=folder / "washer.safetensors", export=export, words=words, data=data
-    )
+    kept = [folder / name for name in ("washer.safetensors", "washer_seed521.csv", "washer/eval.csv")]
+    before = [path.read_bytes() for path in kept]
+    yield SimpleNamespace(output=output, run=folder, model=kept[0], export=export, words=words, data=data)
+    assert [path.read_bytes() for path in kept] == before, "a test wrote over what all tests share"

@@ -78,15 +78,27 @@ def test_weights_that_run_code_are_refused(data: Path, tmp_path: Path) -> None:
 def test_weights_of_another_network_or_cut_short(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "resnet50.pdparams"
     paddle.save(paddle.vision.models.resnet50().state_dict(), str(path))
-    refused(run("train.py", "--data_path", data, *FAST, "--weights", path), "do not fit", "resnet50.pdparams")
+    words = ["train.py", "--data_path", data, *FAST, "--arch", "resnet18", "--weights", path]
+    refused(run(*words), "do not fit", "resnet50.pdparams")
     path.write_bytes(path.read_bytes()[:100_000])
-    refused(run("train.py", "--data_path", data, *FAST, "--weights", path), "damaged")
+    refused(run(*words), "damaged")
     paddle.save({"other": paddle.zeros([2])}, str(path))
-    refused(run("train.py", "--data_path", data, *FAST, "--weights", path), "lack", "resnet50.pdparams")
+    refused(run(*words), "lack", "resnet50.pdparams")
 
 
 def test_pretrained_weights_are_looked_up_in_order(data: Path, tmp_path: Path) -> None:
-    words = ["train.py", "--data_path", data, "--category", "washer", *FAST[2:], "--save_path", tmp_path / "out"]
+    words = [
+        "train.py",
+        "--data_path",
+        data,
+        "--category",
+        "washer",
+        "--arch",
+        "resnet18",
+        *FAST[4:],
+        "--save_path",
+        tmp_path / "out",
+    ]
     env = {"HOME": str(tmp_path), "PADDLEPATCH_WEIGHTS": "", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     env["https_proxy"] = env["http_proxy"]
     result = run(*words, env=env)
@@ -127,8 +139,8 @@ def test_models_that_are_missing_damaged_or_other(trained: SimpleNamespace, tmp_
     model.write_bytes(whole.replace(b'\\"method\\": \\"patchcore\\"', b'\\"method\\": \\"patchcast\\"'))
     refused(run("predict.py", *base, "--model_path", model), "patchcast")
     model.write_bytes(whole)
-    next(folder.glob("resnet18-*")).unlink()
-    refused(run("predict.py", *base, "--model_path", model), "resnet18-")
+    next(folder.glob("compact-*")).unlink()
+    refused(run("predict.py", *base, "--model_path", model), "compact-")
 
 
 def test_a_model_of_another_method_is_refused(trained: SimpleNamespace) -> None:
@@ -153,13 +165,13 @@ def test_predict_names_what_it_cannot_find(trained: SimpleNamespace, tmp_path: P
 def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, stage: str) -> None:
     """A limit on file size stands in for a full disk: the write fails half-way."""
     output = Path(shutil.copytree(trained.output, tmp_path / "output"))
-    run_folder = output / "patchcore_resnet18_2"
+    run_folder = output / "patchcore_compact_2"
     words = {
         "train.py": [w if w != trained.output else output for w in trained.words] + ["--seed", "9"],
-        "export_model.py": ["--category", "washer", "--k", "2", "--save_path", output],
+        "export_model.py": ["--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output],
         "infer.py": ["--stats", run_folder / "washer/export/stats", "--save_path", output / "infer",
                      "--input_file", trained.data / "washer/test/good"],
-        "predict.py": [trained.data / "washer/test/good", "--category", "washer", "--k", "2", "--save_path", output],
+        "predict.py": [trained.data / "washer/test/good", "--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output],
     }[stage]  # fmt: skip
     before = snapshot(output)
     limit = (1000 if stage == "infer.py" else 100_000, resource.RLIM_INFINITY)

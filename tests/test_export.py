@@ -45,7 +45,7 @@ def test_program_carries_no_statistics_and_no_unread_layers(trained: SimpleNames
     ]
     if names[0] == "model.json":
         assert sorted(p.name for p in trained.export.iterdir()) == sorted(names)
-    backbone = next(trained.run.glob("resnet18-*.safetensors"))
+    backbone = next(trained.run.glob("compact-*.safetensors"))
     bank = load_file(trained.export / "stats")["memory_bank"].nbytes
     assert (trained.export / "model.pdiparams").stat().st_size < backbone.stat().st_size + min(bank, 400_000)
 

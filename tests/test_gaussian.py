@@ -175,7 +175,7 @@ from pathlib import Path
 from deploy import Preprocess
 from models import METHODS
 pictures = sorted(Path(sys.argv[2]).iterdir()) * int(sys.argv[3])
-METHODS[sys.argv[1]](k=100, preprocess=Preprocess(128, 128), weights="random").fit(pictures)
+METHODS[sys.argv[1]]("compact", k=100, preprocess=Preprocess(128, 128), weights="random").fit(pictures)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

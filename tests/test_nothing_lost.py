@@ -90,7 +90,7 @@ def test_odd_files_are_told_and_skipped(trained: SimpleNamespace, pictures: Path
     else:
         words = ["--model_path", trained.model, "--save_path", tmp_path / "out"]
         result = run(script, pictures, *words)
-        folder = tmp_path / "out/patchcore_resnet18_2/washer"
+        folder = tmp_path / "out/patchcore_compact_2/washer"
     assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
     told = result.stderr.splitlines()
     assert len(told) == len(odd) + 1 and f"{len(odd)} of {len(odd) + len(names) + 3} pictures" in told[-1]
@@ -170,10 +170,10 @@ def test_what_was_drawn_is_not_scored(trained: SimpleNamespace, pictures: Path, 
 
 def test_every_run_keeps_to_its_own_pictures(trained: SimpleNamespace, pictures: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(trained.output, tmp_path / "output"))
-    folder = output / "patchcore_resnet18_2/washer"
+    folder = output / "patchcore_compact_2/washer"
     evaluated = snapshot(folder / "heatmaps")
     mine = folder / "predict/heatmaps/mine.png"
-    words = ["--category", "washer", "--k", "2", "--save_path", output]
+    words = ["--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output]
     done(run("predict.py", pictures, *words))
     assert snapshot(folder / "heatmaps") == evaluated
     # a copy under another name, an edited one, and another program's file are not ours to remove

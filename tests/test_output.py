@@ -50,9 +50,9 @@ def description(text: str, method: str = "patchcore") -> str:
 
 def test_every_script_says_what_the_model_is_in_one_readable_line(trained: SimpleNamespace, tmp_path: Path) -> None:
     model = load_model(trained.model)
-    said = f"patchcore on resnet18 (layer2 layer3), k 2, bank of {len(model.fitted['memory_bank'])} patches, 8 pictures"
+    said = f"patchcore on compact (layer2 layer3), k 2, bank of {len(model.fitted['memory_bank'])} patches, 8 pictures"
     said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}"
-    words = ["--category", "washer", "--k", "2", "--save_path", trained.output]
+    words = ["--category", "washer", "--model_path", trained.model, "--save_path", tmp_path]
     runs = {
         "eval.py": ["--data_path", trained.data, *words, "--eval_PRO"],
         "predict.py": [trained.data / "washer/test/good", *words],
@@ -237,24 +237,24 @@ def test_the_readmes_programs_print_their_own_lines_alone(trained: SimpleNamespa
 def test_a_missing_model_names_those_beside_it(trained: SimpleNamespace, tmp_path: Path) -> None:
     base = [trained.data / "washer/test/good/000.png", "--save_path", tmp_path]
     there = Path(shutil.copytree(trained.run, tmp_path / trained.run.name)) / "washer.safetensors"
-    run_words = ["--category", "washer"]
+    run_words, compact = ["--category", "washer"], ["--arch", "compact"]
     for words, cure in (
-        (["--arch", "compact", "--k", "2"], "give --arch resnet18"),
-        (["--k", "7"], "give --k 2"),
-        ([], "give --k 2"),
-        (["--method", "spade"], "give --method patchcore --k 2"),
-        (["--method", "h_sample", "--arch", "resnet34", "--k", "2"], "give --method patchcore --arch resnet18"),
+        (["--arch", "resnet18", "--k", "2"], "give --arch compact"),
+        (["--arch", "compact", "--k", "7"], "give --k 2"),
+        (["--arch", "compact"], "give --k 2"),
+        (["--method", "spade", "--arch", "compact"], "give --method patchcore --k 2"),
+        (["--method", "h_sample", "--arch", "resnet34", "--k", "2"], "give --method patchcore --arch compact"),
     ):
         line = refused(run("predict.py", *base, *run_words, *words), "no model at", f"{there} is there: ")
         assert line.endswith(cure), line
     seeds = tmp_path / trained.run.name / "seed521"
     seeds.mkdir()
     there.rename(seeds / there.name)
-    line = refused(run("predict.py", *base, *run_words, "--k", "7"), f"{seeds / there.name} is there: ")
+    line = refused(run("predict.py", *base, *run_words, *compact, "--k", "7"), f"{seeds / there.name} is there: ")
     assert line.endswith("give --k 2 --seed 521")
     assert "is there" not in refused(run("predict.py", *base, "--category", "fabric"), "no model at")
     (seeds / there.name).write_bytes(b"damaged")
-    assert "is there" not in refused(run("predict.py", *base, *run_words, "--k", "7"), "no model at")
+    assert "is there" not in refused(run("predict.py", *base, *run_words, *compact, "--k", "7"), "no model at")
 
 
 def test_spade_on_compact_needs_no_layer_named(data: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def train(category: str, output: Path, *words: object) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def bottle(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return train("bottle", tmp_path_factory.mktemp("bottle"), "--method", "patchcore")
+    return train("bottle", tmp_path_factory.mktemp("bottle"), "--method", "patchcore", "--k", "1")
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,20 @@ def test_eval_predict_and_infer_give_one_score(trained: SimpleNamespace, tmp_pat
     sheet = table(trained.run / "washer/eval.csv")  # train --eval and eval.py write it alike
     assert list(sheet[0])[:5] == ["path", "score", "scaled", "defective", "kind"]
     of_eval = {row["path"]: float(row["score"]) for row in sheet}
-    done(run("predict.py", pictures, "--category", "washer", "--k", "2", "--save_path", trained.output))
+    done(
+        run(
+            "predict.py",
+            pictures,
+            "--category",
+            "washer",
+            "--arch",
+            "compact",
+            "--k",
+            "2",
+            "--save_path",
+            trained.output,
+        )
+    )
     of_predict = table(trained.run / "washer/predict.csv")
     assert list(of_predict[0])[:2] == ["path", "score"]
     for batch, onednn in ((1, True), (4, True), (3, False)):
@@ -57,12 +70,25 @@ def test_eval_predict_and_infer_give_one_score(trained: SimpleNamespace, tmp_pat
         assert len(list((out / "heatmaps").rglob("*.png"))) == len(of_infer)
 
 
-def test_eval_repeats_trains_figures(trained: SimpleNamespace) -> None:
-    path = trained.run / "washer_seed521.csv"
+def test_eval_repeats_trains_figures(trained: SimpleNamespace, tmp_path: Path) -> None:
+    shutil.copytree(trained.run, tmp_path / trained.run.name)
+    path = tmp_path / trained.run.name / "washer_seed521.csv"
     before = table(path)
-    words = ["--data_path", trained.data, "--category", "washer", "--k", "2", "--save_path", trained.output]
+    words = [
+        "--data_path",
+        trained.data,
+        "--category",
+        "washer",
+        "--arch",
+        "compact",
+        "--k",
+        "2",
+        "--save_path",
+        tmp_path,
+    ]
     result = done(run("eval.py", *words, "--eval_PRO", "--eval_threthold_step", "100", "--test_batch_size", "4"))
     assert "--eval_threthold_step has no effect" in result.stderr
+    assert "eval.py" in table(path)[0]["command"]
     for old, new in zip(before, table(path)):
         assert {k: v for k, v in old.items() if k != "command"} == {k: v for k, v in new.items() if k != "command"}
 
@@ -71,7 +97,7 @@ def test_eval_repeats_trains_figures(trained: SimpleNamespace) -> None:
 def test_same_seed_same_bytes_whatever_the_name(trained: SimpleNamespace, tmp_path: Path) -> None:
     words = [word if word != trained.output else tmp_path for word in trained.words]
     done(run("train.py", *words, "--method=coreset", "--eval", "--eval_PRO=True", "--save_pic=False"))
-    again = tmp_path / "patchcore_resnet18_2"
+    again = tmp_path / "patchcore_compact_2"
     assert fitted(again / "washer.safetensors") == fitted(trained.model)
     assert [p.name for p in (again / "washer").iterdir()] == ["eval.csv"], "no heat maps were asked for"
     for new, old in zip(table(again / "washer_seed521.csv"), table(trained.run / "washer_seed521.csv")):
@@ -92,7 +118,7 @@ def test_all_categories_one_backbone_and_the_predecessors_options(data: Path, tm
     assert [row["category"] for row in rows] == ["fabric", "washer", "mean"]
     mean = np.mean([float(row["PRO_score"]) for row in rows[:2]])
     assert float(rows[2]["PRO_score"]) == pytest.approx(mean, abs=1e-6)
-    assert len(list(tmp_path.glob("resnet18-*.safetensors"))) == 1
+    assert len(list(tmp_path.glob("compact-*.safetensors"))) == 1
     model = load_model(tmp_path / "washer.safetensors")
     assert "neighbors" not in model.statistics(), "max needs no neighbours"
     done(run("export_model.py", "--model_path", tmp_path / "fabric.safetensors", "--save_dir", tmp_path / "export"))
@@ -102,7 +128,7 @@ def test_all_categories_one_backbone_and_the_predecessors_options(data: Path, tm
 def test_statistics_of_another_category_fit_the_same_program(data: Path, tmp_path: Path) -> None:
     """One program per method and backbone: the stats file alone decides the category."""
     done(run("train.py", "--data_path", data, *FAST, "--save_path", tmp_path))
-    folder = tmp_path / "patchcore_resnet18_2"
+    folder = tmp_path / "patchcore_compact_2"
     for name in ("washer", "fabric"):
         done(run("export_model.py", "--model_path", folder / f"{name}.safetensors", "--save_dir", tmp_path / name))
     assert (tmp_path / "washer/model.pdiparams").read_bytes() == (tmp_path / "fabric/model.pdiparams").read_bytes()
@@ -111,7 +137,19 @@ def test_statistics_of_another_category_fit_the_same_program(data: Path, tmp_pat
 @pytest.mark.once
 def test_threshold_decides_scaled_or_raw(trained: SimpleNamespace) -> None:
     picture = trained.data / "washer/test/chip/000.png"
-    words = [picture, "--category", "washer", "--k", "2", "--save_path", trained.output, "--save_pic", "False"]
+    words = [
+        picture,
+        "--category",
+        "washer",
+        "--arch",
+        "compact",
+        "--k",
+        "2",
+        "--save_path",
+        trained.output,
+        "--save_pic",
+        "False",
+    ]
     done(run("predict.py", *words))
     row = table(trained.run / "washer/predict.csv")[0]
     score, scaled = float(row["score"]), float(row["scaled"])
@@ -130,7 +168,7 @@ def test_categories_without_masks_defects_or_good_pictures(data: Path, tmp_path:
     shutil.rmtree(tmp_path / "data/nogood/test/good")
     words = ["--data_path", tmp_path / "data", *FAST, "--save_path", tmp_path / "out", "--eval", "--eval_PRO"]
     done(run("train.py", *words))
-    rows = {row["category"]: row for row in table(tmp_path / "out/patchcore_resnet18_2/all_seed521.csv")}
+    rows = {row["category"]: row for row in table(tmp_path / "out/patchcore_compact_2/all_seed521.csv")}
     assert rows["nomask"]["Image_AUROC"] and not rows["nomask"]["Pixel_AUROC"] and not rows["nomask"]["PRO_score"]
     assert not rows["nodefect"]["Image_AUROC"] and not rows["nodefect"]["Pixel_AUROC"]
     assert not rows["nogood"]["Image_AUROC"] and rows["nogood"]["Pixel_AUROC"] and rows["nogood"]["PRO_score"]
@@ -142,7 +180,18 @@ def test_one_bad_picture_is_skipped_counted_and_told(trained: SimpleNamespace, t
     (folder / "001.png").write_bytes(b"no picture")
     for result, path in (
         (
-            run("predict.py", folder, "--category", "washer", "--k", "2", "--save_path", trained.output),
+            run(
+                "predict.py",
+                folder,
+                "--category",
+                "washer",
+                "--arch",
+                "compact",
+                "--k",
+                "2",
+                "--save_path",
+                trained.output,
+            ),
             trained.run / "washer/predict.csv",
         ),
         (
@@ -168,32 +217,29 @@ def test_train_on_jpg_grey_and_uneven_pictures(tmp_path: Path) -> None:
         picture.save(folder / f"{number}.{suffix}")
     words = ["--data_path", tmp_path / "data", "--category", "mixed product", *FAST, "--save_path", tmp_path / "out"]
     done(run("train.py", *words))
-    assert (tmp_path / "out/patchcore_resnet18_2/mixed product.safetensors").is_file()
+    assert (tmp_path / "out/patchcore_compact_2/mixed product.safetensors").is_file()
     (folder / "bad.png").write_text("x")
     result = done(run("train.py", *words, "--skip_bad"))
     assert "bad.png" in result.stderr and "1 pictures skipped" in result.stdout
 
 
 @pytest.mark.once
-def test_no_progress_bar_without_a_terminal_and_help_works(trained: SimpleNamespace) -> None:
+def test_no_progress_bar_without_a_terminal_and_help_works(trained: SimpleNamespace, tmp_path: Path) -> None:
     for script in ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py"):
         assert "usage" in done(run(script, "--help")).stdout
-    result = done(
-        run_process(
-            "eval.py", "--data_path", trained.data, "--category", "washer", "--k", "2", "--save_path", trained.output
-        )
-    )
-    assert result.stderr == ""
+    words = ["--data_path", trained.data, "--category", "washer", "--model_path", trained.model]
+    assert done(run_process("eval.py", *words, "--save_path", tmp_path)).stderr == ""
 
 
 @pytest.mark.once
-def test_a_terminal_sees_a_progress_bar(trained: SimpleNamespace) -> None:
+def test_a_terminal_sees_a_progress_bar(trained: SimpleNamespace, tmp_path: Path) -> None:
     import fcntl
     import pty
     import struct
     import termios
 
-    words = ["eval.py", "--data_path", trained.data, "--category", "washer", "--k", "2", "--save_path", trained.output]
+    words = ["eval.py", "--data_path", trained.data, "--category", "washer", "--model_path", trained.model]
+    words += ["--save_path", tmp_path]
     seen, here = b"", os.getcwd()
     os.chdir(ROOT)
     try:

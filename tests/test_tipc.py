@@ -169,11 +169,19 @@ def one_setting(config: Path, copy: Path) -> Path:
 def test_resnet18_is_taken_where_its_weights_are_and_gives_the_stored_results(
     chain: Chain, tmp_path: Path, config: Path
 ) -> None:
+    """Without evaluation and ONNX, which the chain of `compact` has."""
     assert chain("prepare.sh", config).returncode == 0
-    words = one_setting(config, tmp_path / "config.txt"), LITE
-    result = chain("test_train_inference_python.sh", *words, PADDLEPATCH_WEIGHTS=str(WEIGHTS.parent))
+    copy = one_setting(config, tmp_path / "config.txt")
+    lines = copy.read_text().splitlines()
+    assert lines[23].startswith("eval:eval.py ")
+    copy.write_text("\n".join([*lines[:23], "eval:null", *lines[24:]]))
+    (tmp_path / "paddle2onnx.py").write_text("raise ImportError")
+    env = {"PADDLEPATCH_WEIGHTS": str(WEIGHTS.parent), "PYTHONPATH": str(tmp_path)}
+    result = chain("test_train_inference_python.sh", copy, **env)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"Backbone - {config.parent.name} - resnet18" in result.stdout
+    assert f"Skipped - {config.parent.name} - paddle2onnx: not installed" in result.stdout
+    assert "eval.py" not in result.stdout and "train.py" in result.stdout
     assert "compare_results.py" in result.stdout.splitlines()[-1], result.stdout
 
 

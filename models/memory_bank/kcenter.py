@@ -60,6 +60,8 @@ class State(NamedTuple):
     """int32 [rows]: the heap's rows, largest `bound` first, then lowest row number."""
     front: np.ndarray
     """int32 [front]: the front's rows."""
+    front_met: np.ndarray
+    """int32 [front]."""
     front_squared: np.ndarray
     """float64 [front]."""
     front_points: np.ndarray
@@ -111,6 +113,7 @@ def iterate_centres(
         bound=np.full(rows, np.inf) if squared is None else squared.astype(np.float64),
         waiting=np.arange(rows, dtype=np.int32),
         front=np.empty(FRONT_MAX, np.int32),
+        front_met=np.empty(FRONT_MAX, np.int32),
         front_squared=np.empty(FRONT_MAX),
         front_points=np.empty((FRONT_MAX, dimensions), np.float32),
         front_packed=np.empty(FRONT_MAX * (dimensions + 2), np.float32),
@@ -132,6 +135,13 @@ def iterate_centres(
             if now < until:
                 return
             done = now
+
+
+@numba.njit(cache=True)
+def _copy(row: np.ndarray, out: np.ndarray) -> None:
+    """Do `out[:] = row`, which numba takes seconds to compile."""
+    for i in range(len(row)):
+        out[i] = row[i]
 
 
 @numba.njit(cache=True)
@@ -208,7 +218,8 @@ def _begin(points: np.ndarray, first: int, s: State, width: int) -> float:
         for value in points[row]:
             length += value * value
         longest = max(longest, length)
-    s.chosen[0], s.centres[0] = first, points[first]
+    s.chosen[0] = first
+    _copy(points[first], s.centres[0])
     _pack(points[first], True, s.packed[:width])
     for place in range(len(points) // 2 - 1, -1, -1):
         _sink(s.bound, s.waiting, len(points), place)
@@ -246,9 +257,9 @@ def _largest(products: np.ndarray) -> float:
 def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
     """Bring the front's rows `begin` to `end`, sorted by `met`, up to date with all centres."""
     query, centres = s.front_packed[: end * width].reshape(end, width), s.packed[: done * width].reshape(done, width)
-    for start in range(s.met[s.front[begin]], done, COLUMNS):
+    for start in range(s.front_met[begin], done, COLUMNS):
         stop, last = min(start + COLUMNS, done), begin
-        while last < end and s.met[s.front[last]] < stop:
+        while last < end and s.front_met[last] < stop:
             last += 1
         products = s.products[thread, : (last - begin) * (stop - start)].reshape(last - begin, stop - start)
         np.dot(query[begin:last], centres[start:stop].T, products)
@@ -282,7 +293,7 @@ def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: 
         begin, end = part * ROWS, min(part * ROWS + ROWS, taken)
         for i in range(begin, end):
             row = s.front[i]
-            s.front_points[i] = points[row]
+            _copy(points[row], s.front_points[i])
             s.front_half[i] = _pack(points[row], False, s.front_packed[i * width : (i + 1) * width]) / 2
         _meet(s, thread, begin, end, done, width, reach)
 
@@ -305,7 +316,7 @@ def _choose(s: State, taken: int, size: int, done: int, until: int, width: int) 
         if squared <= 0 or (size > 0 and _before(s.bound[0], s.waiting[0], squared, row)):
             break
         centre = s.centres[done]
-        centre[:] = s.front_points[at]
+        _copy(s.front_points[at], centre)
         _pack(centre, True, s.packed[done * width : (done + 1) * width])
         s.chosen[done] = row
         done += 1
@@ -313,6 +324,23 @@ def _choose(s: State, taken: int, size: int, done: int, until: int, width: int) 
             if roughly(s.front_points[i], centre) <= MARGIN * s.front_squared[i]:
                 s.front_squared[i] = min(s.front_squared[i], exact(s.front_points[i], centre))
     return done
+
+
+@numba.njit(cache=True)
+def _sort_by_met(s: State, taken: int) -> None:
+    """Sort the front: those first that have met the fewest centres (Shell's sort)."""
+    for i in range(taken):
+        s.front_met[i] = s.met[s.front[i]]
+    gap = taken // 2
+    while gap > 0:
+        for i in range(gap, taken):
+            met, row, squared, at = s.front_met[i], s.front[i], s.front_squared[i], i
+            while at >= gap and s.front_met[at - gap] > met:
+                s.front_met[at], s.front[at] = s.front_met[at - gap], s.front[at - gap]
+                s.front_squared[at] = s.front_squared[at - gap]
+                at -= gap
+            s.front_met[at], s.front[at], s.front_squared[at] = met, row, squared
+        gap //= 2
 
 
 @numba.njit(cache=True)
@@ -343,11 +371,10 @@ def _advance(  # noqa: ANN202
             size -= 1
             s.bound[0], s.waiting[0] = s.bound[size], s.waiting[size]
             _sink(s.bound, s.waiting, size, 0)
-        order = np.argsort(s.met[s.front[:taken]])
-        s.front[:taken], s.front_squared[:taken] = s.front[order], s.front_squared[order]
+        _sort_by_met(s, taken)
         pairs = 0
         for i in range(taken):
-            pairs += done - s.met[s.front[i]]
+            pairs += done - s.front_met[i]
         unmet = pairs / taken
         s.checked[:] = 0
         _bring_up_to_date(points, s, taken, done, width, reach)
