@@ -63,6 +63,10 @@ class Ensemble(Detector):
         """Return `spreads` [members, 2], of map and score, and the statistics of every member."""
         return {"spreads": self.spreads, **self._gather(lambda member: member.statistics())}
 
+    def free_dimensions(self) -> dict[str, tuple[int, ...]]:
+        """Return those of every member."""
+        return self._gather(lambda member: member.free_dimensions())
+
     def constants(self) -> dict[str, paddle.Tensor]:
         """Return the constants of every member."""
         return self._gather(lambda member: member.constants())

@@ -142,6 +142,10 @@ class PatchCore(AnomalyMethod):
         names += ["neighbors"] if self.options["image_score"] == "reweighted" else []
         return {name: getattr(self, name) for name in names}
 
+    def free_dimensions(self) -> dict[str, tuple[int, ...]]:
+        """Return those of the search's table, which has as many rows and axes as fit the bank."""
+        return self.coarse.free_dimensions() if self.options["search"] == "coarse" else {}
+
     def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score [batch, 3, height, width]: map and image score; see the class for the equations."""
         bank, mean, half_norms, *tables = statistics

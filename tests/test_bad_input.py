@@ -171,7 +171,8 @@ def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, s
         "export_model.py": ["--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output],
         "infer.py": ["--stats", run_folder / "washer/export/stats", "--save_path", output / "infer",
                      "--input_file", trained.data / "washer/test/good"],
-        "predict.py": [trained.data / "washer/test/good", "--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output],
+        "predict.py": [trained.data / "washer/test/good", "--category", "washer", "--arch", "compact", "--k", "2",
+                       "--save_path", output],
     }[stage]  # fmt: skip
     before = snapshot(output)
     limit = (1000 if stage == "infer.py" else 100_000, resource.RLIM_INFINITY)

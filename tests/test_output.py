@@ -27,7 +27,6 @@ from evaluation.report import FIGURES, summary
 from models import METHODS, SPADE, AnomalyMethod, PaDiM, PatchCore, load_model
 from models.export.export import compare
 from models.memory_bank.neighbours import neighbours
-from models.memory_bank.search import coarse_tables
 from models.registry import differing
 
 pytestmark = pytest.mark.once
@@ -305,15 +304,12 @@ def test_long_stages_show_how_far_they_are(bars: list, tmp_path: Path, monkeypat
     monkeypatch.setattr("models.memory_bank.neighbours.BLOCK", 16)
     bank = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
     neighbours(bank, (bank**2).sum(axis=1) / 2, np.arange(40) % 3, 2)
-    coarse_tables(bank, (bank**2).sum(axis=1) / 2)
     masks = [np.eye(8, dtype=bool), np.zeros((8, 8), bool)]
     aupro([np.random.default_rng(1).random((8, 8)) for _ in masks], masks)
     write_tensors(tmp_path / "stats", {"bank": bank}, {"kind": "stats"})
     found = {name.strip(": "): (total, unit) for name, total, unit in bars}
     expected = {
         "neighbours": (6, "block"),
-        "groups": (5, "group"),
-        "near groups": (1, "block"),
         "AU-PRO": (2, "picture"),
     }
     assert expected.items() <= found.items(), found

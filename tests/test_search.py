@@ -8,7 +8,9 @@ import pytest
 
 from deploy import Preprocess, UserError
 from models.memory_bank.search import (
-    GROUP,
+    AXES,
+    MORE_AXES,
+    SEGMENTS,
     WORST,
     CoarseSearch,
     coarse_tables,
@@ -16,6 +18,7 @@ from models.memory_bank.search import (
     exact_nearest,
     replace_rows,
 )
+from models.memory_bank.search import SMALL as SMALL_BANK
 from models.patchcore import PatchCore
 
 POSITIONS = 144
@@ -47,7 +50,7 @@ def searched(
     return nearest.numpy(), distance.numpy(), exact.numpy()
 
 
-@pytest.mark.parametrize(("rows", "channels"), [(2000, 120), (777, 60), (GROUP - 1, 30), (1, 5), (65, 3)])
+@pytest.mark.parametrize(("rows", "channels"), [(2000, 120), (777, 60), (SEGMENTS - 1, 30), (1, 5), (65, 3)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_distances_are_to_real_rows_and_the_largest_are_exact(rows: int, channels: int, batch: int) -> None:
     bank, half_norms = bank_of(rows, channels)
@@ -74,30 +77,30 @@ def test_the_exact_step_is_what_makes_the_largest_exact() -> None:
     assert distance.max() == pytest.approx(exact.max(), rel=1e-6)
 
 
-def test_coarse_nearness_is_never_below_the_true_one() -> None:
-    bank, half_norms = bank_of(500, 100)
-    query = bank_of(50, 100, seed=2)[0]
+def test_coarse_nearness_is_close_to_the_true_one() -> None:
+    bank, half_norms = bank_of(500, 300)
+    query = bank_of(50, 300, seed=2)[0]
     tables = coarse_tables(bank, half_norms)
-    main = query @ tables["coarse_axes"]
+    main = query @ tables["coarse_axes"].T
     left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
-    coarse = (
-        np.concatenate([main, left[:, None], np.ones((50, 1))], 1)
-        @ tables["coarse_bank"].reshape(-1, main.shape[1] + 2).T
-    )
-    row_at = tables["coarse_groups"].ravel()
-    true = (query @ bank.T - half_norms)[:, row_at]
-    assert (coarse >= true - 1e-4 * np.abs(true).max()).all()
+    coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].swapaxes(1, 2)
+    true = (query @ bank.T - half_norms)[:, tables["coarse_rows"].T].swapaxes(0, 1)
+    assert coarse.shape == true.shape == (SEGMENTS, 50, 63)
     assert np.corrcoef(coarse.ravel(), true.ravel())[0, 1] > 0.99
 
 
-def test_groups_hold_every_row_and_near_ones_together() -> None:
+def test_small_banks_get_more_axes() -> None:
+    for rows, axes in ((SMALL_BANK, MORE_AXES), (SMALL_BANK + 1, AXES)):
+        bank, half_norms = bank_of(rows, 130)
+        assert coarse_tables(bank, half_norms)["coarse_axes"].shape == (axes, 130)
+
+
+def test_segments_hold_every_row() -> None:
     bank, half_norms = bank_of(1003, 64)
-    groups = coarse_tables(bank, half_norms)["coarse_groups"]
-    assert groups.shape == (-(-1003 // GROUP), GROUP)
-    assert set(groups.ravel()) == set(range(1003))
-    assert all(len(set(group)) >= GROUP - 2 for group in groups)
-    within = np.mean([bank[group].var(0).sum() for group in groups])
-    assert within < 0.7 * bank.var(0).sum()
+    tables = coarse_tables(bank, half_norms)
+    rows = tables["coarse_rows"]
+    assert rows.shape == (-(-1003 // SEGMENTS), SEGMENTS) and set(rows.ravel()) == set(range(1003))
+    np.testing.assert_allclose(tables["coarse_bank"][..., -1], -half_norms[rows.T])
 
 
 def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
@@ -106,10 +109,23 @@ def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
     rows = np.arange(100)
     rows[[3, 50]] = [4, 51]
     moved = replace_rows(tables, rows)
-    main = (bank[rows] @ tables["coarse_axes"])[tables["coarse_groups"]]
-    coarse = moved["coarse_bank"].reshape(*tables["coarse_groups"].shape, -1)
-    np.testing.assert_allclose(coarse[:, :, : main.shape[2]], main, atol=1e-5)
-    np.testing.assert_allclose(moved["coarse_centres"], coarse.mean(1), atol=1e-5)
+    assert list(moved) == ["coarse_bank"]
+    main = (bank[rows] @ tables["coarse_axes"].T)[tables["coarse_rows"].T]
+    np.testing.assert_allclose(moved["coarse_bank"][..., : main.shape[2]], main, atol=1e-5)
+    np.testing.assert_allclose(moved["coarse_bank"][..., -1], -half_norms[rows][tables["coarse_rows"].T])
+
+
+def test_textures_have_right_scores_and_maps() -> None:
+    """Features that lie in no groups, on many axes alike: each row about as far from all others."""
+    random = np.random.default_rng(3)
+    scale = 1 / (1 + np.arange(200)) ** 0.4
+    bank = (random.standard_normal((6000, 200)) * scale).astype(np.float32)
+    query = (random.standard_normal((8 * POSITIONS, 200)) * scale).astype(np.float32)
+    half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
+    _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
+    distance, exact = distance.reshape(8, -1), exact.reshape(8, -1)
+    np.testing.assert_allclose(distance.max(1), exact.max(1), rtol=1e-5)
+    assert ((distance - exact).max(1) / exact.max(1)).max() < 0.1
 
 
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top"])

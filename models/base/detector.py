@@ -58,6 +58,10 @@ class Detector(nn.Layer):
         """Return the fitted buffers by name, in the order in which `score` takes them."""
         raise NotImplementedError
 
+    def free_dimensions(self) -> dict[str, tuple[int, ...]]:
+        """Return which dimensions of a statistic differ between models of one program, where not the first alone."""
+        return {}
+
     def constants(self) -> dict[str, paddle.Tensor]:
         """Return buffers that are fixed before fitting and belong to the program, by name."""
         return {}

@@ -76,7 +76,8 @@ def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint
     image = image_spec(method.preprocess.crop_size, uint8)
     if fused:
         return save_program(Fused(method, uint8), [image], folder)
-    specs = [statistic_spec(name, value) for name, value in method.statistics().items()]
+    free = method.free_dimensions()
+    specs = [statistic_spec(name, value, free.get(name, (0,))) for name, value in method.statistics().items()]
     return save_program(Scoring(method, uint8), [image, specs], folder)
 
 
@@ -93,6 +94,7 @@ def compile_embedding(method: nn.Layer, runtime: Runtime) -> Program:
         return Program(*files, runtime)
 
 
-def statistic_spec(name: str, value: paddle.Tensor) -> InputSpec:
-    """Describe the program input of one statistic: the number of rows is free, other dimensions are fixed."""
-    return InputSpec([None, *value.shape[1:]], str(value.dtype).replace("paddle.", ""), name)
+def statistic_spec(name: str, value: paddle.Tensor, free: tuple[int, ...]) -> InputSpec:
+    """Describe the program input of one statistic: dimensions in `free` may be of any size."""
+    shape = [None if dimension in free else size for dimension, size in enumerate(value.shape)]
+    return InputSpec(shape, str(value.dtype).replace("paddle.", ""), name)
