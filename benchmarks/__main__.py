@@ -1,6 +1,6 @@
 """Times PaddlePatch side by side with other ways to do the same, on the same pictures and weights.
 
-python -m benchmarks --data_path data/mvtec --weights resnet18.pdparams
+python -m benchmarks --data_path data/mvtec --category bottle,carpet --weights resnet18.pdparams
 """
 
 from __future__ import annotations
@@ -21,12 +21,20 @@ from models.backbones.backbone import ARCHS
 
 from . import ceilings, machine
 from .report import Report
+from .selection import categories_in, shape
 from .subject import Subject
 
-STAGES = ("coreset", "search", "padim", "decode", "pro", "anomalib")
+STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "anomalib")
 MORE = ("backbones", "scaling")
 """Stages that run only when asked for."""
 SAMPLE = "washer,fabric"
+SHAPES = [
+    *((rows, share) for rows in (2_000, 10_000) for share in (0.5, 5.0, 50.0)),
+    *((50_000, share) for share in (0.5, 5.0, 20.0)),
+    *((200_000, share) for share in (0.5, 2.0)),
+    (500_000, 0.5),
+]
+"""Patches and percentages: brute force takes a minute or two at most."""
 
 
 def main() -> int:
@@ -34,11 +42,17 @@ def main() -> int:
     parser = Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--stages", nargs="+", choices=(*STAGES, *MORE), default=STAGES, metavar="STAGE",
                         help=f"of {', '.join((*STAGES, *MORE))}")  # fmt: skip
-    parser.add_argument("--data_path", default=None, help="MVTec AD's folder; sample data is drawn if not given")
-    parser.add_argument("--category", default="bottle,hazelnut", help="the first is timed, all are scored")
+    parser.add_argument("--data_path", nargs="+", default=None, metavar="FOLDER",
+                        help="with categories as in MVTec AD; sample data is drawn if not given")  # fmt: skip
+    parser.add_argument("--category", default="all",
+                        help="coreset, search, fits are measured on all of them, the rest on the first")  # fmt: skip
     parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
     parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
+    parser.add_argument("--noise", type=positive, default=200_000, metavar="ROWS",
+                        help="stage coreset: rows of uniform noise")  # fmt: skip
+    parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="PATCHES:PERCENT",
+                        help="stage sweep: how many are there, how many chosen")  # fmt: skip
     parser.add_argument("--rounds", type=positive, default=30, help="turns; a tenth of it for what takes seconds")
     parser.add_argument("--cpu_threads", type=positive, default=None, help="one per core if not given")
     parser.flag("enable_mkldnn", True, "use oneDNN")
@@ -56,7 +70,7 @@ def main() -> int:
             write_sample(folder, args.seed, categories=SAMPLE.split(","))
             measure(args, select_categories(folder, SAMPLE))
         else:
-            measure(args, select_categories(args.data_path, args.category))
+            measure(args, categories_in(args.data_path, args.category))
     return 0
 
 
@@ -73,6 +87,8 @@ def measure(args: Namespace, categories: list[Category]) -> None:
         args.counts,
         args.archs,
         args.layers,
+        args.noise,
+        args.shapes,
         Path(args.output).parent,
     )
     report = Report(machine.describe(), provenance(args, subject))
@@ -86,13 +102,16 @@ def measure(args: Namespace, categories: list[Category]) -> None:
     print(f"{args.output}.md, {args.output}.json")
 
 
+LEFT_OUT = ("archs", "layers", "counts", "shapes", "output")  # of the recorded command
+
+
 def provenance(args: Namespace, subject: Subject) -> dict[str, object]:
     """The command that repeats the run, and what it was run on."""
     pictures = []
     for category in subject.categories:
         pictures += [*category.train_pictures(), *(picture.path for picture in category.test_pictures())]
     backbone = subject.build("patchcore").backbone
-    given = {name: value for name, value in vars(args).items() if name not in ("archs", "layers", "counts", "output")}
+    given = {name: value for name, value in vars(args).items() if name not in LEFT_OUT}
     return {
         "command": command_line("python -m benchmarks", {**given, "stages": list(args.stages)}),
         "seed": args.seed,

@@ -46,6 +46,8 @@ class Stage:
     notes: list[str] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
     """A second table; all rows have the same columns."""
+    summary: str = ""
+    """One line: the worst figure of all sets, where several are measured."""
 
     def add(
         self,
@@ -96,6 +98,9 @@ class Report:
             *table(["", "rate"], [[name, _rate(name, value)] for name, value in self.ceilings.items()]),
             "",
         ]
+        if any(stage.summary for stage in self.stages):
+            lines += ["## The worst of all sets", ""]
+            lines += [*(f"- {stage.summary}" for stage in self.stages if stage.summary), ""]
         for stage in self.stages:
             lines += [*self.stage_lines(stage), ""]
         return "\n".join(lines)
@@ -140,6 +145,7 @@ class Report:
             "rows": rows,
             "quotients": quotients,
             "absent": stage.absent,
+            "summary": stage.summary,
             "notes": stage.notes,
             "figures": stage.figures,
         }

@@ -23,7 +23,7 @@ METHODS: dict[str, tuple[type[AnomalyMethod], float]] = {"patchcore": (PatchCore
 
 @dataclass
 class Subject:
-    """What is measured on. The first of `categories` is timed; all are scored."""
+    """What is measured on. Coreset, search and fits are measured on all `categories`, other stages on the first."""
 
     categories: list[Category]
     arch: str
@@ -37,14 +37,18 @@ class Subject:
     archs: list[str]
     layers: list[str]
     """For the stage `backbones`."""
+    noise: int
+    """Rows of uniform noise that the coreset is chosen from."""
+    shapes: list[tuple[int, float]]
+    """Patches and percentages, for the stage `sweep`."""
     folder: Path
     """Where pictures of the report go."""
-    _fitted: dict[tuple[str, str], AnomalyMethod] = field(default_factory=dict)
+    _fitted: dict[tuple[str, str, float], AnomalyMethod] = field(default_factory=dict)
     _features: np.ndarray | None = None
 
     @property
     def category(self) -> Category:
-        """The one that is timed."""
+        """The one that is measured where one is."""
         return self.categories[0]
 
     @property
@@ -57,25 +61,40 @@ class Subject:
         """Rounds for what takes many seconds."""
         return max(1, self.rounds // 10)
 
-    def build(self, method: str, runtime: Runtime | None = None, **options: object) -> AnomalyMethod:
+    def build(
+        self,
+        method: str,
+        runtime: Runtime | None = None,
+        k: float | None = None,
+        preprocess: Preprocess | None = None,
+        **options: object,
+    ) -> AnomalyMethod:
         """A method as measured here, not fitted."""
-        kind, k = METHODS[method]
-        arguments = {"arch": self.arch, "k": k, "preprocess": self.preprocess, "weights": self.weights}
+        kind, default = METHODS[method]
+        arguments = {"arch": self.arch, "k": k or default}
+        arguments |= {"preprocess": preprocess or self.preprocess, "weights": self.weights}
         return kind(**arguments, seed=self.seed, runtime=runtime or self.runtime, **options)
 
-    def fitted(self, method: str, category: Category) -> AnomalyMethod:
+    def fitted(self, method: str, category: Category, k: float | None = None) -> AnomalyMethod:
         """The method with its statistics from the category's training pictures, made once; not calibrated."""
-        key = method, category.name
+        key = method, category.name, k or METHODS[method][1]
         if key not in self._fitted:
-            model = self.build(method)
+            model = self.build(method, k=k)
             fit_statistics(model, category.train_pictures())
             self._fitted[key] = model
         return self._fitted[key]
 
-    def scorer(self, method: str, category: Category, runtime: Runtime | None = None, **options: object) -> Program:
+    def scorer(
+        self,
+        method: str,
+        category: Category,
+        runtime: Runtime | None = None,
+        k: float | None = None,
+        **options: object,
+    ) -> Program:
         """The scoring program, as it is exported, with its statistics set."""
-        source = self.fitted(method, category)
-        model = self.build(method, runtime, **options)
+        source = self.fitted(method, category, k)
+        model = self.build(method, runtime, k, **options)
         model.load_statistics({name: source.fitted[name] for name in model.statistics()})
         program = compile_scoring(model, model.runtime)
         program.set(model.fitted)
@@ -89,9 +108,10 @@ class Subject:
             self._features = np.concatenate([embedding.run(self.images(group))[0] for group in groups])
         return self._features
 
-    def images(self, group: list) -> np.ndarray:
+    def images(self, group: list, preprocess: Preprocess | None = None) -> np.ndarray:
         """Loaded pictures as program input."""
-        return self.preprocess.normalise(np.stack([self.preprocess.crop(item.resized) for item in group]))
+        preprocess = preprocess or self.preprocess
+        return preprocess.normalise(np.stack([preprocess.crop(item.resized) for item in group]))
 
     def test_images(self, category: Category) -> list[np.ndarray]:
         """Program inputs [1, 3, crop, crop] of the category's test pictures."""

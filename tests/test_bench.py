@@ -11,20 +11,25 @@ from conftest import done, run
 
 from benchmarks.multiply import SYMMETRIES, symmetry
 from benchmarks.report import Report, Stage, sentence
+from benchmarks.selection import categories_in, shape
 from benchmarks.stages.coreset import radius
 from benchmarks.stages.scaling import exponent
 from benchmarks.timing import in_turns, spread
+from deploy.errors import UserError
 
 pytestmark = pytest.mark.once
-STAGES = ("coreset", "search", "padim", "decode", "pro", "backbones", "scaling")
+STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "backbones", "scaling")
 
 
 @pytest.fixture(scope="module")
 def measured(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, str]:
     output = tmp_path_factory.mktemp("bench") / "figures"
-    words = ["--stages", *STAGES, "--data_path", data, "--category", "washer,fabric", "--rounds", "1"]
+    words = ["--stages", *STAGES, "--data_path", data, "--category", "washer", "--rounds", "1"]
     small = ["--resize", "112", "--crop_size", "96", "--archs", "compact", "--layers", "layer2", "--counts", "8"]
-    result = done(run("-m benchmarks", *words, *small, "--output", output))
+    small += ["--noise", "2000", "--shapes", "100:5", "400:50", "99999:1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.timing.REST", 0.01)
+        result = done(run("-m benchmarks", *words, *small, "--output", output))
     return result.stdout, json.loads(output.with_suffix(".json").read_text()), output.with_suffix(".md").read_text()
 
 
@@ -40,9 +45,32 @@ def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict
         for row in stage["rows"]:
             assert row["median"] > 0 and row["quartiles"][0] <= row["median"] <= row["quartiles"][1], row
         for why in stage["absent"].values():
-            assert "not installed" in why or "bf16" in why
-    contestants = {row["name"] for row in found["stages"]["search"]["rows"]} | set(found["stages"]["search"]["absent"])
-    assert {"backbone alone", "flat graph, ONNX Runtime fp32", "flat graph, OpenVINO fp32"} <= contestants
+            assert "not installed" in why or "bf16" in why or "its pictures give" in why
+    contestants = {row["name"] for row in found["stages"]["search"]["rows"]}
+    assert {f"{name}, {k} %: backbone alone" for name in ("washer",) for k in (10, 1)} <= contestants
+    others = {name.partition(" %: ")[2] for name in contestants} | set(found["stages"]["search"]["absent"])
+    assert {"flat graph, ONNX Runtime fp32", "flat graph, OpenVINO fp32"} <= others
+    coreset = {row["name"] for row in found["stages"]["coreset"]["rows"]}
+    assert {f"{name}: brute force" for name in ("washer", "uniform noise")} <= coreset
+    swept = {(row["data"], row["patches"], row["share"]) for row in found["stages"]["sweep"]["figures"]}
+    assert swept >= {(name, *shape) for name in ("washer", "uniform noise") for shape in ((100, 5), (400, 50))}
+    assert any("99999" in name for name in found["stages"]["sweep"]["absent"])
+
+
+def test_the_summary_is_the_worst_set(measured: tuple[str, dict, str]) -> None:
+    _, found, page = measured
+    stages = found["stages"]
+    for name in ("coreset", "sweep", "search", "fit"):
+        assert f"- {stages[name]['summary']}\n" in page and stages[name]["summary"]
+    slowest = min(quotient["median"] for quotient in stages["coreset"]["quotients"])
+    assert f" {slowest:.3g} times" in stages["coreset"]["summary"]
+    assert f" {min(r['times as fast'] for r in stages['sweep']['figures']):.3g} times" in stages["sweep"]["summary"]
+    worst = max(
+        r["maps: largest error / the map's maximum"]
+        for r in stages["search"]["figures"]
+        if "coarse" in r["contestant"] and "bf16" not in r["contestant"]
+    )
+    assert f"map error {worst:.2g} " in stages["search"]["summary"]
 
 
 def test_the_page_says_what_the_json_says(measured: tuple[str, dict, str]) -> None:
@@ -57,7 +85,9 @@ def test_the_page_says_what_the_json_says(measured: tuple[str, dict, str]) -> No
 
 
 def test_a_fit_alone_has_its_own_peak_memory(measured: tuple[str, dict, str]) -> None:
-    (figures,) = measured[1]["stages"]["scaling"]["figures"]
+    figures = measured[1]["stages"]["scaling"]["figures"]
+    assert [row["data"] for row in figures] == ["washer"]
+    figures = figures[0]
     assert figures["pictures"] == 8 and figures["seconds"] > 0
     assert 50 < figures["before_mb"] < figures["peak_mb"] < 4000
 
@@ -70,12 +100,23 @@ def test_blocks_cost_radius(measured: tuple[str, dict, str]) -> None:
 
 def test_accuracy_is_that_of_the_exact_search(measured: tuple[str, dict, str]) -> None:
     figures = measured[1]["stages"]["search"]["figures"]
-    assert {row["category"] for row in figures} == {"washer", "fabric"}
+    assert {row["data"] for row in figures} == {"washer", "uniform noise, 200 rows"}
     for row in figures:
         assert row["image scores: largest relative error"] <= (0.2 if "bf16" in row["contestant"] else 1e-4)
         coarse = "coarse" in row["contestant"] or "bf16" in row["contestant"]
         assert row["maps: largest error / the map's maximum"] <= (0.2 if coarse else 1e-4)
-        assert 0 <= row["image AUROC"] <= 1 and 0 <= row["pixel AUROC"] <= 1
+        if "noise" not in row["data"]:
+            assert 0 <= row["image AUROC"] <= 1 and 0 <= row["pixel AUROC"] <= 1
+
+
+def test_categories_of_several_folders(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "other/rope/train/good").mkdir(parents=True)
+    folders = [str(data), str(tmp_path / "other")]
+    assert [c.name for c in categories_in(folders, "rope,washer")] == ["rope", "washer"]
+    assert [c.name for c in categories_in(folders[:1], "all")] == ["fabric", "washer"]
+    with pytest.raises(UserError, match="--category hose"):
+        categories_in(folders, "rope,hose")
+    assert shape("2000:0.5") == (2000, 0.5)
 
 
 def test_contestants_take_turns() -> None:

@@ -1,4 +1,4 @@
-"""Reading pictures: against the decoder alone; then together with features; then the whole fit."""
+"""Reading pictures: against the decoder alone; then together with features."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from models.graph.compiled import compile_embedding
 
 from ..onnx_graph import backbone_gflop
 from ..report import Stage
-from ..subject import BATCH, Subject, fit_statistics
+from ..subject import BATCH, Subject
 from ..timing import in_turns
 
 SOME = 20
 OURS, ALONE = "decode and resize, one thread", "cv2.imdecode alone, one thread"
 DECODE, FEATURES, BOTH = "all pictures: decode only", "all pictures: features only", "all pictures: decode and features"
-FIT = "whole fit (decode, features, coreset)"
 
 
 def run(subject: Subject) -> Stage:
@@ -52,14 +51,10 @@ def run(subject: Subject) -> Stage:
         for group in batches(stream(pictures, preprocess), BATCH):
             embedding.run(subject.images(group))
 
-    def fit() -> None:
-        fit_statistics(model, pictures)
-
-    calls = {DECODE: lambda: deque(stream(pictures, preprocess), 0), FEATURES: features, BOTH: both, FIT: fit}
+    calls = {DECODE: lambda: deque(stream(pictures, preprocess), 0), FEATURES: features, BOTH: both}
     work = backbone_gflop(model.backbone, preprocess.crop_size)
     add(stage, in_turns(calls, subject.few, warm=False), len(pictures), {FEATURES: work, BOTH: work})
     stage.compare(BOTH, DECODE, FEATURES)
-    stage.compare(FIT, BOTH)
     return stage
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.readers.mvtec import Category
 from deploy.storage.files import make_folder, scratch_folder
 
 from ..engines import missing
@@ -15,30 +16,49 @@ from ..report import Stage
 from ..subject import METHODS, Subject
 
 PLOT = "scaling.png"
+FROM = 209  # pictures; fewer take what a fit takes at least
 
 
 def run(subject: Subject) -> Stage:
-    """PatchCore on `--counts` pictures, a fresh process each; plotted beside the report."""
-    stage = Stage("scaling", "whole PatchCore fits, calibration included, a fresh process each", "fit")
-    counts, found = sorted(set(subject.counts)), []
+    """PatchCore on `--counts` pictures of every set, a fresh process each; plotted beside the report."""
+    share = METHODS["patchcore"][1]
+    stage = Stage("scaling", f"whole PatchCore fits, a bank of {share:g} %, a fresh process each", "fit")
+    counts, found = sorted(set(subject.counts)), {}
+    for category in subject.categories:
+        found[category.name] = fits(subject, category, counts, share)
+        stage.add({f"{category.name}, {r['pictures']} pictures": [r["seconds"]] for r in found[category.name]})
+        stage.figures += [{"data": category.name, **result} for result in found[category.name]]
+    stage.notes.append(f"pictures are stored at {subject.preprocess.resize} pixels, so decoding is a small part")
+    worst = []
+    for name, results in found.items() if len(counts) > 1 else ():
+        many = [result for result in results if result["pictures"] >= FROM] or results
+        for key, what in (("seconds", "time"), ("peak_mb", "peak memory")):
+            power = exponent([r["pictures"] for r in many], [r[key] for r in many]) if len(many) > 1 else float("nan")
+            stage.notes.append(
+                f"{name}: {what} grows with the {power:.2f}th power of the number of pictures (log-log slope), "
+                f"from {many[0]['pictures']} pictures on"
+            )
+            worst += [(power, name)] if key == "seconds" else []
+    if worst:
+        stage.summary = "whole fit: time grows with the {:.2f}th power of the pictures at worst, on {}".format(
+            *max(worst)
+        )
+    why = missing("matplotlib")
+    stage.notes.append(f"no plot: {why}" if why else f"plot: {plot(found, subject.folder / PLOT)}")
+    return stage
+
+
+def fits(subject: Subject, category: Category, counts: list[int], share: float) -> list[dict[str, float]]:
+    """Time and memory by the number of pictures."""
+    found = []
     with scratch_folder() as folder:
-        multiply(subject.category.train_pictures(), counts[-1], subject.preprocess, subject.seed, folder)
+        multiply(category.train_pictures(), counts[-1], subject.preprocess, subject.seed, folder)
         for count in counts:
             job = {"folder": str(folder), "count": count, "arch": subject.arch, "weights": subject.weights}
             job |= {"resize": subject.preprocess.resize, "crop_size": subject.preprocess.crop_size}
-            job |= {"seed": subject.seed, "threads": subject.threads, "k": METHODS["patchcore"][1]}
-            found.append(fit_alone(job))
-    names = {count: f"{count} pictures" for count in counts}
-    stage.add({names[count]: [result["seconds"]] for count, result in zip(counts, found)})
-    stage.figures = [{"pictures": count, **result} for count, result in zip(counts, found)]
-    stage.notes.append(f"pictures are stored at {subject.preprocess.resize} pixels, so decoding is a small part")
-    if len(counts) > 1:
-        for key, what in (("seconds", "time"), ("peak_mb", "peak memory")):
-            power = exponent(counts, [result[key] for result in found])
-            stage.notes.append(f"{what} grows with the {power:.2f}th power of the number of pictures (log-log slope)")
-    why = missing("matplotlib")
-    stage.notes.append(f"no plot: {why}" if why else f"plot: {plot(counts, found, subject.folder / PLOT)}")
-    return stage
+            job |= {"seed": subject.seed, "threads": subject.threads, "k": share}
+            found.append({"pictures": count, **fit_alone(job)})
+    return found
 
 
 def exponent(counts: list[int], values: list[float]) -> float:
@@ -46,18 +66,19 @@ def exponent(counts: list[int], values: list[float]) -> float:
     return float(np.polyfit(np.log(counts), np.log(values), 1)[0])
 
 
-def plot(counts: list[int], found: list[dict[str, float]], path: Path) -> Path:
+def plot(found: dict[str, list[dict[str, float]]], path: Path) -> Path:
     """Time and peak memory over the number of pictures, all axes logarithmic."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, key, label in zip(figure.subplots(1, 2), ("seconds", "peak_mb"), ("fit, seconds", "peak memory, MB")):
-        values = [result[key] for result in found]
-        axes.loglog(counts, values, "o-")
-        for count, value in zip(counts, values):
-            axes.annotate(f"{value:.3g}", (count, value), textcoords="offset points", xytext=(4, -11))
-        title = f"slope {exponent(counts, values):.2f}" if len(counts) > 1 else ""
-        axes.set(xlabel="training pictures", ylabel=label, title=title)
+        for name, results in found.items():
+            counts, values = [r["pictures"] for r in results], [r[key] for r in results]
+            axes.loglog(counts, values, "o-", label=name)
+            for count, value in zip(counts, values):
+                axes.annotate(f"{value:.3g}", (count, value), textcoords="offset points", xytext=(4, -11))
+        axes.set(xlabel="training pictures", ylabel=label)
+        axes.legend()
         axes.grid(True, which="both", alpha=0.3)
     make_folder(path.parent)
     figure.savefig(path, dpi=110)

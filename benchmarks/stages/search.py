@@ -7,22 +7,27 @@ from dataclasses import replace
 from typing import Any, Callable
 
 import numpy as np
+import paddle
 
 from datasets.readers.mvtec import Category, read_mask
 from deploy.errors import UserError
 from deploy.runtime.program import Runtime
 from evaluation.ranking import rank
 from models.graph.compiled import compile_embedding
+from models.memory_bank.coreset import PROJECTED
+from models.memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest
 
 from ..engines import Run, missing, onnxruntime, openvino
 from ..flat import flat_patchcore
 from ..onnx_graph import backbone_gflop
+from ..points import NOISE
 from ..report import Stage
-from ..subject import Subject
+from ..subject import METHODS, Subject
 from ..timing import in_turns
 from .backbones import compiled
 
 TOLERANCE = 1e-3
+SMALL_BANK = 1.0  # percent; METHODS has the large one's
 BACKBONE, FEATURES, EXACT = "backbone alone", "features (backbone, pooling, alignment)", "our program, exact search"
 COARSE, COARSE16 = "our program (coarse search)", "our program (coarse search), bf16"
 FAISS, SEARCH = "faiss IndexFlatL2, search alone", "our exact search, score and map (program minus features)"
@@ -38,41 +43,64 @@ FLAT: dict[str, tuple[str, Callable[[bytes, int], Run]]] = {
     "flat graph, OpenVINO bf16": ("openvino", lambda graph, threads: openvino(graph, threads, "bf16")),
 }
 """The module and the start of every other runtime."""
+POSITIONS = 784  # of a noise picture
+MAP_ERROR, SCORE_ERROR = "maps: largest error / the map's maximum", "image scores: largest relative error"
 Answers = list[list[np.ndarray]]
 """Per picture: map and score."""
 
 
 def run(subject: Subject) -> Stage:
-    """One picture at a time, in turns, then everybody's scores of all test pictures."""
-    stage = Stage("search", "PatchCore, a bank of 10 %, one picture at a time", "picture")
-    model, size = subject.fitted("patchcore", subject.category), subject.preprocess.crop_size
-    bank = model.fitted["memory_bank"]
-    stage.notes.append(f"bank: {len(bank)} x {bank.shape[1]}; {model.positions} patches per picture")
-    image = subject.test_images(subject.category)[-1]
+    """One picture at a time, in turns, then everybody's scores of all test pictures; other runtimes on one set."""
+    large = METHODS["patchcore"][1]
+    stage = Stage("search", f"PatchCore, banks of {large:g} % and {SMALL_BANK:g} %, one picture at a time", "picture")
+    slowest: dict[float, tuple[float, str]] = {}
+    for k in (large, SMALL_BANK):
+        for category in subject.categories:
+            everybody = k == large and category is subject.category
+            quotient = measure(subject, category, k, everybody, stage)
+            slowest[k] = max(slowest.get(k, (0.0, "")), (quotient, category.name))
+    error_on_noise(subject, stage)
+    ours = [row for row in stage.figures if row["contestant"] == COARSE]
+    of_map, of_score = (max(ours, key=lambda row: row[key]) for key in (MAP_ERROR, SCORE_ERROR))
+    stage.summary = "search: " + ", ".join(
+        [f"{times:.3g} times the backbone at a {k:g} % bank ({name})" for k, (times, name) in slowest.items()]
+        + [f"map error {of_map[MAP_ERROR]:.2g} of the maximum ({of_map['data']}, {of_map['k']:g} %)"]
+        + [f"image scores' relative error {of_score[SCORE_ERROR]:.1e} ({of_score['data']})"]
+    )
+    return stage
+
+
+def measure(subject: Subject, category: Category, k: float, everybody: bool, stage: Stage) -> float:
+    """Time and compare all, or our program and the backbone alone; return how many times its time ours takes."""
+    model, size = subject.fitted("patchcore", category, k), subject.preprocess.crop_size
+    bank, here = model.fitted["memory_bank"], f"{category.name}, {k:g} %: "
+    stage.notes.append(f"{here}bank {len(bank)} x {bank.shape[1]}; {model.positions} patches per picture")
+    image = subject.test_images(category)[-1]
     backbone, embedding = compiled(model.backbone, size, subject.runtime), compile_embedding(model, subject.runtime)
-    scorers = dict(contestants(subject, subject.category, stage))
+    scorers = dict(contestants(subject, category, k, everybody, stage))
     calls = {BACKBONE: lambda: backbone.run(image), FEATURES: lambda: embedding.run(image)}
     calls |= {name: lambda scorer=scorer: scorer(image) for name, scorer in scorers.items()}
     why = missing("faiss")
-    if why:
+    if everybody and why:
         stage.skip(FAISS, why)
-    else:
+    elif everybody:
         calls[FAISS] = faiss_search(bank, embedding.run(image)[0] - model.fitted["bank_mean"], subject.threads)
 
-    compare_answers(subject, scorers, stage)
+    compare_answers(subject, category, k, scorers, stage)
     times = in_turns(calls, subject.rounds, calls=2)
     times[SEARCH] = [whole - part for whole, part in zip(times[EXACT], times[FEATURES])]
     searching, convolving = 2e-9 * bank.size * model.positions, backbone_gflop(model.backbone, size)
     work = {name: convolving + searching for name in scorers if name in FLAT or name == EXACT}
     work |= {BACKBONE: convolving, FAISS: searching, SEARCH: searching}
-    stage.add(times, work, bf16=[name for name in times if "bf16" in name])
+    named = {here + name: seconds for name, seconds in times.items()}
+    stage.add(named, {here + name: gflop for name, gflop in work.items()}, bf16=[n for n in named if "bf16" in n])
     for name in OURS:
-        stage.compare(name, BACKBONE, *FLAT)
-    stage.compare(SEARCH, FAISS)
-    return stage
+        stage.compare(here + name, here + BACKBONE, *(here + other for other in FLAT))
+    stage.compare(here + SEARCH, here + FAISS)
+    return float(np.median(np.divide(times[COARSE], times[BACKBONE])))
 
 
-def contestants(subject: Subject, category: Category, stage: Stage) -> dict[str, Run]:
+def contestants(subject: Subject, category: Category, k: float, everybody: bool, stage: Stage) -> dict[str, Run]:
     """Every way to score a picture of `category`, by name; those that cannot run are named in the stage."""
     found: dict[str, Run] = {}
     for name, (precision, options) in OURS.items():
@@ -81,14 +109,28 @@ def contestants(subject: Subject, category: Category, stage: Stage) -> dict[str,
         if why:
             stage.skip(name, why)
         else:
-            found[name] = subject.scorer("patchcore", category, runtime, **options).run
-    for name, (module, start) in FLAT.items():
+            found[name] = subject.scorer("patchcore", category, runtime, k, **options).run
+    for name, (module, start) in FLAT.items() if everybody else ():
         why = missing("onnx", module)
         if why:
             stage.skip(name, why)
         else:
-            found[name] = start(flat_patchcore(subject.fitted("patchcore", category)), subject.threads)
+            found[name] = start(flat_patchcore(subject.fitted("patchcore", category, k)), subject.threads)
     return found
+
+
+def error_on_noise(subject: Subject, stage: Stage) -> None:
+    """The coarse search's error on features without any structure, which says nothing of time."""
+    random, rows, channels = np.random.default_rng(subject.seed), subject.noise // 10, PROJECTED
+    bank, query = (random.random((n, channels), dtype=np.float32) - 0.5 for n in (rows, 8 * POSITIONS))
+    half_norms = (bank**2).sum(axis=1) / 2
+    tables = [paddle.to_tensor(value) for value in (query, bank, half_norms, *coarse_tables(bank, half_norms).values())]
+    given = CoarseSearch(channels, POSITIONS)(*tables)[1].numpy().reshape(8, -1)
+    known = distance_to(*tables[:2], exact_nearest(*tables[:3])).numpy().reshape(8, -1)
+    row: dict[str, Any] = {"data": f"{NOISE}, {rows} rows", "k": 10.0, "contestant": COARSE}
+    row[SCORE_ERROR] = float(np.abs(given.max(axis=1) / known.max(axis=1) - 1).max())
+    row[MAP_ERROR] = float((np.abs(given - known).max(axis=1) / known.max(axis=1)).max())
+    stage.figures.append({**row, "image AUROC": None, "pixel AUROC": None})
 
 
 def cannot(runtime: Runtime) -> str | None:
@@ -100,35 +142,24 @@ def cannot(runtime: Runtime) -> str | None:
     return None
 
 
-def compare_answers(subject: Subject, scorers: dict[str, Run], stage: Stage) -> None:
-    """Everybody's scores and maps of all categories' test pictures beside the exact ones, and their AUROC."""
-    for category in subject.categories:
-        images = subject.test_images(category)
-        own = scorers if category is subject.category else contestants(subject, category, Stage("", "", ""))
-        pictures = category.test_pictures()
-        exact = None
-        for name, scorer in own.items():
-            answers = [scorer(image) for image in images]
-            exact = exact or answers
-            score, anomaly_map = errors(exact, answers)
-            if max(score, anomaly_map) > TOLERANCE and name in FLAT and "fp32" in name:
-                raise AssertionError(f"{name} computes something else: {score:.1e}, {anomaly_map:.1e}")
-            truth = np.asarray([picture.defective for picture in pictures])
-            masks = [read_mask(picture, subject.preprocess) for picture in pictures]
-            scores = np.asarray([float(np.ravel(answer[1])[0]) for answer in answers])
-            known = [(np.squeeze(a[0]), mask) for a, mask in zip(answers, masks) if mask is not None]
-            inside = np.concatenate([found[mask] for found, mask in known])
-            outside = np.concatenate([found[~mask] for found, mask in known])
-            stage.figures.append(
-                {
-                    "category": category.name,
-                    "contestant": name,
-                    "image scores: largest relative error": score,
-                    "maps: largest error / the map's maximum": anomaly_map,
-                    "image AUROC": rank(scores[truth], scores[~truth]).auroc,
-                    "pixel AUROC": rank(inside, outside).auroc,
-                }
-            )
+def compare_answers(subject: Subject, category: Category, k: float, scorers: dict[str, Run], stage: Stage) -> None:
+    """Everybody's scores and maps of the category's test pictures beside the exact ones, and their AUROC."""
+    images, pictures, exact = subject.test_images(category), category.test_pictures(), None
+    masks = [read_mask(picture, subject.preprocess) for picture in pictures]
+    truth = np.asarray([picture.defective for picture in pictures])
+    for name, scorer in scorers.items():
+        answers = [scorer(image) for image in images]
+        exact = exact or answers
+        score, anomaly_map = errors(exact, answers)
+        if max(score, anomaly_map) > TOLERANCE and name in FLAT and "fp32" in name:
+            raise AssertionError(f"{name} computes something else: {score:.1e}, {anomaly_map:.1e}")
+        scores = np.asarray([float(np.ravel(answer[1])[0]) for answer in answers])
+        known = [(np.squeeze(a[0]), mask) for a, mask in zip(answers, masks) if mask is not None]
+        inside = np.concatenate([found[mask] for found, mask in known])
+        outside = np.concatenate([found[~mask] for found, mask in known])
+        row = {"data": category.name, "k": k, "contestant": name, SCORE_ERROR: score, MAP_ERROR: anomaly_map}
+        auroc = {"image AUROC": rank(scores[truth], scores[~truth]).auroc, "pixel AUROC": rank(inside, outside).auroc}
+        stage.figures.append({**row, **auroc})
 
 
 def errors(known: Answers, given: Answers) -> tuple[float, float]:

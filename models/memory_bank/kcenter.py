@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, loaded before threads are limited
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 FRONT = 512  # rows that are brought up to date together, at least
 FRONT_MAX = 8192  # and at most, as long as there are few centres to meet
@@ -35,6 +35,7 @@ WIDTHS = (32, 64)  # of products over the first dimensions; the last one is over
 CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product
 CHUNK = 32  # products looked at together, by SIMD
 SLICE = 64  # centres that are chosen at a time, at least; progress is reported between
+BLAS = ThreadpoolController()  # finding the libraries takes longer than many a choice
 MARGIN = 1.0001  # float32 sums are off by less, relative to the sum
 FAST = {"reassoc", "contract", "nsz"}
 ONLY_PRANGE = {
@@ -127,7 +128,7 @@ def iterate_centres(
     reach = _begin(points, first, state, widths[number])
     done, size, unmet, step = 1, rows, 0.0, max(SLICE, count // 200)
     yield first
-    with threadpool_limits(1, user_api="blas"):  # each of numba's threads calls BLAS by itself
+    with BLAS.limit(limits=1, user_api="blas"):  # each of numba's threads calls BLAS by itself
         while done < count:
             until = min(done + step, count)
             now, size, number, unmet = _advance(points, state, reach, done, until, size, number, unmet)

@@ -1,0 +1,50 @@
+"""What the coreset is chosen from: projected patch features of pictures, and uniform noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from datasets.readers.mvtec import Category
+from deploy.pictures.stream import Loaded, batches, stream
+from deploy.runtime.program import release_memory
+from models.graph.compiled import compile_embedding
+from models.memory_bank.coreset import PROJECTED, principal_axes, projection
+
+from .multiply import SYMMETRIES, symmetry
+from .subject import BATCH, Subject
+
+NOISE = "uniform noise"
+
+
+def points_of(subject: Subject, category: Category | None, rows: int | None = None) -> np.ndarray:
+    """As a fit holds them, float32 [patches, dimensions] on their principal axes: of a category, or noise if None.
+
+    `rows`: so many; of a category's pictures as they are first, then of the same ones mirrored and turned.
+    """
+    if category is None:
+        random = np.random.default_rng(subject.seed)
+        return random.random((rows or subject.noise, PROJECTED), dtype=np.float32)
+    model = subject.build("patchcore")
+    embedding = compile_embedding(model, subject.runtime)
+    matrix = projection(model.channels, np.random.default_rng(subject.seed))
+    parts, seen = [], 0
+    for group in batches(pictures_of(subject, category.train_pictures(), rows is not None), BATCH):
+        parts.append(embedding.run(subject.images(group))[0] @ matrix)
+        seen += len(parts[-1])
+        if rows is not None and seen >= rows:
+            break
+    points = np.concatenate(parts)[:rows]
+    mean, axes = principal_axes(points)
+    del parts
+    release_memory()  # as in a fit: new memory comes in huge pages then, where the system has them
+    return (points - mean) @ axes
+
+
+def pictures_of(subject: Subject, paths: list[Path], more: bool) -> Iterator[Loaded]:
+    """The pictures, loaded; then, if `more`, their mirrored and turned copies."""
+    for number in range(SYMMETRIES if more else 1):
+        for item in stream(paths, subject.preprocess):
+            yield item._replace(resized=symmetry(item.resized, number))

@@ -1,0 +1,41 @@
+"""Whole PatchCore fits, as `train.py` does them, against decoding and features alone."""
+
+from __future__ import annotations
+
+from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.stream import batches, stream
+from models.graph.compiled import compile_embedding
+
+from ..report import Stage
+from ..subject import BATCH, Subject
+from ..timing import in_turns, spread
+
+PERCENT = 1.0
+
+
+def run(subject: Subject) -> Stage:
+    """On the training pictures of each set, the crop as large as the short side; everything but imports is counted."""
+    preprocess = Preprocess(subject.preprocess.resize, subject.preprocess.resize)
+    title = f"crop {preprocess.crop_size}, a bank of {PERCENT:g} %: features of all pictures, coreset, calibration"
+    stage, worst = Stage("fit", title, "fit"), []
+    for category in subject.categories:
+        pictures = category.train_pictures()
+
+        def features(pictures: list = pictures) -> None:
+            model = subject.build("patchcore", k=PERCENT, preprocess=preprocess)
+            embedding = compile_embedding(model, subject.runtime)
+            for group in batches(stream(pictures, preprocess), BATCH):
+                embedding.run(subject.images(group, preprocess))
+
+        def fit(pictures: list = pictures) -> None:
+            subject.build("patchcore", k=PERCENT, preprocess=preprocess).fit(pictures, BATCH)
+
+        name = f"{category.name}, {len(pictures)} pictures: "
+        whole, part = f"{name}whole fit", f"{name}decode and features"
+        fit(pictures[:3])  # numba compiles
+        stage.add(in_turns({whole: fit, part: features}, subject.few, warm=False))
+        stage.compare(whole, part)
+        worst.append((1 / spread(stage.quotients[-1][2])[0], category.name))
+    times, name = max(worst)
+    stage.summary = f"whole fit: {times:.3g} times decode and features at worst, on {name}"
+    return stage
