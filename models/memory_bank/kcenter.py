@@ -27,9 +27,10 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, loaded before threads are limited
 from threadpoolctl import ThreadpoolController
 
-FRONT = 512  # rows that are brought up to date together, at least
+FRONT = 256  # rows that are brought up to date together, at least
 FRONT_MAX = 8192  # and at most, as long as there are few centres to meet
-PAIRS = 1 << 19  # of rows and centres that a front should have to look at
+CACHE = 1 << 17  # values of a front that are looked at for every centre
+HEAP, SCAN = 100_000, 60  # time per row of a refresh, and of looking at one centre, in units of one dimension of one pair in a product
 ROWS, COLUMNS = 128, 512  # of one matrix product, which stays in the cache
 WIDTHS = (32, 64)  # of products over the first dimensions; the last one is over all dimensions
 CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product
@@ -71,6 +72,10 @@ class State(NamedTuple):
     """float32 [front * (dimensions + 2)]."""
     front_half: np.ndarray
     """float64 [front]: half the squared lengths of `front_points`."""
+    front_products: np.ndarray
+    """float32 [front]: with the latest centre."""
+    front_enough: np.ndarray
+    """float32 [front]: see `_enough`."""
     products: np.ndarray
     """float32 [threads, ROWS * COLUMNS]: scratch."""
     checked: np.ndarray
@@ -119,6 +124,8 @@ def iterate_centres(
         front_points=np.empty((FRONT_MAX, dimensions), np.float32),
         front_packed=np.empty(FRONT_MAX * (dimensions + 2), np.float32),
         front_half=np.empty(FRONT_MAX),
+        front_products=np.empty(FRONT_MAX, np.float32),
+        front_enough=np.empty(FRONT_MAX, np.float32),
         products=np.empty((threads, ROWS * COLUMNS), np.float32),
         checked=np.zeros(threads, np.int64),
         widths=widths,
@@ -126,12 +133,12 @@ def iterate_centres(
     )
     number = max(len(widths) - 2, 0)
     reach = _begin(points, first, state, widths[number])
-    done, size, unmet, step = 1, rows, 0.0, max(SLICE, count // 200)
+    done, size, front, step = 1, rows, FRONT, max(SLICE, count // 200)
     yield first
     with BLAS.limit(limits=1, user_api="blas"):  # each of numba's threads calls BLAS by itself
         while done < count:
             until = min(done + step, count)
-            now, size, number, unmet = _advance(points, state, reach, done, until, size, number, unmet)
+            now, size, number, front = _advance(points, state, reach, done, until, size, number, front)
             yield from state.chosen[done:now].tolist()
             if now < until:
                 return
@@ -254,6 +261,14 @@ def _largest(products: np.ndarray) -> float:
     return largest
 
 
+@numba.njit(cache=True, fastmath=FAST)
+def _any_reaches(products: np.ndarray, enough: np.ndarray) -> bool:
+    largest = np.float32(-np.inf)
+    for i in range(len(products)):
+        largest = max(largest, products[i] - enough[i])
+    return largest >= 0
+
+
 @numba.njit(cache=True)
 def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
     """Bring the front's rows `begin` to `end`, sorted by `met`, up to date with all centres."""
@@ -307,9 +322,21 @@ def _bring_up_to_date(points: np.ndarray, s: State, taken: int, done: int, width
 
 
 @numba.njit(cache=True)
-def _choose(s: State, taken: int, size: int, done: int, until: int, width: int) -> int:
+def _enough(s: State, i: int, width: int, reach: float) -> float:
+    """Return the product of the front's row i with a centre below which the centre is certainly no nearer."""
+    # what rounding may take from the product: of its terms' sum, at most reach / 2 + |row| sqrt(reach)
+    slack = (width + 8) * 2.0**-23 * (reach / 2 + np.sqrt(2 * s.front_half[i] * reach))
+    return s.front_half[i] - s.front_squared[i] / 2 - slack
+
+
+@numba.njit(cache=True)
+def _choose(s: State, taken: int, size: int, done: int, width: int, reach: float) -> int:
     """Choose in the front until a row of the heap comes first; return how many are chosen now."""
-    while done < until:
+    count = len(s.chosen)
+    query = s.front_packed[: taken * width].reshape(taken, width)
+    for i in range(taken):
+        s.front_enough[i] = _enough(s, i, width, reach)
+    while done < count:
         squared, row, at = -1.0, 0, 0
         for i in range(taken):
             if _before(s.front_squared[i], s.front[i], squared, row):
@@ -318,12 +345,20 @@ def _choose(s: State, taken: int, size: int, done: int, until: int, width: int) 
             break
         centre = s.centres[done]
         _copy(s.front_points[at], centre)
-        _pack(centre, True, s.packed[done * width : (done + 1) * width])
+        packed = s.packed[done * width : (done + 1) * width]
+        _pack(centre, True, packed)
         s.chosen[done] = row
         done += 1
-        for i in range(taken):
-            if roughly(s.front_points[i], centre) <= MARGIN * s.front_squared[i]:
-                s.front_squared[i] = min(s.front_squared[i], exact(s.front_points[i], centre))
+        np.dot(query, packed, s.front_products[:taken])
+        for start in range(0, taken, CHUNK):
+            stop = min(start + CHUNK, taken)
+            if _any_reaches(s.front_products[start:stop], s.front_enough[start:stop]):
+                for i in range(start, stop):
+                    if s.front_products[i] >= s.front_enough[i]:
+                        s.checked[0] += 1
+                        if roughly(s.front_points[i], centre) <= MARGIN * s.front_squared[i]:
+                            s.front_squared[i] = min(s.front_squared[i], exact(s.front_points[i], centre))
+                            s.front_enough[i] = _enough(s, i, width, reach)
     return done
 
 
@@ -357,7 +392,7 @@ def _better_width(s: State, number: int, share: float, done: int) -> int:
 
 @numba.njit(cache=True)
 def _advance(  # noqa: ANN202
-    points: np.ndarray, s: State, reach: float, done: int, until: int, size: int, number: int, unmet: float
+    points: np.ndarray, s: State, reach: float, done: int, until: int, size: int, number: int, front: int
 ):
     """Choose on until there are `until` centres, or nothing but copies of them is left.
 
@@ -365,8 +400,8 @@ def _advance(  # noqa: ANN202
     last front. No row stays in the front.
     """
     while done < until and s.bound[0] > 0:
-        taken = min(size, max(FRONT, min(FRONT_MAX, int(PAIRS / (unmet + 1)))))
         width = s.widths[number]
+        taken = min(size, front, max(FRONT, CACHE // width))
         for i in range(taken):
             s.front[i], s.front_squared[i] = s.waiting[0], s.bound[0]
             size -= 1
@@ -379,16 +414,23 @@ def _advance(  # noqa: ANN202
         unmet = pairs / taken
         s.checked[:] = 0
         _bring_up_to_date(points, s, taken, done, width, reach)
-        done = _choose(s, taken, size, done, until, width)
+        before = done
+        done = _choose(s, taken, size, done, width, reach)
+        pairs += (done - before) * taken
+        ideal = (HEAP + unmet * width) / (4 * width + SCAN)
+        if done - before > 2 * ideal:
+            front = max(FRONT, taken // 2)
+        elif 2 * (done - before) < ideal:
+            front = min(FRONT_MAX, taken * 2)
         for i in range(taken):
             row = s.front[i]
             s.met[row] = done
             _rise(s.bound, s.waiting, size, s.front_squared[i], row)
             size += 1
-        if pairs >= PAIRS // 8:
+        if pairs >= 1 << 16:
             better = _better_width(s, number, s.checked.sum() / pairs, done)
             if better != number:
                 number, width = better, s.widths[better]
                 for i in range(done):
                     _pack(s.centres[i], True, s.packed[i * width : (i + 1) * width])
-    return done, size, number, unmet
+    return done, size, number, front
