@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from models.memory_bank.kcenter import FAST, MARGIN, exact
+from models.memory_bank.distances import FAST, MARGIN, exact
 
 
 @numba.njit(parallel=True, fastmath=FAST)

@@ -6,7 +6,11 @@ bound, and a row needs to be brought up to date only when its bound is the large
 meet all centres that they have not met as a matrix product, at the processor's full rate. Then centres are chosen
 inside the front, which stays in the cache, until a bound in the heap comes first; the front goes back into the heap,
 and the next one is taken out. No pair of row and centre is looked at twice, so the worst case is brute force as one
-large matrix product, whatever the data.
+large matrix product, whatever the data. The front grows and shrinks until choosing in it takes about as long as taking
+it out, bringing it up to date and putting it back.
+
+The first centres are near to many rows, and most bounds would be asked for: as long as a centre is nearer than all
+before it to many rows, all rows meet it at once.
 
 The product is of the first dimensions only, where most of a distance lies when they vary most. With the lengths |a'|
 and |b'| of what they leave out, |a - b|^2 >= |head of (a - b)|^2 + (|a'| - |b'|)^2, so one product of the heads with
@@ -27,18 +31,20 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, loaded before threads are limited
 from threadpoolctl import ThreadpoolController
 
-FRONT = 256  # rows that are brought up to date together, at least
-FRONT_MAX = 8192  # and at most, as long as there are few centres to meet
-CACHE = 1 << 17  # values of a front that are looked at for every centre
-HEAP, SCAN = 100_000, 60  # time per row of a refresh, and of looking at one centre, in units of one dimension of one pair in a product
+from .distances import MARGIN, any_reaches, copy, exact, largest, least_product, pack, roughly
+from .heap import before, rise, sink
+
+FRONT, FRONT_MAX = 256, 8192  # rows that are brought up to date together, at least and at most
+CACHE = 1 << 16  # values of the front's heads, which are looked at for every centre, at most
+HEAP, SCAN = 100_000, 60  # time of a row's way out of the heap and back, and of looking at it for a centre; see CHECK
 ROWS, COLUMNS = 128, 512  # of one matrix product, which stays in the cache
 WIDTHS = (32, 64)  # of products over the first dimensions; the last one is over all dimensions
-CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product
+CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product; a
+# dimension of a product with one centre takes about four
+MANY = 50  # a centre that is nearest to one row in so many is met by all rows
 CHUNK = 32  # products looked at together, by SIMD
-SLICE = 64  # centres that are chosen at a time, at least; progress is reported between
+SLICE = 64  # centres after which progress is reported, at least
 BLAS = ThreadpoolController()  # finding the libraries takes longer than many a choice
-MARGIN = 1.0001  # float32 sums are off by less, relative to the sum
-FAST = {"reassoc", "contract", "nsz"}
 ONLY_PRANGE = {
     "prange": True,
     **dict.fromkeys(("comprehension", "numpy", "reduction", "inplace_binop", "setitem", "stencil", "fusion"), False),
@@ -51,7 +57,7 @@ class State(NamedTuple):
     centres: np.ndarray
     """float32 [count, dimensions]: the chosen rows."""
     packed: np.ndarray
-    """float32 [count * (dimensions + 2)]: the same for products, see `_pack`, `width` values each."""
+    """float32 [count * (dimensions + 2)]: the same for products, see `pack`, `width` values each."""
     chosen: np.ndarray
     """int64 [count]: their row numbers."""
     met: np.ndarray
@@ -75,11 +81,13 @@ class State(NamedTuple):
     front_products: np.ndarray
     """float32 [front]: with the latest centre."""
     front_enough: np.ndarray
-    """float32 [front]: see `_enough`."""
+    """float32 [front]: see `least_product`."""
     products: np.ndarray
     """float32 [threads, ROWS * COLUMNS]: scratch."""
+    farthest: np.ndarray
+    """int64 [threads]: of each thread's rows, the farthest one."""
     checked: np.ndarray
-    """int64 [threads]: pairs whose whole distance was looked at."""
+    """int64 [threads]: pairs whose whole distance was looked at; in a sweep, rows whose distance fell."""
     widths: np.ndarray
     """int64 [widths]: how many values a packed row can have, ascending; the last one holds all dimensions."""
     failed: np.ndarray
@@ -115,7 +123,7 @@ def iterate_centres(
         centres=np.empty((count, dimensions), np.float32),
         packed=np.empty(count * (dimensions + 2), np.float32),
         chosen=np.empty(count, np.int64),
-        met=np.ones(rows, np.int32),
+        met=np.empty(rows, np.int32),
         bound=np.full(rows, np.inf) if squared is None else squared.astype(np.float64),
         waiting=np.arange(rows, dtype=np.int32),
         front=np.empty(FRONT_MAX, np.int32),
@@ -127,14 +135,17 @@ def iterate_centres(
         front_products=np.empty(FRONT_MAX, np.float32),
         front_enough=np.empty(FRONT_MAX, np.float32),
         products=np.empty((threads, ROWS * COLUMNS), np.float32),
+        farthest=np.zeros(threads, np.int64),
         checked=np.zeros(threads, np.int64),
         widths=widths,
         failed=np.zeros(len(widths), np.int64),
     )
     number = max(len(widths) - 2, 0)
-    reach = _begin(points, first, state, widths[number])
-    done, size, front, step = 1, rows, FRONT, max(SLICE, count // 200)
-    yield first
+    size, front, step = rows, FRONT, max(SLICE, count // 200)
+    done, reach = _begin(points, first, state, widths[number])
+    yield from state.chosen[:done].tolist()
+    if done == count:
+        return
     with BLAS.limit(limits=1, user_api="blas"):  # each of numba's threads calls BLAS by itself
         while done < count:
             until = min(done + step, count)
@@ -146,127 +157,58 @@ def iterate_centres(
 
 
 @numba.njit(cache=True)
-def _copy(row: np.ndarray, out: np.ndarray) -> None:
-    """Do `out[:] = row`, which numba takes seconds to compile."""
-    for i in range(len(row)):
-        out[i] = row[i]
-
-
-@numba.njit(cache=True)
-def exact(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance of two float32 rows, in double precision and a fixed order of summation."""
-    s0 = s1 = s2 = s3 = 0.0
-    for i in range(0, a.shape[0], 4):
-        d0, d1 = np.float64(a[i]) - b[i], np.float64(a[i + 1]) - b[i + 1]
-        d2, d3 = np.float64(a[i + 2]) - b[i + 2], np.float64(a[i + 3]) - b[i + 3]
-        s0 += d0 * d0
-        s1 += d1 * d1
-        s2 += d2 * d2
-        s3 += d3 * d3
-    return (s0 + s1) + (s2 + s3)
-
-
-@numba.njit(cache=True, fastmath=FAST)
-def roughly(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance of two float32 rows, to within MARGIN."""
-    total = np.float32(0)
-    for i in range(len(b)):
-        step = a[i] - b[i]
-        total += step * step
-    return total
-
-
-@numba.njit(cache=True)
-def _before(squared: float, row: int, other_squared: float, other_row: int) -> bool:
-    """Whether the first row is chosen rather than the other one."""
-    return squared > other_squared or (squared == other_squared and row < other_row)
-
-
-@numba.njit(cache=True)
-def _sink(bound: np.ndarray, waiting: np.ndarray, size: int, place: int) -> None:
-    """Move the entry at `place` down to where it belongs in the heap."""
-    squared, row = bound[place], waiting[place]
-    child = 2 * place + 1
-    while child < size:
-        if child + 1 < size and _before(bound[child + 1], waiting[child + 1], bound[child], waiting[child]):
-            child += 1
-        if not _before(bound[child], waiting[child], squared, row):
-            break
-        bound[place], waiting[place] = bound[child], waiting[child]
-        place, child = child, 2 * child + 1
-    bound[place], waiting[place] = squared, row
-
-
-@numba.njit(cache=True)
-def _rise(bound: np.ndarray, waiting: np.ndarray, place: int, squared: float, row: int) -> None:
-    """Put a row into the heap: up from `place`, the first free one."""
-    while place > 0:
-        parent = (place - 1) // 2
-        if not _before(squared, row, bound[parent], waiting[parent]):
-            break
-        bound[place], waiting[place] = bound[parent], waiting[parent]
-        place = parent
-    bound[place], waiting[place] = squared, row
+def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
+    """Bring one thread's share of all rows up to date with the row `centre`."""
+    share = (len(points) + len(s.products) - 1) // len(s.products)
+    farthest, squared, changed = 0, -1.0, 0
+    for row in range(thread * share, min(thread * share + share, len(points))):
+        if roughly(points[row], points[centre]) <= MARGIN * s.bound[row]:
+            distance = exact(points[row], points[centre])
+            if distance < s.bound[row]:
+                s.bound[row] = distance
+                changed += 1
+        if s.bound[row] > squared:
+            farthest, squared = row, s.bound[row]
+    s.farthest[thread], s.checked[thread] = farthest, changed
 
 
 @numba.njit(cache=True, parallel=ONLY_PRANGE)
-def _meet_first(points: np.ndarray, first: int, squared: np.ndarray) -> None:
-    """Bring `squared` up to date with the first centre."""
-    for row in numba.prange(len(points)):
-        squared[row] = min(squared[row], exact(points[row], points[first]))
+def _sweep(points: np.ndarray, s: State, centre: int) -> None:
+    """Bring all rows up to date with the row `centre`."""
+    for thread in numba.prange(len(s.products)):
+        _sweep_part(points, s, thread, centre)
 
 
 @numba.njit(cache=True)
-def _begin(points: np.ndarray, first: int, s: State, width: int) -> float:
-    """Choose the first centre and fill the heap; return the largest squared length of a row."""
-    _meet_first(points, first, s.bound)
+def _begin(points: np.ndarray, first: int, s: State, width: int):  # noqa: ANN202
+    """Choose centres, each of which all rows meet, as long as it is the nearest one of many; then make the heap.
+
+    Return how many are chosen, and the largest squared length of a row.
+    """
+    row, done, many = first, 0, True
+    while many and done < len(s.chosen):
+        s.chosen[done] = row
+        copy(points[row], s.centres[done])
+        pack(points[row], True, s.packed[done * width : (done + 1) * width])
+        done += 1
+        _sweep(points, s, row)
+        row = s.farthest[0]
+        for other in s.farthest:
+            if s.bound[other] > s.bound[row]:
+                row = other
+        many = s.checked.sum() * MANY > len(points) and s.bound[row] > 0
+    if done == len(s.chosen):
+        return done, 0.0
     longest = np.float32(0)
     for row in range(len(points)):
+        s.met[row] = done
         length = np.float32(0)
         for value in points[row]:
             length += value * value
         longest = max(longest, length)
-    s.chosen[0] = first
-    _copy(points[first], s.centres[0])
-    _pack(points[first], True, s.packed[:width])
     for place in range(len(points) // 2 - 1, -1, -1):
-        _sink(s.bound, s.waiting, len(points), place)
-    return MARGIN * longest
-
-
-@numba.njit(cache=True)
-def _pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
-    """Write the row's first values, the length of what they leave out, and 1, or for a centre -|row|^2 / 2.
-
-    The product of a packed row a and a packed centre b is at least (|a|^2 - |a - b|^2) / 2. Return |row|^2.
-    """
-    head, left, total = len(out) - 2, 0.0, 0.0
-    for i in range(len(row)):
-        square = np.float64(row[i]) * row[i]
-        total += square
-        if i < head:
-            out[i] = row[i]
-        else:
-            left += square
-    out[head] = np.sqrt(left)
-    out[head + 1] = -total / 2 if centre else 1.0
-    return total
-
-
-@numba.njit(cache=True, fastmath=FAST)
-def _largest(products: np.ndarray) -> float:
-    largest = np.float32(-np.inf)
-    for i in range(len(products)):
-        largest = max(largest, products[i])
-    return largest
-
-
-@numba.njit(cache=True, fastmath=FAST)
-def _any_reaches(products: np.ndarray, enough: np.ndarray) -> bool:
-    largest = np.float32(-np.inf)
-    for i in range(len(products)):
-        largest = max(largest, products[i] - enough[i])
-    return largest >= 0
+        sink(s.bound, s.waiting, len(points), place)
+    return done, MARGIN * longest
 
 
 @numba.njit(cache=True)
@@ -281,13 +223,10 @@ def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, re
         np.dot(query[begin:last], centres[start:stop].T, products)
         for i in range(begin, last):
             row, squared = s.front_points[i], s.front_squared[i]
-            half = s.front_half[i]
-            # what rounding may take from the product: of its terms' sum, at most reach / 2 + |row| sqrt(reach)
-            slack = (width + 8) * 2.0**-23 * (reach / 2 + np.sqrt(2 * half * reach))
-            enough = np.float32(half - squared / 2 - slack)
+            enough = least_product(s.front_half[i], squared, width, reach)
             for chunk in range(0, stop - start, CHUNK):
                 some = products[i - begin, chunk : chunk + CHUNK]
-                if _largest(some) < enough:
+                if largest(some) < enough:
                     continue
                 for j in range(len(some)):
                     if some[j] >= enough:
@@ -297,7 +236,7 @@ def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, re
                             distance = exact(row, centre)
                             if distance < squared:
                                 squared = distance
-                                enough = np.float32(half - squared / 2 - slack)
+                                enough = least_product(s.front_half[i], squared, width, reach)
             s.front_squared[i] = squared
 
 
@@ -309,8 +248,8 @@ def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: 
         begin, end = part * ROWS, min(part * ROWS + ROWS, taken)
         for i in range(begin, end):
             row = s.front[i]
-            _copy(points[row], s.front_points[i])
-            s.front_half[i] = _pack(points[row], False, s.front_packed[i * width : (i + 1) * width]) / 2
+            copy(points[row], s.front_points[i])
+            s.front_half[i] = pack(points[row], False, s.front_packed[i * width : (i + 1) * width]) / 2
         _meet(s, thread, begin, end, done, width, reach)
 
 
@@ -322,43 +261,35 @@ def _bring_up_to_date(points: np.ndarray, s: State, taken: int, done: int, width
 
 
 @numba.njit(cache=True)
-def _enough(s: State, i: int, width: int, reach: float) -> float:
-    """Return the product of the front's row i with a centre below which the centre is certainly no nearer."""
-    # what rounding may take from the product: of its terms' sum, at most reach / 2 + |row| sqrt(reach)
-    slack = (width + 8) * 2.0**-23 * (reach / 2 + np.sqrt(2 * s.front_half[i] * reach))
-    return s.front_half[i] - s.front_squared[i] / 2 - slack
-
-
-@numba.njit(cache=True)
 def _choose(s: State, taken: int, size: int, done: int, width: int, reach: float) -> int:
     """Choose in the front until a row of the heap comes first; return how many are chosen now."""
     count = len(s.chosen)
     query = s.front_packed[: taken * width].reshape(taken, width)
     for i in range(taken):
-        s.front_enough[i] = _enough(s, i, width, reach)
+        s.front_enough[i] = least_product(s.front_half[i], s.front_squared[i], width, reach)
     while done < count:
         squared, row, at = -1.0, 0, 0
         for i in range(taken):
-            if _before(s.front_squared[i], s.front[i], squared, row):
+            if before(s.front_squared[i], s.front[i], squared, row):
                 squared, row, at = s.front_squared[i], s.front[i], i
-        if squared <= 0 or (size > 0 and _before(s.bound[0], s.waiting[0], squared, row)):
+        if squared <= 0 or (size > 0 and before(s.bound[0], s.waiting[0], squared, row)):
             break
         centre = s.centres[done]
-        _copy(s.front_points[at], centre)
+        copy(s.front_points[at], centre)
         packed = s.packed[done * width : (done + 1) * width]
-        _pack(centre, True, packed)
+        pack(centre, True, packed)
         s.chosen[done] = row
         done += 1
         np.dot(query, packed, s.front_products[:taken])
         for start in range(0, taken, CHUNK):
             stop = min(start + CHUNK, taken)
-            if _any_reaches(s.front_products[start:stop], s.front_enough[start:stop]):
+            if any_reaches(s.front_products[start:stop], s.front_enough[start:stop]):
                 for i in range(start, stop):
                     if s.front_products[i] >= s.front_enough[i]:
                         s.checked[0] += 1
                         if roughly(s.front_points[i], centre) <= MARGIN * s.front_squared[i]:
                             s.front_squared[i] = min(s.front_squared[i], exact(s.front_points[i], centre))
-                            s.front_enough[i] = _enough(s, i, width, reach)
+                            s.front_enough[i] = least_product(s.front_half[i], s.front_squared[i], width, reach)
     return done
 
 
@@ -396,8 +327,8 @@ def _advance(  # noqa: ANN202
 ):
     """Choose on until there are `until` centres, or nothing but copies of them is left.
 
-    Return how many are chosen, the heap's size, the number of the width, and the mean of unmet centres of a row of the
-    last front. No row stays in the front.
+    Return how many are chosen, the heap's size, the number of the width, and how many rows the next front has. No row
+    stays in the front.
     """
     while done < until and s.bound[0] > 0:
         width = s.widths[number]
@@ -406,7 +337,7 @@ def _advance(  # noqa: ANN202
             s.front[i], s.front_squared[i] = s.waiting[0], s.bound[0]
             size -= 1
             s.bound[0], s.waiting[0] = s.bound[size], s.waiting[size]
-            _sink(s.bound, s.waiting, size, 0)
+            sink(s.bound, s.waiting, size, 0)
         _sort_by_met(s, taken)
         pairs = 0
         for i in range(taken):
@@ -414,23 +345,23 @@ def _advance(  # noqa: ANN202
         unmet = pairs / taken
         s.checked[:] = 0
         _bring_up_to_date(points, s, taken, done, width, reach)
-        before = done
+        earlier = done
         done = _choose(s, taken, size, done, width, reach)
-        pairs += (done - before) * taken
+        pairs += (done - earlier) * taken
         ideal = (HEAP + unmet * width) / (4 * width + SCAN)
-        if done - before > 2 * ideal:
+        if done - earlier > 2 * ideal:
             front = max(FRONT, taken // 2)
-        elif 2 * (done - before) < ideal:
+        elif 2 * (done - earlier) < ideal:
             front = min(FRONT_MAX, taken * 2)
         for i in range(taken):
             row = s.front[i]
             s.met[row] = done
-            _rise(s.bound, s.waiting, size, s.front_squared[i], row)
+            rise(s.bound, s.waiting, size, s.front_squared[i], row)
             size += 1
         if pairs >= 1 << 16:
             better = _better_width(s, number, s.checked.sum() / pairs, done)
             if better != number:
                 number, width = better, s.widths[better]
                 for i in range(done):
-                    _pack(s.centres[i], True, s.packed[i * width : (i + 1) * width])
+                    pack(s.centres[i], True, s.packed[i * width : (i + 1) * width])
     return done, size, number, front

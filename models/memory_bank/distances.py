@@ -1,0 +1,85 @@
+"""Distances of float32 rows, exact and nearly, and the products of packed rows that bound them."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+MARGIN = 1.0001  # float32 sums are off by less, relative to the sum
+FAST = {"reassoc", "contract", "nsz"}
+
+
+@numba.njit(cache=True)
+def copy(row: np.ndarray, out: np.ndarray) -> None:
+    """Do `out[:] = row`, which numba takes seconds to compile."""
+    for i in range(len(row)):
+        out[i] = row[i]
+
+
+@numba.njit(cache=True)
+def exact(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared distance of two float32 rows, in double precision and a fixed order of summation."""
+    s0 = s1 = s2 = s3 = 0.0
+    for i in range(0, a.shape[0], 4):
+        d0, d1 = np.float64(a[i]) - b[i], np.float64(a[i + 1]) - b[i + 1]
+        d2, d3 = np.float64(a[i + 2]) - b[i + 2], np.float64(a[i + 3]) - b[i + 3]
+        s0 += d0 * d0
+        s1 += d1 * d1
+        s2 += d2 * d2
+        s3 += d3 * d3
+    return (s0 + s1) + (s2 + s3)
+
+
+@numba.njit(cache=True, fastmath=FAST)
+def roughly(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared distance of two float32 rows, to within MARGIN."""
+    total = np.float32(0)
+    for i in range(len(b)):
+        step = a[i] - b[i]
+        total += step * step
+    return total
+
+
+@numba.njit(cache=True)
+def pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
+    """Write the row's first values, the length of what they leave out, and 1, or for a centre -|row|^2 / 2.
+
+    The product of a packed row a and a packed centre b is at least (|a|^2 - |a - b|^2) / 2. Return |row|^2.
+    """
+    head, left, total = len(out) - 2, 0.0, 0.0
+    for i in range(len(row)):
+        square = np.float64(row[i]) * row[i]
+        total += square
+        if i < head:
+            out[i] = row[i]
+        else:
+            left += square
+    out[head] = np.sqrt(left)
+    out[head + 1] = -total / 2 if centre else 1.0
+    return total
+
+
+@numba.njit(cache=True, fastmath=FAST)
+def largest(products: np.ndarray) -> float:
+    """Return the largest value, found by SIMD."""
+    found = np.float32(-np.inf)
+    for i in range(len(products)):
+        found = max(found, products[i])
+    return found
+
+
+@numba.njit(cache=True, fastmath=FAST)
+def any_reaches(products: np.ndarray, enough: np.ndarray) -> bool:
+    """Return whether any product is as large as what is enough for it, found by SIMD."""
+    found = np.float32(-np.inf)
+    for i in range(len(products)):
+        found = max(found, products[i] - enough[i])
+    return found >= 0
+
+
+@numba.njit(cache=True)
+def least_product(half: float, squared: float, width: int, reach: float) -> float:
+    """Return the packed product of a row and a centre below which the centre is certainly no nearer than `squared`."""
+    # what rounding may take from the product: of its terms' sum, at most reach / 2 + |row| sqrt(reach)
+    slack = (width + 8) * 2.0**-23 * (reach / 2 + np.sqrt(2 * half * reach))
+    return np.float32(half - squared / 2 - slack)
