@@ -48,7 +48,7 @@ class PatchCore(AnomalyMethod):
     K = 10.0
     OPTIONS = {
         "sampler": "greedy",
-        "coreset_block": 450_000,
+        "coreset_block": 2_000_000,
         "spool_dir": None,
         "patch_size": 3,
         "patch_stride": 1,

@@ -180,7 +180,7 @@ def test_batch_size_and_blocks_in_a_fitted_model() -> None:
     def bank(batch_size: int, **options: object) -> np.ndarray:
         model = PatchCore(k=20, preprocess=Preprocess(72, 64), arch="compact", weights="random", **options)
         model.fit(pictures, batch_size, log=said.append)
-        assert model.header["options"]["coreset_block"] == options.get("coreset_block", 450_000)
+        assert model.header["options"]["coreset_block"] == options.get("coreset_block", 2_000_000)
         return model.memory_bank.numpy()
 
     whole = bank(1)

@@ -13,7 +13,8 @@ from ..engines import missing
 from ..fit_alone import fit_alone
 from ..multiply import multiply
 from ..report import Stage
-from ..subject import METHODS, Subject
+from ..subject import Subject
+from .fit import PERCENT
 
 PLOT = "scaling.png"
 FROM = 209  # pictures; fewer take what a fit takes at least
@@ -21,11 +22,10 @@ FROM = 209  # pictures; fewer take what a fit takes at least
 
 def run(subject: Subject) -> Stage:
     """PatchCore on `--counts` pictures of every set, a fresh process each; plotted beside the report."""
-    share = METHODS["patchcore"][1]
-    stage = Stage("scaling", f"whole PatchCore fits, a bank of {share:g} %, a fresh process each", "fit")
+    stage = Stage("scaling", f"whole PatchCore fits, a bank of {PERCENT:g} %, a fresh process each", "fit")
     counts, found = sorted(set(subject.counts)), {}
     for category in subject.categories:
-        found[category.name] = fits(subject, category, counts, share)
+        found[category.name] = fits(subject, category, counts)
         stage.add({f"{category.name}, {r['pictures']} pictures": [r["seconds"]] for r in found[category.name]})
         stage.figures += [{"data": category.name, **result} for result in found[category.name]]
     stage.notes.append(f"pictures are stored at {subject.preprocess.resize} pixels, so decoding is a small part")
@@ -48,7 +48,7 @@ def run(subject: Subject) -> Stage:
     return stage
 
 
-def fits(subject: Subject, category: Category, counts: list[int], share: float) -> list[dict[str, float]]:
+def fits(subject: Subject, category: Category, counts: list[int]) -> list[dict[str, float]]:
     """Time and memory by the number of pictures."""
     found = []
     with scratch_folder() as folder:
@@ -56,7 +56,7 @@ def fits(subject: Subject, category: Category, counts: list[int], share: float) 
         for count in counts:
             job = {"folder": str(folder), "count": count, "arch": subject.arch, "weights": subject.weights}
             job |= {"resize": subject.preprocess.resize, "crop_size": subject.preprocess.crop_size}
-            job |= {"seed": subject.seed, "threads": subject.threads, "k": share}
+            job |= {"seed": subject.seed, "threads": subject.threads, "k": PERCENT}
             found.append({"pictures": count, **fit_alone(job)})
     return found
 
