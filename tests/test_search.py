@@ -116,16 +116,16 @@ def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
 
 
 def test_textures_have_right_scores_and_maps() -> None:
-    """Features that lie in no groups, on many axes alike: each row about as far from all others."""
+    """Features that lie in no groups; a search by groups of near rows erred by .18 here."""
     random = np.random.default_rng(3)
-    scale = 1 / (1 + np.arange(200)) ** 0.4
-    bank = (random.standard_normal((6000, 200)) * scale).astype(np.float32)
+    scale = 1 / (1 + np.arange(200)) ** 0.8
+    bank = (random.standard_normal((12000, 200)) * scale).astype(np.float32)
     query = (random.standard_normal((8 * POSITIONS, 200)) * scale).astype(np.float32)
     half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
     _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
     distance, exact = distance.reshape(8, -1), exact.reshape(8, -1)
     np.testing.assert_allclose(distance.max(1), exact.max(1), rtol=1e-5)
-    assert ((distance - exact).max(1) / exact.max(1)).max() < 0.1
+    assert ((distance - exact).max(1) / exact.max(1)).max() < 0.05
 
 
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top"])
