@@ -113,15 +113,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """train.py run once on washer, evaluated and exported: `.output`, `.run`, `.model`, `.export`, `.words`.
 
+    `.named` are the options that other scripts find the model by.
+
     All tests share it, in any order: `eval.py` and `train.py` write elsewhere (`--save_path tmp_path`).
     """
     output = tmp_path_factory.mktemp("output")
     words = ["--data_path", data, "--category", "washer", *FAST, "--save_path", output]
     done(run("train.py", *words, "--eval", "--eval_PRO"))
     folder = output / "patchcore_compact_2"
-    done(run("export_model.py", "--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output))
+    named = ["--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output]
+    done(run("export_model.py", *named))
     export = folder / "washer" / "export"
     kept = [folder / name for name in ("washer.safetensors", "washer_seed521.csv", "washer/eval.csv")]
     before = [path.read_bytes() for path in kept]
-    yield SimpleNamespace(output=output, run=folder, model=kept[0], export=export, words=words, data=data)
+    yield SimpleNamespace(named=named, output=output, run=folder, model=kept[0], export=export, words=words, data=data)
     assert [path.read_bytes() for path in kept] == before, "a test wrote over what all tests share"

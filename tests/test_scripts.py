@@ -41,20 +41,7 @@ def test_eval_predict_and_infer_give_one_score(trained: SimpleNamespace, tmp_pat
     sheet = table(trained.run / "washer/eval.csv")  # train --eval and eval.py write it alike
     assert list(sheet[0])[:5] == ["path", "score", "scaled", "defective", "kind"]
     of_eval = {row["path"]: float(row["score"]) for row in sheet}
-    done(
-        run(
-            "predict.py",
-            pictures,
-            "--category",
-            "washer",
-            "--arch",
-            "compact",
-            "--k",
-            "2",
-            "--save_path",
-            trained.output,
-        )
-    )
+    done(run("predict.py", pictures, *trained.named))
     of_predict = table(trained.run / "washer/predict.csv")
     assert list(of_predict[0])[:2] == ["path", "score"]
     for batch, onednn in ((1, True), (4, True), (3, False)):
@@ -139,14 +126,7 @@ def test_threshold_decides_scaled_or_raw(trained: SimpleNamespace) -> None:
     picture = trained.data / "washer/test/chip/000.png"
     words = [
         picture,
-        "--category",
-        "washer",
-        "--arch",
-        "compact",
-        "--k",
-        "2",
-        "--save_path",
-        trained.output,
+        *trained.named,
         "--save_pic",
         "False",
     ]
@@ -180,18 +160,7 @@ def test_one_bad_picture_is_skipped_counted_and_told(trained: SimpleNamespace, t
     (folder / "001.png").write_bytes(b"no picture")
     for result, path in (
         (
-            run(
-                "predict.py",
-                folder,
-                "--category",
-                "washer",
-                "--arch",
-                "compact",
-                "--k",
-                "2",
-                "--save_path",
-                trained.output,
-            ),
+            run("predict.py", folder, *trained.named),
             trained.run / "washer/predict.csv",
         ),
         (
