@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from datasets.readers.mvtec import Category
-from deploy.pictures.stream import Loaded, batches, stream
+from deploy.pictures.stream import Loaded, stream
 from deploy.runtime.program import release_memory
 from models.graph.compiled import compile_embedding
 from models.memory_bank.coreset import PROJECTED, principal_axes, projection
 
 from .multiply import SYMMETRIES, symmetry
-from .subject import BATCH, Subject
+from .subject import Subject
 
 NOISE = "uniform noise"
 
@@ -31,8 +31,9 @@ def points_of(subject: Subject, category: Category | None, rows: int | None = No
     embedding = compile_embedding(model, subject.runtime)
     matrix = projection(model.channels, np.random.default_rng(subject.seed))
     parts, seen = [], 0
-    for group in batches(pictures_of(subject, category.train_pictures(), rows is not None), BATCH):
-        parts.append(embedding.run(subject.images(group))[0] @ matrix)
+    items = pictures_of(subject, category.train_pictures(), rows is not None)
+    for features in subject.embedded(embedding, items):
+        parts.append(features @ matrix)
         seen += len(parts[-1])
         if rows is not None and seen >= rows:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from datasets.readers.mvtec import Category
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
-from deploy.pictures.stream import batches, cores, stream
+from deploy.pictures.stream import Loaded, batches, cores, stream
 from deploy.runtime.program import Program, Runtime
 from models.base.method import AnomalyMethod
 from models.graph.compiled import compile_embedding, compile_scoring
@@ -104,9 +105,16 @@ class Subject:
         """PatchCore's features of all training pictures: float32 [patches, channels], made once."""
         if self._features is None:
             embedding = compile_embedding(self.build("patchcore"), self.runtime)
-            groups = batches(stream(self.category.train_pictures(), self.preprocess), BATCH)
-            self._features = np.concatenate([embedding.run(self.images(group))[0] for group in groups])
+            items = stream(self.category.train_pictures(), self.preprocess)
+            self._features = np.concatenate(list(self.embedded(embedding, items)))
         return self._features
+
+    def embedded(
+        self, embedding: Program, items: Iterable[Loaded], preprocess: Preprocess | None = None
+    ) -> Iterator[np.ndarray]:
+        """Features of loaded pictures, float32 [patches, channels], a batch at a time."""
+        for group in batches(items, BATCH):
+            yield embedding.run(self.images(group, preprocess))[0]
 
     def images(self, group: list, preprocess: Preprocess | None = None) -> np.ndarray:
         """Loaded pictures as program input."""

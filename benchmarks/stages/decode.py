@@ -48,8 +48,7 @@ def run(subject: Subject) -> Stage:
             embedding.run(group)
 
     def both() -> None:
-        for group in batches(stream(pictures, preprocess), BATCH):
-            embedding.run(subject.images(group))
+        deque(subject.embedded(embedding, stream(pictures, preprocess)), 0)
 
     calls = {DECODE: lambda: deque(stream(pictures, preprocess), 0), FEATURES: features, BOTH: both}
     work = backbone_gflop(model.backbone, preprocess.crop_size)

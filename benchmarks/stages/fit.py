@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from deploy.pictures.preprocess import Preprocess
-from deploy.pictures.stream import batches, stream
+from deploy.pictures.stream import stream
 from models.graph.compiled import compile_embedding
 
 from ..report import Stage
@@ -24,8 +26,7 @@ def run(subject: Subject) -> Stage:
         def features(pictures: list = pictures) -> None:
             model = subject.build("patchcore", k=PERCENT, preprocess=preprocess)
             embedding = compile_embedding(model, subject.runtime)
-            for group in batches(stream(pictures, preprocess), BATCH):
-                embedding.run(subject.images(group, preprocess))
+            deque(subject.embedded(embedding, stream(pictures, preprocess), preprocess), 0)
 
         def fit(pictures: list = pictures) -> None:
             subject.build("patchcore", k=PERCENT, preprocess=preprocess).fit(pictures, BATCH)
