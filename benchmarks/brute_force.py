@@ -8,7 +8,7 @@ import numpy as np
 from models.memory_bank.distances import FAST, MARGIN, exact
 
 
-@numba.njit(parallel=True, fastmath=FAST)
+@numba.njit(cache=True, parallel=True, fastmath=FAST)
 def brute_force_k_center(points: np.ndarray, count: int, first: int) -> np.ndarray:
     """Algorithm 1 of the paper as it reads: float32 [rows, dimensions] to int64 [count] row numbers.
 

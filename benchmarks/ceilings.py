@@ -87,7 +87,7 @@ def _read_rate() -> float:
     return best_rate(1e-9 * BYTES, lambda: _total(numbers))
 
 
-@numba.njit(parallel=True, fastmath=True)
+@numba.njit(cache=True, parallel=True, fastmath=True)
 def _total(numbers: np.ndarray) -> float:
     total = np.float32(0)
     for i in numba.prange(len(numbers)):

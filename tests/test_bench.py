@@ -29,6 +29,8 @@ def measured(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     small += ["--noise", "2000", "--shapes", "100:5", "400:50", "99999:1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.timing.REST", 0.01)
+        patch.setattr("benchmarks.ceilings.BYTES", 1 << 22)
+        patch.setattr("benchmarks.ceilings.SIZE", 256)
         result = done(run("-m benchmarks", *words, *small, "--output", output))
     return result.stdout, json.loads(output.with_suffix(".json").read_text()), output.with_suffix(".md").read_text()
 

@@ -183,9 +183,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.once
 @pytest.mark.parametrize("name", ["padim", "orthoad"])
 def test_memory_does_not_grow_with_the_pictures(name: str, data: Path) -> None:
-    """Peak memory of a process that fits 48 and 192 pictures."""
+    """Peak memory of a process that fits 24 and 96 pictures."""
     folder = data / "washer/train/good"
     count = len(list(folder.iterdir()))
-    runs = [done(run_process("-c", MEMORY, name, folder, times * 48 // count)) for times in (1, 4)]
+    runs = [done(run_process("-c", MEMORY, name, folder, times * 24 // count)) for times in (1, 4)]
     few, many = (int(result.stdout.splitlines()[-1]) for result in runs)
     assert many < 1.1 * few

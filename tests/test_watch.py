@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
 import shutil
 import signal
@@ -31,6 +32,12 @@ class Service:
         self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self._process = warm.start(words, ROOT, [0, *(file.fileno() for file in self._files)])
         self.send_signal = self._process.send_signal
+
+    def until_it_watches(self) -> None:
+        """Wait for its first line: what it does with a signal before that is Python's own."""
+        deadline = time.monotonic() + 60
+        while os.fstat(self._files[0].fileno()).st_size == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def end(self) -> subprocess.CompletedProcess:
         """Wait for its end."""
@@ -61,7 +68,7 @@ def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_pat
                     file.write(data[len(data) // 2 :])
                 arrived += 1
             if killed < KILLS:
-                time.sleep(rng.uniform(0.1, 2.5))
+                time.sleep(rng.uniform(0.1, 1.5))
                 service.send_signal(signal.SIGKILL)
                 assert service.end().returncode == -signal.SIGKILL
                 killed += 1
@@ -69,6 +76,7 @@ def test_nothing_is_lost_or_repeated_by_kill_9(trained: SimpleNamespace, tmp_pat
         deadline = time.monotonic() + 120
         while len(lines(out)) < PICTURES and time.monotonic() < deadline:
             time.sleep(0.5)
+        service.until_it_watches()
     finally:
         service.send_signal(signal.SIGINT)
     assert service.end().returncode == 0
