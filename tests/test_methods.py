@@ -55,15 +55,26 @@ def test_a_picture_scores_alike_in_any_batch(exported: SimpleNamespace) -> None:
 @pytest.mark.parametrize("name", [*METHODS, *ALIASES])
 def test_scripts_know_every_name(name: str, data: Path, tmp_path: Path) -> None:
     own = ALIASES.get(name, (name, {}))[0]
-    words = ["--category", "washer", "--method", name, "--k", SMALL_K[own], "--save_path", tmp_path]
+    words = [
+        "--category",
+        "washer",
+        "--arch",
+        "compact",
+        "--method",
+        name,
+        "--k",
+        SMALL_K[own],
+        "--save_path",
+        tmp_path,
+    ]
     size = ["--weights", "random", "--resize", "96", "--crop_size", "64"]
     done(run("train.py", "--data_path", data, *words, *size, "--eval", "--eval_PRO", "--save_pic", "False"))
     variant = name if name in ("h_sample", "svd_ortho", "gaussian") else own
-    folder = tmp_path / f"{variant}_resnet18_{SMALL_K[own]}"
+    folder = tmp_path / f"{variant}_compact_{SMALL_K[own]}"
     with open(folder / "washer_seed521.csv", newline="") as file:
         first = next(csv.DictReader(file))
     assert first["PRO_score"]
     done(run("predict.py", data / "washer/test/good", *words, "--save_pic", "False"))
     if name == "sample":
         other = [word if word != "sample" else "h_sample" for word in words]
-        refused(run("predict.py", data / "washer/test/good", *other), "no model at", "h_sample_resnet18_10")
+        refused(run("predict.py", data / "washer/test/good", *other), "no model at", "h_sample_compact_10")

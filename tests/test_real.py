@@ -52,7 +52,9 @@ def every_second(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bottle(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return train("bottle", tmp_path_factory.mktemp("bottle"), "--method", "patchcore", "--k", "1", "--save_pic", "False")
+    return train(
+        "bottle", tmp_path_factory.mktemp("bottle"), "--method", "patchcore", "--k", "1", "--save_pic", "False"
+    )
 
 
 @pytest.fixture(scope="module")

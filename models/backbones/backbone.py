@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.nn import initializer
 
 from deploy.errors import UserError
 from deploy.storage.tensors import fingerprint
@@ -41,6 +43,16 @@ class Feature(NamedTuple):
 
 class MissingLayer(UserError):
     """A network without a layer that is asked for, or weights without the layer's parameters."""
+
+
+@contextmanager
+def _zeros() -> Iterator[None]:
+    """Layers start with zeros: drawing the weights of a wide ResNet, to be replaced at once, takes seconds."""
+    initializer.set_global_initializer(initializer.Constant(0.0), initializer.Constant(0.0))
+    try:
+        yield
+    finally:
+        initializer.set_global_initializer(None)
 
 
 class _KeepOutput:
@@ -85,8 +97,8 @@ class Backbone(nn.Layer):
         found = find_weights(arch, weights)
         paddle.seed(seed)
         self.arch, self.layers, self.source = arch, tuple(layers), found.source
-        own = OWN_NETWORKS.get(arch)
-        self.net = own() if own else getattr(paddle.vision.models, arch)(pretrained=False)
+        with _zeros() if found.arrays is not None else nullcontext():
+            self.net = OWN_NETWORKS[arch]() if arch in OWN_NETWORKS else getattr(paddle.vision.models, arch)()
         self.net.eval()
         for parameter in self.net.parameters():
             parameter.stop_gradient = True
