@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import paddle
@@ -248,7 +248,7 @@ class PatchCore(AnomalyMethod):
         )
 
     @contextmanager
-    def leave_one_out(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    def leave_one_out(self, picture: int, features: Callable[[], np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end."""
         rows = np.flatnonzero(self._owner == picture)
         replacement = np.arange(len(self._owner))

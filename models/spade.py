@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import paddle
@@ -198,7 +198,7 @@ class SPADE(AnomalyMethod):
         return found
 
     @contextmanager
-    def leave_one_out(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    def leave_one_out(self, picture: int, features: Callable[[], np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
         descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
         rows[picture] = (picture + 1) % len(rows)

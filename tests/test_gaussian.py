@@ -102,10 +102,9 @@ def test_held_out_distances_equal_a_fit_without_the_picture(picture: int) -> Non
     features = literal_features(model, pictures(30))
     rest = np.delete(features, picture, axis=0)
     expected = literal_distances(model, rest, features[picture : picture + 1])[0]
-    with model.leave_one_out(picture, features[picture].astype(np.float32)) as without:
-        changed = whitening(without)
-    offset = (features[picture] - model.position_mean.numpy())[:, None]
-    found = np.linalg.norm((offset @ changed)[:, 0], axis=1)
+    with model.leave_one_out(picture, lambda: features[picture].astype(np.float32)) as without:
+        offset = (features[picture] - without["position_mean"])[:, None]
+    found = np.linalg.norm((offset @ whitening(model.fitted))[:, 0], axis=1)
     np.testing.assert_allclose(found, expected, rtol=0.05)
 
 

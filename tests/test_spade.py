@@ -89,7 +89,7 @@ def test_held_out_scores_are_those_of_a_model_without_the_picture(k: int) -> Non
         )
         [expected] = rest.predict([one])
         program = model.program()
-        with model.leave_one_out(picture, np.empty(0)) as changed:
+        with model.leave_one_out(picture, lambda: np.empty(0)) as changed:
             program.set({**model.fitted, **changed})
             anomaly_map, score = program.run(SMALL.normalise(SMALL.crop(SMALL.resized(one))[None]))
         np.testing.assert_allclose(anomaly_map[0], expected.anomaly_map, rtol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, Callable, ClassVar
 
 import numpy as np
 import paddle
@@ -191,22 +191,25 @@ class GaussianMethod(AnomalyMethod):
         return found
 
     @contextmanager
-    def leave_one_out(self, picture: int, features: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    def leave_one_out(self, picture: int, features: Callable[[], np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """Statistics that give the picture its distances to a Gaussian fitted without it.
 
         Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
-        along by (n - 1) / (n - 2). The whitening is stretched, position by position, to give that.
+        along by (n - 1) / (n - 2). The mean is moved, position by position, to give that.
         """
-        n, parts = self._seen, {name: self.fitted[name] for name in self.parts()}
+        n, mean = self._seen, self.fitted["position_mean"]
         if n < 3:
             raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
-        offset = (features.astype(np.float64) - self.fitted["position_mean"])[:, None].astype(np.float32)
-        white = (np.matmul(offset[:, :, : part.shape[1]], part) for part in parts.values())
-        squared = sum((part.astype(np.float64) ** 2).sum(axis=(1, 2)) for part in white)
+        given = features()
+        offset = (given.astype(np.float64) - mean)[:, None].astype(np.float32)
+        squared = np.zeros(self.positions)
+        for name, (_, end) in self.parts().items():
+            white = np.matmul(offset[:, :, :end], self.fitted[name]).astype(np.float64)
+            squared += np.einsum("prk,prk->p", white, white)
         remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
-        stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)[:, None, None]
-        yield {name: part * stretch for name, part in parts.items()}
+        stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)[:, None]
+        yield {"position_mean": given - stretch * offset[:, 0]}
 
 
 def _blocks(positions: int) -> list[slice]:

@@ -121,11 +121,13 @@ class AnomalyMethod(Detector):
         """Return the statistics of all features added, by the names of `statistics`."""
         raise NotImplementedError
 
-    def leave_one_out(self, picture: int, features: np.ndarray) -> AbstractContextManager[dict[str, np.ndarray]]:
+    def leave_one_out(
+        self, picture: int, features: Callable[[], np.ndarray]
+    ) -> AbstractContextManager[dict[str, np.ndarray]]:
         """Context manager: the statistics of all training pictures except number `picture`.
 
         It yields the statistics that differ from `fitted`, and may change others of `fitted` in place until it exits.
-        Only after fitting; `features` are the picture's, as `embed` gives them.
+        Only after fitting; `features` computes the picture's, as `embed` gives them.
         """
         raise NotImplementedError
 
@@ -234,7 +236,7 @@ class AnomalyMethod(Detector):
         scoring = self.program()
         for number, crop in progress(crops.items(), len(crops), "calibration"):
             image = self.preprocess.normalise(crop[None])
-            with self.leave_one_out(number, embedding.run(image)[0]) as changed:
+            with self.leave_one_out(number, lambda image=image: embedding.run(image)[0]) as changed:
                 scoring.set({**self.fitted, **changed})
                 anomaly_map, score = scoring.run(image)
             yield anomaly_map[0], float(score[0])
