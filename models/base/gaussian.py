@@ -18,7 +18,7 @@ from ..threads import one_thread
 from .method import AnomalyMethod
 
 POSITIONS = 256  # covariances factorised at a time
-PARTS = 5  # that the whitening's columns are stored in
+PARTS = 2  # that the whitening's columns are stored in: more save memory to read, and cost more operators
 
 
 class GaussianMethod(AnomalyMethod):
