@@ -9,8 +9,9 @@ import pytest
 from deploy import Preprocess, UserError
 from models.memory_bank.search import (
     AXES,
+    LEAST,
     MORE_AXES,
-    SEGMENTS,
+    SEGMENT,
     WORST,
     CoarseSearch,
     coarse_tables,
@@ -50,7 +51,7 @@ def searched(
     return nearest.numpy(), distance.numpy(), exact.numpy()
 
 
-@pytest.mark.parametrize(("rows", "channels"), [(2000, 120), (777, 60), (SEGMENTS - 1, 30), (1, 5), (65, 3)])
+@pytest.mark.parametrize(("rows", "channels"), [(2000, 120), (777, 60), (LEAST - 1, 30), (1, 5), (65, 3)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_distances_are_to_real_rows_and_the_largest_are_exact(rows: int, channels: int, batch: int) -> None:
     bank, half_norms = bank_of(rows, channels)
@@ -85,7 +86,7 @@ def test_coarse_nearness_is_close_to_the_true_one() -> None:
     left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
     coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].swapaxes(1, 2)
     true = (query @ bank.T - half_norms)[:, tables["coarse_rows"].T].swapaxes(0, 1)
-    assert coarse.shape == true.shape == (SEGMENTS, 50, 63)
+    assert coarse.shape == true.shape == (LEAST, 50, 63)
     assert np.corrcoef(coarse.ravel(), true.ravel())[0, 1] > 0.99
 
 
@@ -96,10 +97,11 @@ def test_small_banks_get_more_axes() -> None:
 
 
 def test_segments_hold_every_row() -> None:
-    bank, half_norms = bank_of(1003, 64)
-    tables = coarse_tables(bank, half_norms)
-    rows = tables["coarse_rows"]
-    assert rows.shape == (-(-1003 // SEGMENTS), SEGMENTS) and set(rows.ravel()) == set(range(1003))
+    for count, segments in ((1003, LEAST), (SEGMENT * LEAST + 1, LEAST + 1)):
+        bank, half_norms = bank_of(count, 64)
+        tables = coarse_tables(bank, half_norms)
+        rows = tables["coarse_rows"]
+        assert rows.shape == (-(-count // segments), segments) and set(rows.ravel()) == set(range(count))
     np.testing.assert_allclose(tables["coarse_bank"][..., -1], -half_norms[rows.T])
 
 
