@@ -13,7 +13,7 @@ from paddle import nn
 from deploy.errors import UserError
 
 from .base.method import AnomalyMethod
-from .graph.pooling import PatchPool, adaptive_matrix
+from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
 from .memory_bank.coreset import SAMPLERS, Sampler
@@ -31,11 +31,14 @@ class PatchCore(AnomalyMethod):
     - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
     - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
+    - `grid`: the layer whose positions are the patches, None the first, as in the paper. Finer layers are averaged over
+      each of its positions (after `patch_size`), deeper ones are interpolated.
     - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
     - `pretrain_dim`, `target_dim`: each layer's patches, then the concatenation of all layers', are pooled adaptively
       to so many values (patchcore-inspection's; 1024 and 1024 there, not done when None).
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
-      largest 1 % of patch distances) or `smooth` (the largest value of the map).
+      largest 1 % of patch distances), `density` (the same of distances in units of the bank's own spacing, see
+      `models.memory_bank.neighbours.spacing`) or `smooth` (the largest value of the map).
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
     - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is coarse,
       but exact with several neighbours or the image score `smooth`, which the coarse one finds only nearly.
@@ -51,6 +54,7 @@ class PatchCore(AnomalyMethod):
         "coreset_block": 2_000_000,
         "spool_dir": None,
         "patch_size": 3,
+        "grid": None,
         "patch_stride": 1,
         "pretrain_dim": None,
         "target_dim": None,
@@ -81,7 +85,7 @@ class PatchCore(AnomalyMethod):
 
     def build(self) -> None:
         """Make pooling, alignment of deeper layers to the first layer's grid, upsampling of the map, and buffers."""
-        check_image_score(self.options["image_score"], ("reweighted", "max", "top", "smooth"), self.NAME)
+        check_image_score(self.options["image_score"], ("reweighted", "max", "top", "density", "smooth"), self.NAME)
         if self.options["sampler"] not in SAMPLERS:
             raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
         patch = self.options["patch_size"]
@@ -105,9 +109,20 @@ class PatchCore(AnomalyMethod):
                 raise UserError(f"--{name} {self.options[name]} must be at least 1")
         features, size = self.backbone.features, self.preprocess.crop_size
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
-        self.pools = nn.LayerList([PatchPool(f.channels, patch, stride, dim) for f in features])
-        whole = (features[0].height, features[0].width)
-        self.align = nn.LayerList([upsample(whole, (f.height, f.width), 0, stride, stride) for f in features])
+        if self.options["grid"] not in (None, *self.layers):
+            raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
+        given = features[self.layers.index(self.options["grid"]) if self.options["grid"] else 0]
+        whole = (given.height, given.width)
+        strides = [1 if f.height > whole[0] else stride for f in features]
+        self.pools = nn.LayerList([PatchPool(f.channels, patch, s, dim) for f, s in zip(features, strides)])
+        self.align = nn.LayerList(
+            [
+                shrink(whole, (f.height, f.width), stride)
+                if f.height > whole[0]
+                else upsample(whole, (f.height, f.width), 0, stride, stride)
+                for f in features
+            ]
+        )
         self.grid = (self.align[0].height_out, self.align[0].width_out)
         self.positions = self.grid[0] * self.grid[1]
         joined = sum(pool.channels for pool in self.pools)
@@ -119,6 +134,7 @@ class PatchCore(AnomalyMethod):
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))
+        self.register_buffer("spacing", paddle.zeros([0]))
         self.coarse = CoarseSearch(self.channels, self.positions)
         for name, value in self.coarse.statistics().items():
             self.register_buffer(name, value)
@@ -139,7 +155,7 @@ class PatchCore(AnomalyMethod):
         """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables of search and score."""
         names = ["memory_bank", "bank_mean", "half_norms"]
         names += self.coarse.statistics() if self.options["search"] == "coarse" else []
-        names += ["neighbors"] if self.options["image_score"] == "reweighted" else []
+        names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(self.options["image_score"], [])
         return {name: getattr(self, name) for name in names}
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
@@ -150,8 +166,9 @@ class PatchCore(AnomalyMethod):
         """Score [batch, 3, height, width]: map and image score; see the class for the equations."""
         bank, mean, half_norms, *tables = statistics
         query = self.embed(image) - mean
+        unit = tables[-1] if self.options["image_score"] == "density" else None
         if self.options["search"] == "coarse":
-            nearest, distance = self.coarse(query, bank, half_norms, *tables[: len(self.coarse.statistics())])
+            nearest, distance = self.coarse(query, bank, half_norms, *tables[: len(self.coarse.statistics())], unit)
         elif self.options["num_neighbors"] == 1:
             nearest = exact_nearest(query, bank, half_norms)
             distance = distance_to(query, bank, nearest)
@@ -159,6 +176,9 @@ class PatchCore(AnomalyMethod):
             nearest, distance = self._several(query, bank, half_norms)
         patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
+        if unit is not None:
+            relative = (distance / paddle.index_select(unit, nearest)).reshape([-1, self.positions])
+            return anomaly_map, image_score("top", relative, anomaly_map)
         if self.options["image_score"] != "reweighted":
             return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
         weight = self._weight(query, bank, tables[-1], nearest, patches)
@@ -229,11 +249,12 @@ class PatchCore(AnomalyMethod):
         bank -= mean
         half_norms = np.einsum("ij,ij->i", bank, bank, dtype=np.float64).astype(np.float32) / 2
         self._owner = chosen // self.positions
-        near = min(self.options["reweight_neighbors"], len(bank))
-        from .memory_bank.neighbours import neighbours  # here, as only fitting needs numba
+        from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
 
-        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, near)
+        near = AROUND + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
+        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)))
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
+        found["spacing"] = spacing(bank, neighbors)
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank, half_norms))
         return {name: found[name] for name in self.statistics()}
@@ -254,7 +275,9 @@ class PatchCore(AnomalyMethod):
         replacement = np.arange(len(self._owner))
         replacement[rows] = self._replacement[rows]
         tables = replace_rows(self.fitted, replacement) if self.options["search"] == "coarse" else {}
-        by_row = [self.fitted[name] for name in ("memory_bank", "half_norms", "neighbors") if name in self.fitted]
+        by_row = [
+            self.fitted[name] for name in ("memory_bank", "half_norms", "neighbors", "spacing") if name in self.fitted
+        ]
         own = [value[rows] for value in by_row]
         try:
             for value in by_row:

@@ -61,12 +61,13 @@ def add_model_options(parser: Parser, several: bool, archs: str | None = "+", se
 
 
 METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
-    "image_score": (str, "max, top, smooth; patchcore: also reweighted; spade: also knn"),
+    "image_score": (str, "max, top, smooth; patchcore: also density, reweighted; spade: also knn"),
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
     "sampler": (str, "greedy, approx_greedy, random, identity"),
     "coreset_block": (positive, "choose patches in blocks where there are more than this"),
     "spool_dir": (str, "folder for the features of all patches while fitting, the system's temporary one if not given"),
     "patch_size": (positive, "features are averaged over this neighbourhood"),
+    "grid": (str, "the layer whose positions are the patches, default the first; finer ones are averaged down to it"),
     "patch_stride": (positive, "every how many-th position is a patch"),
     "pretrain_dim": (positive, "pool each layer's patches adaptively to this many values"),
     "target_dim": (positive, "pool all layers' patches together to this many values"),

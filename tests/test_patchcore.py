@@ -34,7 +34,7 @@ def embed(model: PatchCore, items: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("num_neighbors", [1, 3])
-@pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "smooth"])
+@pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "density", "smooth"])
 def test_scores_equal_the_papers_equations(image_score: str, num_neighbors: int) -> None:
     options = {"image_score": image_score, "num_neighbors": num_neighbors, "search": "exact"}
     model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", **options).fit(
@@ -59,8 +59,12 @@ def test_scores_equal_the_papers_equations(image_score: str, num_neighbors: int)
             score = np.sort(nearest)[-max(1, round(0.01 * nearest.size)) :].mean()
         if image_score == "smooth":
             score = smoothed.max()
+        if image_score == "density":
+            to_others = np.sort(np.linalg.norm(bank[:, None] - bank[None], axis=2), axis=1)[:, 1:6].mean(axis=1)
+            relative = nearest / to_others[distances.argmin(axis=1)]
+            score = np.sort(relative)[-max(1, round(0.01 * nearest.size)) :].mean()
         assert prediction.score == pytest.approx(score, rel=1e-5)
-        np.testing.assert_allclose(prediction.anomaly_map, smoothed, rtol=2e-5, atol=1e-5 * score)
+        np.testing.assert_allclose(prediction.anomaly_map, smoothed, rtol=2e-5, atol=1e-5 * smoothed.max())
 
 
 def test_features_are_locally_aware_and_aligned(fitted: PatchCore) -> None:
@@ -78,6 +82,35 @@ def test_features_are_locally_aware_and_aligned(fitted: PatchCore) -> None:
         )
     expected = np.concatenate(expected).reshape(128, -1).T
     np.testing.assert_allclose(embed(fitted, pictures(1)), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_finer_layers_are_averaged_over_the_positions_of_the_grid(stride: int) -> None:
+    """layer1 by a mean over 3x3, then over 2x2; layer3 upsampled as ever."""
+    words = {"arch": "compact", "weights": "random", "layers": ["layer1", "layer2", "layer3"], "patch_stride": stride}
+    model = PatchCore(preprocess=SMALL, grid="layer2", **words)
+    found = embed(model, pictures(1)).reshape(*model.grid, -1)
+    assert model.grid == (12 // stride, 12 // stride)
+    parts = [
+        embed(PatchCore(preprocess=SMALL, **{**words, "layers": [name], "patch_stride": 1}), pictures(1))
+        for name in ("layer1", "layer2", "layer3")
+    ]
+    fine, same = parts[0].reshape(12, 2, 12, 2, -1).mean(axis=(1, 3)), parts[1].reshape(12, 12, -1)
+    for start, expected in ((0, fine), (fine.shape[2], same)):
+        part = found[..., start : start + expected.shape[2]]
+        np.testing.assert_allclose(part, expected[::stride, ::stride], rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert found.shape[2] == sum(part.shape[1] for part in parts)
+    with pytest.raises(UserError, match="--grid layer4 is none of the layers read: layer2 layer3"):
+        PatchCore(grid="layer4", arch="compact", weights="random")
+
+
+def test_copies_in_the_bank_do_not_make_scores_infinite() -> None:
+    blank = [np.full((120, 130, 3), 90, np.uint8)] * 4
+    options = {"image_score": "density", "sampler": "identity"}
+    model = PatchCore(preprocess=SMALL, arch="compact", weights="random", **options).fit(blank + pictures(1))
+    assert (model.spacing.numpy() > 0).all()
+    scores = [prediction.score for prediction in model.predict([*blank[:1], *pictures(2, seed=5)])]
+    assert np.isfinite(scores).all() and scores[0] < min(scores[1:])
 
 
 def test_upsample_equals_interpolate() -> None:

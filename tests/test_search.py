@@ -130,7 +130,7 @@ def test_textures_have_right_scores_and_maps() -> None:
     assert ((distance - exact).max(1) / exact.max(1)).max() < 0.05
 
 
-@pytest.mark.parametrize("image_score", ["reweighted", "max", "top"])
+@pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "density"])
 def test_both_searches_give_equal_image_scores(image_score: str) -> None:
     scores, maps = [], []
     for search in ("exact", "coarse"):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
+from .antialias import resize
 from .decode import Picture, decode_bgr
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -62,10 +63,7 @@ class Preprocess:
         return self._smaller(picture)
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
-        height, width = self.resized_shape(*picture.shape[:2])
-        # INTER_AREA averages whole source areas, which is the antialiasing; for enlarging, bilinear.
-        method = cv2.INTER_AREA if height <= picture.shape[0] else cv2.INTER_LINEAR
-        return cv2.resize(picture, (width, height), interpolation=method)
+        return resize(picture, *self.resized_shape(*picture.shape[:2]))
 
     def resized_mask(self, mask: np.ndarray) -> np.ndarray:
         """A mask [height, width] (0 good, else defect) in the resized geometry, nearest neighbour, bool."""

@@ -6,6 +6,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from .resample import Resample
+
 
 def adaptive_matrix(size_out: int, size_in: int) -> np.ndarray:
     """float32 [size_out, size_in]: 1-D adaptive average pooling; output i is the mean of inputs
@@ -15,6 +17,11 @@ def adaptive_matrix(size_out: int, size_in: int) -> np.ndarray:
         start, stop = row * size_in // size_out, -(-(row + 1) * size_in // size_out)
         matrix[row, start:stop] = 1 / (stop - start)
     return matrix
+
+
+def shrink(size_out: tuple[int, int], size_in: tuple[int, int], stride: int) -> Resample:
+    """Means over each position of a coarser grid, of which only every `stride`-th row and column is wanted."""
+    return Resample(*(adaptive_matrix(out, into)[::stride] for out, into in zip(size_out, size_in)))
 
 
 class PatchPool(nn.Layer):

@@ -12,6 +12,7 @@ from deploy.errors import UserError
 from .kcenter import ONLY_PRANGE
 
 BLOCK = 2048  # rows whose products with as many others are held at a time
+AROUND = 5  # rows that tell how dense the bank is around another
 CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
 
 
@@ -46,6 +47,24 @@ def neighbours(
         if other > start:  # the same products the other way round; every row still meets the others in order
             _select(cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, replacement)
     return nearest, replacement
+
+
+def spacing(bank: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Return each row's mean distance to its AROUND nearest other rows, float32 [rows], above 0.
+
+    A patch that is as far from its nearest row as that row is from its neighbours is as common as they are, wherever in
+    the features it lies: a local outlier factor of one step (Breunig et al. 2000, "LOF"). `nearest` is what
+    `neighbours` gives, with AROUND + 1 columns or more, or all rows. Copies of a row are no nearer than a hundredth of
+    the mean.
+    """
+    total = np.zeros(len(bank))
+    others = nearest[:, 1 : AROUND + 1]
+    for column in others.T:
+        for start in range(0, len(bank), BLOCK):
+            offset = bank[start : start + BLOCK] - bank[column[start : start + BLOCK]]
+            total[start : start + BLOCK] += np.sqrt(np.einsum("ij,ij->i", offset, offset))
+    mean = total / others.shape[1]
+    return np.maximum(mean, mean.mean() / 100 or 1.0).astype(np.float32)
 
 
 @numba.njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})

@@ -76,8 +76,12 @@ class CoarseSearch:
         coarse_bank: paddle.Tensor,
         coarse_rows: paddle.Tensor,
         axes: paddle.Tensor,
+        unit: paddle.Tensor | None = None,
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """query [pictures * positions, channels] to nearest rows, int64, and distances, both [pictures * positions]."""
+        """query [pictures * positions, channels] to nearest rows, int64, and distances, both [pictures * positions].
+
+        With `unit` [rows], the worst patches are those whose distance is largest in units of their nearest row's.
+        """
         nearness = paddle.matmul(self._coarse(query, axes).unsqueeze(0), coarse_bank, transpose_y=True)
         # argmax takes three times as long as max: it looks at the best segments only
         segment = paddle.topk(nearness.max(axis=2).transpose([1, 0]), FINE, axis=1, sorted=False)[1]
@@ -85,7 +89,7 @@ class CoarseSearch:
         place = paddle.argmax(paddle.gather_nd(nearness, paddle.stack([segment, patch], 2)), axis=2)
         rows = paddle.gather_nd(coarse_rows, paddle.stack([place, segment], 2))
         nearest, distance = self._best_row(query, bank, rows)
-        worst = self._worst(distance)
+        worst = self._worst(distance if unit is None else distance / paddle.index_select(unit, nearest))
         of_worst = paddle.index_select(query, worst)
         exact = exact_nearest(of_worst, bank, half_norms)
         nearest = paddle.scatter(nearest, worst, exact)
