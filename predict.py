@@ -19,7 +19,7 @@ def main() -> int:
     parser.group("data", "parts/gasket/test --category gasket")
     parser.add_argument("picture_path", nargs="+", help="pictures, or folders of them")
     options.add_model_options(parser, several=False, archs=None)
-    options.add_size_options(parser)
+    options.add_size_options(parser, nargs=None)
     parser.group("results", "--threshold 0.55 --save_mask")
     parser.add_argument(
         "--threshold", type=float, default=None, help="call a defect above this; the model's if not given"

@@ -68,7 +68,7 @@ class SPADE(AnomalyMethod):
         """The pyramid's layers, and last the descriptor's."""
         layer = self.options["descriptor_layer"]
         try:
-            return Backbone(arch, (*self.layers, layer), self.preprocess.crop_size, weights, self.seed)
+            return Backbone(arch, (*self.layers, layer), self.preprocess.size, weights, self.seed)
         except MissingLayer as error:
             raise UserError(
                 f"{error}; SPADE takes a picture's descriptor from --descriptor_layer {layer}: name another one, "
@@ -83,10 +83,9 @@ class SPADE(AnomalyMethod):
         if self.options["k_image"] < 1:
             raise UserError(f"--k_image {self.options['k_image']} must be at least 1")
         *self.features, last = self.backbone.features
-        size = self.preprocess.crop_size
         self.grid = (self.features[0].height, self.features[0].width)
         self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in self.features])
-        self.to_pixels = upsample((size, size), self.grid, self.options["sigma"])
+        self.to_pixels = upsample(self.preprocess.size, self.grid, self.options["sigma"])
         self.register_buffer("descriptors", paddle.zeros([0, last.channels]))
         self.register_buffer("gallery_rows", paddle.zeros([0], "int64"))
         self.galleries = [f"gallery_{number}" for number in range(len(self.features))]

@@ -5,16 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.command_line.parser import KEPT, Parser, natural, positive
+from deploy.pictures.preprocess import FITS
 from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
 
+FIT_HELP = (
+    "how a picture becomes --crop_size: its centre is cut out, or all of it is stretched, or padded with its border's "
+    "colours; --resize is for crop alone"
+)
 
-def add_size_options(parser: Parser, resize: int | None = None, crop_size: int | None = None) -> None:
-    """Sizes of pictures; without defaults they are only compared with the model's."""
+
+def add_size_options(
+    parser: Parser, resize: int | None = None, crop_size: int | None = None, nargs: str | None = "+"
+) -> None:
+    """Sizes of pictures; without defaults they are only compared with the model's.
+
+    `nargs` is None where pictures may follow, which several words of --crop_size would swallow.
+    """
     only = "" if resize else "; the model's, only checked"
     parser.group("data")
     parser.add_argument("--resize", type=positive, default=resize, help=f"short side in pixels{only}")
-    parser.add_argument("--crop_size", type=positive, default=crop_size, help=f"centre crop in pixels{only}")
+    words = f"the program's input in pixels, one number{' or height and width' if nargs else ''}"
+    parser.add_argument("--crop_size", type=positive, nargs=nargs, default=crop_size, help=f"{words}{only}")
+    if resize:
+        parser.add_argument("--fit", choices=FITS, default="crop", help=FIT_HELP)
 
 
 def add_data_option(parser: Parser, what: str, several: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from datasets.readers.mvtec import Category
 from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
-from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.preprocess import Preprocess, Size
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
@@ -17,7 +17,7 @@ from models import Detector, method_named, variant_name
 
 from .arguments import METHOD_OPTIONS
 
-ALWAYS_RECORDED = ("data_path", "category", "resize", "crop_size", "batch_size", "precision", "save_path")
+ALWAYS_RECORDED = ("data_path", "category", "resize", "crop_size", "fit", "batch_size", "precision", "save_path")
 """Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
 ALIKE = 2
 """Other models that an error names where the one that was looked for is missing."""
@@ -220,17 +220,33 @@ def check_model(args: Arguments, model: Detector, path: Path) -> None:
     asked = _described(args)
     if args.model_path is not None:  # then only what was given is asked for
         asked = {name: value for name, value in asked.items() if name in args.given}
-    sizes = {name: getattr(args, name, None) for name in ("resize", "crop_size")}
+    sizes = {
+        "resize": getattr(args, "resize", None),
+        "crop_size": crop_size(args) if hasattr(args, "crop_size") else None,
+    }
     for name, value in {**asked, **sizes}.items():
-        if value is not None and value != held[name]:
+        if value is not None and value != _as_asked(held[name]):
             raise UserError(
                 f"--{name} {value}: {path} was trained with {held[name]}; train it again or drop the option"
             )
 
 
+def _as_asked(held: Any) -> Any:
+    """A header's value as options give it: json has lists."""
+    return tuple(held) if isinstance(held, list) else held
+
+
 def preprocess(args: Arguments) -> Preprocess:
-    """From --resize and --crop_size."""
-    return Preprocess(args.resize, args.crop_size)
+    """From --resize, --crop_size and --fit."""
+    return Preprocess(args.resize, crop_size(args), args.fit)
+
+
+def crop_size(args: Arguments) -> Size | None:
+    """One number, or height and width; UserError for more."""
+    found = [args.crop_size] if isinstance(args.crop_size, int) else args.crop_size
+    if found is not None and len(found) > 2:
+        raise UserError(f"--crop_size {' '.join(map(str, found))}: give one number, or height and width")
+    return None if found is None else found[0] if found[0] == found[-1] else (found[0], found[1])
 
 
 def command(parser: Parser, args: Arguments, model: Detector | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -147,6 +148,46 @@ def test_resizing_is_pillows(shape: tuple[int, int], height: int, width: int) ->
     theirs = np.asarray(Image.fromarray(noise).resize((width, height), Image.BILINEAR))
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "inside"),
+    [
+        (Preprocess(64, 48), (128, 64), (32, 32)),
+        (Preprocess(64, (96, 48)), (128, 64), (32, 32)),
+        (Preprocess(64, (160, 48)), (160, 80), (40, 40)),  # resized to more than 64, as the crop needs it
+        (Preprocess(crop_size=(40, 60), fit="stretch"), (40, 60), (10, 30)),
+        (Preprocess(crop_size=64, fit="pad"), (64, 64), (16, 32)),
+        (Preprocess(crop_size=(40, 120), fit="pad"), (40, 120), (10, 60)),
+    ],
+)
+def test_the_part_that_is_seen_and_masks_agree(
+    size: Preprocess, resized: tuple[int, int], inside: tuple[int, int]
+) -> None:
+    """A picture of 200 x 100 with a square at rows 20 to 80, columns 20 to 80: where its centre is."""
+    picture, mask = np.full((200, 100, 3), 40, np.uint8), np.zeros((200, 100), np.uint8)
+    picture[20:80, 20:80], mask[20:80, 20:80] = 250, 255
+    seen, truth = size.resized(picture), size.resized_mask(mask)
+    assert seen.shape == (*resized, 3) and truth.shape == resized == size.resized_shape(200, 100)
+    assert np.argwhere(truth).mean(axis=0) == pytest.approx(inside, abs=1)
+    assert (truth == (seen[..., 0] > 145)).mean() > 0.98
+    assert size.crop(seen).shape == (*size.size, 3) and size.crop(truth).shape == size.size
+    top, left = size.corner(*resized)
+    assert (size.crop(truth) == truth[top : top + size.size[0], left : left + size.size[1]]).all()
+    assert Preprocess.from_dict(json.loads(json.dumps(size.to_dict()))) == size
+
+
+def test_padding_repeats_the_border() -> None:
+    picture = np.tile(np.linspace(0, 255, 100).astype(np.uint8)[None, :, None], (50, 1, 3))
+    seen = Preprocess(crop_size=64, fit="pad").resized(picture)
+    assert (seen == seen[32]).all() and seen[0, 0, 0] < 5 and seen[-1, -1, 0] > 250
+
+
+def test_a_square_is_the_same_setting_however_it_is_given() -> None:
+    assert Preprocess(64, (48, 48)) == Preprocess(64, 48)
+    for words, told in (({"fit": "x"}, "--fit x is unknown"), ({"crop_size": (300, 300)}, "larger than --resize 256")):
+        with pytest.raises(UserError, match=told):
+            Preprocess(**words)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, done, fitted, run, run_process, table
+from conftest import FAST, ROOT, done, fitted, refused, run, run_process, table
 
 from deploy.pictures.decode import decode
 from deploy.storage.tensors import read_tensors
@@ -228,3 +228,62 @@ def test_a_terminal_sees_a_progress_bar(trained: SimpleNamespace, tmp_path: Path
         seen += part
     assert os.waitpid(pid, 0)[1] == 0
     assert b"test washer" in seen and b"/11 [" in seen
+
+
+@pytest.mark.parametrize(
+    ("method", "fit", "size"),
+    [
+        ("patchcore", "stretch", ["64", "128"]),
+        ("padim", "pad", ["96", "64"]),
+        ("spade", "crop", ["64", "96"]),
+    ],
+)
+def test_inputs_that_are_no_squares(method: str, fit: str, size: list[str], data: Path, tmp_path: Path) -> None:
+    """From training to inference; heat maps and masks have the shape that the program saw."""
+    options = ["--arch", "compact", "--weights", "random", "--layers", "layer2", "layer3", "--k", "4"]
+    words = ["--category", "washer", "--method", method, "--save_path", tmp_path]
+    done(
+        run(
+            "train.py",
+            "--data_path",
+            data,
+            *words,
+            *options,
+            "--fit",
+            fit,
+            "--crop_size",
+            *size,
+            "--resize",
+            "96",
+            "--eval",
+            "--eval_PRO",
+        )
+    )
+    folder = tmp_path / f"{method}_compact_4"
+    model = read_tensors(folder / "washer.safetensors", "model")[1]
+    assert model["preprocess"]["fit"] == fit and model["preprocess"]["crop_size"] == [int(side) for side in size]
+    assert f"--crop_size {' '.join(size)}" in model["command"] and f"--fit {fit}" in model["command"]
+    named = [*words, "--arch", "compact", "--k", "4"]
+    done(run("eval.py", "--data_path", data, *named, "--crop_size", *size, "--eval_PRO"))
+    refused(run("eval.py", "--data_path", data, *named, "--crop_size", "64"), "--crop_size 64")
+    done(run("export_model.py", "--data_path", data, *named))
+    pictures, stats = data / "washer/test/good", folder / "washer/export/stats"
+    done(
+        run(
+            "infer.py",
+            "--stats",
+            stats,
+            "--input_file",
+            pictures,
+            "--save_path",
+            tmp_path / "out",
+            "--save_mask",
+            "True",
+        )
+    )
+    evaluated = {row["path"]: float(row["score"]) for row in table(folder / "washer/eval.csv")}
+    for row in table(tmp_path / "out/infer.csv"):
+        [known] = [score for path, score in evaluated.items() if path.endswith(row["path"][-12:])]
+        assert float(row["score"]) == pytest.approx(known, rel=1e-5)
+    [mask, *_] = sorted((tmp_path / "out/masks").rglob("*.png"))
+    assert decode(mask, grey=True).shape == {"stretch": (64, 128), "pad": (96, 64), "crop": (96, 96)}[fit]

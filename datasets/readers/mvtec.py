@@ -117,9 +117,9 @@ def select_categories(data_path: str | Path, selection: str) -> list[Category]:
 
 
 def read_mask(picture: LabelledPicture, preprocess: Preprocess) -> np.ndarray | None:
-    """Ground truth in the program's geometry, bool [crop, crop]; all False for good pictures, None if not known."""
+    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known."""
     if not picture.defective:
-        return np.zeros((preprocess.crop_size, preprocess.crop_size), bool)
+        return np.zeros(preprocess.size, bool)
     if picture.mask is None:
         return None
     return preprocess.crop(preprocess.resized_mask(decode(picture.mask, grey=True)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Union
 
 import cv2
 import numpy as np
@@ -18,24 +18,52 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LONGEST = 32
 """A picture's long side is at most this many short sides: the crop shows no more than that part of it, and the whole
 would be enlarged to many megabytes."""
+FITS = ("crop", "stretch", "pad")
+Size = Union[int, Sequence[int]]
+"""Height and width in pixels, or one number for both."""
+
+
+def height_width(size: Size) -> tuple[int, int]:
+    """A size as two numbers."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Short side to `resize` pixels with antialiasing, centre crop of `crop_size`, /255, minus mean, over std (RGB)."""
+    """A picture becomes the program's input: resized with antialiasing, cut, /255, minus mean, over std (RGB).
+
+    `fit` says how it becomes `crop_size`, which is one number or height and width:
+
+    - `crop`: its short side is resized to `resize` (or to more, where a `crop_size` of two numbers needs it), and the
+      centre is cut out; the rest is not examined;
+    - `stretch`: the whole picture is resized to `crop_size`, its sides each by their own factor;
+    - `pad`: the whole picture is resized to fit into `crop_size`, and its border's colours are repeated around it.
+    """
 
     resize: int = 256
-    crop_size: int = 224
+    crop_size: Size = 224
+    fit: str = "crop"
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.crop_size > self.resize:
+        if self.fit not in FITS:
+            raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
+        if not isinstance(self.crop_size, int):
+            height, width = self.crop_size
+            # as one number where it is one: a square, however it was given, is the same setting
+            object.__setattr__(self, "crop_size", height if height == width else (height, width))
+        if self.fit == "crop" and min(self.size) > self.resize:
             raise UserError(
                 f"--crop_size {self.crop_size} is larger than --resize {self.resize}: a crop cannot exceed the picture"
             )
-        if self.crop_size < 32:
+        if min(self.size) < 32:
             raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the program's input."""
+        return height_width(self.crop_size)
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain json types, for `from_dict`."""
@@ -44,10 +72,11 @@ class Preprocess:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The inverse of `to_dict`."""
-        return cls(values["resize"], values["crop_size"], tuple(values["mean"]), tuple(values["std"]))
+        mean, std = tuple(values["mean"]), tuple(values["std"])
+        return cls(values["resize"], values["crop_size"], values["fit"], mean, std)
 
     def resized(self, picture: Picture) -> np.ndarray:
-        """A path or uint8 RGB array [height, width, 3] as uint8 RGB with its short side at `resize`.
+        """A path or uint8 RGB array [height, width, 3] as uint8 RGB [*resized_shape, 3], of which `crop` is the input.
 
         Raises:
             UserError: it cannot be read, is no such array, or is longer than LONGEST times its short side.
@@ -63,29 +92,48 @@ class Preprocess:
         return self._smaller(picture)
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
-        return resize(picture, *self.resized_shape(*picture.shape[:2]))
+        small = resize(picture, *self._scaled_shape(*picture.shape[:2]))
+        return self._padded(small, cv2.BORDER_REPLICATE)
+
+    def _padded(self, small: np.ndarray, border: int) -> np.ndarray:
+        if self.fit != "pad":
+            return small
+        (top, bottom), (left, right) = (
+            ((full - own) // 2, full - own - (full - own) // 2) for full, own in zip(self.size, small.shape)
+        )
+        return cv2.copyMakeBorder(small, top, bottom, left, right, border)
 
     def resized_mask(self, mask: np.ndarray) -> np.ndarray:
         """A mask [height, width] (0 good, else defect) in the resized geometry, nearest neighbour, bool."""
-        height, width = self.resized_shape(*mask.shape)
-        return cv2.resize((mask > 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+        height, width = self._scaled_shape(*mask.shape)
+        small = cv2.resize((mask > 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return self._padded(small, cv2.BORDER_CONSTANT) > 0
 
     def resized_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after the short side became `resize`."""
-        scale = self.resize / min(height, width)
-        return max(self.resize, round(height * scale)), max(self.resize, round(width * scale))
+        """Height and width of `resized` of a picture of this height and width."""
+        return self.size if self.fit == "pad" else self._scaled_shape(height, width)
+
+    def _scaled_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the picture's own part of it, without what is padded."""
+        if self.fit == "stretch":
+            return self.size
+        if self.fit == "pad":
+            scale = min(self.size[0] / height, self.size[1] / width)
+            return min(self.size[0], max(1, round(height * scale))), min(self.size[1], max(1, round(width * scale)))
+        scale = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
+        return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
 
     def corner(self, height: int, width: int) -> tuple[int, int]:
         """Top and left of the centre crop inside a resized picture."""
-        return (height - self.crop_size) // 2, (width - self.crop_size) // 2
+        return (height - self.size[0]) // 2, (width - self.size[1]) // 2
 
     def crop(self, resized: np.ndarray) -> np.ndarray:
-        """The centre `crop_size` x `crop_size` of a resized picture or mask."""
+        """The part of a resized picture or mask that the program sees: the centre, `size`."""
         top, left = self.corner(*resized.shape[:2])
-        return resized[top : top + self.crop_size, left : left + self.crop_size]
+        return resized[top : top + self.size[0], left : left + self.size[1]]
 
     def normalise(self, crops: np.ndarray) -> np.ndarray:
-        """uint8 RGB [batch, crop, crop, 3] to the program's input: float32 [batch, 3, crop, crop]."""
+        """uint8 RGB [batch, *size, 3] to the program's input: float32 [batch, 3, *size]."""
         scale, shift = self.scale_and_shift()
         output = np.empty((len(crops), 3, *crops.shape[1:3]), np.float32)
         for channel in range(3):

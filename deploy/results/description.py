@@ -25,17 +25,24 @@ def header_text(
         method: the method's name.
         options: those of its options that are worth telling.
     """
-    size = header["preprocess"]
     parts = [
         f"{method} on {header['arch']} ({' '.join(header['layers'])})",
         f"k {header['k']:g}",
         size_text(shapes),
         f"{header['data']['pictures']} pictures",
-        f"resize {size['resize']} crop {size['crop_size']}",
+        sizes_text(header["preprocess"]),
         f"threshold {header['calibration']['image_threshold']:.4f}",
         *(f"{name} {value}" for name, value in sorted(options.items())),
     ]
     return ", ".join(filter(None, parts))
+
+
+def sizes_text(preprocess: Mapping[str, Any]) -> str:
+    """Return what becomes of a picture, from the header's part about it."""
+    size = preprocess["crop_size"]
+    words = size if isinstance(size, int) else f"{size[0]} x {size[1]}"
+    done = {"crop": f"resize {preprocess['resize']} crop", "stretch": "stretched to", "pad": "padded to"}
+    return f"{done[preprocess['fit']]} {words}"
 
 
 def size_text(shapes: Mapping[str, Sequence[int]]) -> str:

@@ -29,7 +29,7 @@ def panel(
         prediction: what `Predictor.predict` returned.
         calibration: gives the colour scale and the contour's level.
         preprocess: gives the place of the map inside the picture.
-        mask: bool [crop, crop], True where defective.
+        mask: bool [height, width] of the crop, True where defective.
 
     Returns:
         uint8 RGB [height, width, 3]. What lies outside the crop was not looked at; it is hatched.
@@ -38,10 +38,11 @@ def panel(
     scale = TILE / resized.shape[0]
     picture = cv2.resize(resized, (round(resized.shape[1] * scale), TILE), interpolation=cv2.INTER_LINEAR)
     top, left = (round(edge * scale) for edge in preprocess.corner(*resized.shape[:2]))
-    side = min(round(preprocess.crop_size * scale), TILE - top, picture.shape[1] - left)
-    window = (slice(top, top + side), slice(left, left + side))
+    height = max(1, min(round(preprocess.size[0] * scale), TILE - top))
+    width = max(1, min(round(preprocess.size[1] * scale), picture.shape[1] - left))
+    window = (slice(top, top + height), slice(left, left + width))
 
-    anomaly_map = cv2.resize(prediction.anomaly_map, (side, side), interpolation=cv2.INTER_LINEAR)
+    anomaly_map = cv2.resize(prediction.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
     hatched = _hatched(picture, window)
     heat = hatched.copy()
     heat[window] = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
@@ -49,7 +50,7 @@ def panel(
     tiles = [("picture", picture)]
     if mask is not None:
         truth = hatched.copy()
-        large = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
+        large = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         red = np.where(large[..., None], np.array([255, 40, 40], np.uint8), picture[window])
         truth[window] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)
         tiles.append(("ground truth", truth))

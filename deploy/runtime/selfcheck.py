@@ -17,9 +17,9 @@ make a coarse search settle for the other one, which changes the map around one 
 
 
 def probe(preprocess: Preprocess) -> np.ndarray:
-    """The known picture's crop, uint8 [1, crop, crop, 3]: waves, edges and grain, from a formula alone."""
-    size = preprocess.crop_size
-    y, x = np.mgrid[:size, :size].astype(np.int64)
+    """The known picture's crop, uint8 [1, height, width, 3]: waves, edges and grain, from a formula alone."""
+    height, width = preprocess.size
+    y, x = np.mgrid[:height, :width].astype(np.int64)
     waves = 128 + 60 * np.sin(x / 7.0) * np.cos(y / 11.0)
     edges = 50 * ((x // 29 + y // 37) % 2)
     grain = (x * 73856093 ^ y * 19349663) % 41 - 20

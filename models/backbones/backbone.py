@@ -13,6 +13,7 @@ from paddle import nn
 from paddle.nn import initializer
 
 from deploy.errors import UserError
+from deploy.pictures.preprocess import Size, height_width
 from deploy.storage.tensors import fingerprint
 
 from .compact import Compact
@@ -80,7 +81,7 @@ class Backbone(nn.Layer):
     Args:
         arch: one of `ARCHS`.
         layers: names of sublayers, or of `STAGES`, e.g. `("layer2", "layer3")`.
-        size: height and width of the pictures.
+        size: height and width of the pictures, or one number for both.
         weights: see `find_weights`.
         seed: for random weights.
 
@@ -89,7 +90,7 @@ class Backbone(nn.Layer):
     """
 
     def __init__(
-        self, arch: str, layers: Sequence[str], size: int, weights: str | Path | None = None, seed: int = 521
+        self, arch: str, layers: Sequence[str], size: Size, weights: str | Path | None = None, seed: int = 521
     ) -> None:
         super().__init__()
         if arch not in ARCHS:
@@ -102,8 +103,9 @@ class Backbone(nn.Layer):
         self.net.eval()
         for parameter in self.net.parameters():
             parameter.stop_gradient = True
-        visits = self._explore(size)
-        names = [self._resolve(layer, visits, size) for layer in self.layers]
+        height, width = height_width(size)
+        visits = self._explore(height, width)
+        names = [self._resolve(layer, visits, height) for layer in self.layers]
         taken = [next(visit for visit in visits if visit.name == name) for name in names]
         self.features = [Feature(*visit.shape[1:]) for visit in taken]
         self._read = sorted(max((visit.read for visit in taken), key=len))
@@ -135,7 +137,7 @@ class Backbone(nn.Layer):
         state = self.net.state_dict()
         return {name: state[name].numpy() for name in self._read}
 
-    def _explore(self, size: int) -> list[_Visit]:
+    def _explore(self, height: int, width: int) -> list[_Visit]:
         """Run once on a blank picture; list the sublayers that give one feature map, in the order in which they end."""
         visits: list[_Visit] = []
         entered: set[str] = set()
@@ -154,12 +156,12 @@ class Backbone(nn.Layer):
 
             hooks += [layer.register_forward_pre_hook(before), layer.register_forward_post_hook(after)]
         with paddle.no_grad():
-            self.net(paddle.zeros([1, 3, size, size]))
+            self.net(paddle.zeros([1, 3, height, width]))
         for hook in hooks:
             hook.remove()
         return visits
 
-    def _resolve(self, layer: str, visits: list[_Visit], size: int) -> str:
+    def _resolve(self, layer: str, visits: list[_Visit], height: int) -> str:
         """Return the name of the sublayer that `layer` stands for."""
         if any(visit.name == layer for visit in visits):
             return layer
@@ -167,7 +169,7 @@ class Backbone(nn.Layer):
             # the outermost layers, or one level below where the network is wrapped in one sequence
             for depth in (0, 1):
                 outer = [visit for visit in visits if visit.name.count(".") == depth]
-                fitting = [visit.name for visit in outer if -(-size // visit.shape[2]) == STAGES[layer]]
+                fitting = [visit.name for visit in outer if -(-height // visit.shape[2]) == STAGES[layer]]
                 if fitting:
                     return fitting[-1]
         direct = ", ".join(name for name, _ in self.net.named_children())

@@ -96,7 +96,7 @@ class AnomalyMethod(Detector):
 
     def make_backbone(self, arch: str, weights: str | Path | None) -> Backbone:
         """Return the backbone that gives `self.layers`."""
-        return Backbone(arch, self.layers, self.preprocess.crop_size, weights, self.seed)
+        return Backbone(arch, self.layers, self.preprocess.size, weights, self.seed)
 
     def build(self) -> None:
         """Make the layers between backbone and score, from `self.backbone.features` and `self.options`."""

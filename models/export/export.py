@@ -14,6 +14,7 @@ import paddle
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
+from deploy.pictures.preprocess import height_width
 from deploy.predictor import Predictor, file_sha256
 from deploy.runtime import selfcheck
 from deploy.runtime.program import Program, Runtime
@@ -120,9 +121,9 @@ def compare(model: Detector, runners: dict[str, Predictor], pictures: Sequence[P
 
 def description(header: dict[str, Any]) -> dict[str, Any]:
     """Return a plain json description of the export for programs in other languages."""
-    size = header["preprocess"]["crop_size"]
+    size = height_width(header["preprocess"]["crop_size"])
     uint8 = header["input"] == "uint8"
-    shape, order = (["batch", size, size, 3], "RGB, rows") if uint8 else (["batch", 3, size, size], "RGB planes")
+    shape, order = (["batch", *size, 3], "RGB, rows") if uint8 else (["batch", 3, *size], "RGB planes")
     return {
         "model": {name: header[name] for name in ("method", "arch", "layers", "k", "options")},
         "layout": header["layout"],

@@ -10,6 +10,7 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+from deploy.pictures.preprocess import Size, height_width
 from deploy.runtime.program import Program, Runtime, save_program
 from deploy.storage.files import scratch_folder
 
@@ -65,15 +66,16 @@ class Fused(Scoring):
         return plainly(self.method, plainly(self.input_to_image, image))
 
 
-def image_spec(size: int, uint8: bool = False) -> InputSpec:
-    """Describe the program input `image`: float32 [batch, 3, size, size], or uint8 [batch, size, size, 3]."""
-    shape, kind = ([None, size, size, 3], "uint8") if uint8 else ([None, 3, size, size], "float32")
+def image_spec(size: Size, uint8: bool = False) -> InputSpec:
+    """Describe the program input `image`: float32 [batch, 3, height, width], or uint8 [batch, height, width, 3]."""
+    both = height_width(size)
+    shape, kind = ([None, *both, 3], "uint8") if uint8 else ([None, 3, *both], "float32")
     return InputSpec(shape, kind, "image")
 
 
 def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint8: bool = False) -> tuple[Path, Path]:
     """Write the scoring program of a fitted `method`; returns its graph and parameter files."""
-    image = image_spec(method.preprocess.crop_size, uint8)
+    image = image_spec(method.preprocess.size, uint8)
     if fused:
         return save_program(Fused(method, uint8), [image], folder)
     free = method.free_dimensions()
@@ -90,7 +92,7 @@ def compile_scoring(method: nn.Layer, runtime: Runtime) -> Program:
 def compile_embedding(method: nn.Layer, runtime: Runtime) -> Program:
     """Compile and load the feature program of `method`."""
     with scratch_folder() as folder:
-        files = save_program(Embedding(method), [image_spec(method.preprocess.crop_size)], folder)
+        files = save_program(Embedding(method), [image_spec(method.preprocess.size)], folder)
         return Program(*files, runtime)
 
 
