@@ -18,6 +18,7 @@ from evaluation.report import Report, seeds_table, summary, write_report, write_
 from evaluation.run import evaluate_category
 from models import Detector, build_model, model_text
 from models.backbones.weights import RANDOM
+from models.presets import Preset
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
-    options.add_size_options(parser, 256, 224)
+    options.add_size_options(parser, sets=True)
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     options.add_method_options(parser)
     parser.group("evaluation", "--eval --eval_PRO")
@@ -42,6 +43,7 @@ def main() -> int:
     parser.no_effect("debug", "errors carry their traceback without it")
     args = parser.parse()
 
+    preset = options.settle(args)
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = select_categories(args.data_path, args.category)
     command, seeds = options.command(parser, args), options.seeds(args)
@@ -52,18 +54,18 @@ def main() -> int:
         if len(seeds) > 1:
             print(f"seed {seed}")
             own = options.seed_folder(folder, seed)
-        reports.append(train(args, categories, seed, own, command))
+        reports.append(train(args, preset, categories, seed, own, command))
     if args.eval and len(seeds) > 1:
         print(f"mean and deviation: {write_seeds_report(folder / seeds_table(args.category, seeds), reports)}")
     return 0
 
 
-def train(args: Arguments, categories: list[Category], seed: int, folder: Path, command: str) -> Report:
+def train(args: Arguments, preset: Preset, categories: list[Category], seed: int, folder: Path, command: str) -> Report:
     """A model per category in `folder`, and their figures if --eval was given."""
     report = Report()
     for category in categories:
         log = TimedLog()
-        model = fit(args, category, seed, log)
+        model = fit(args, preset, category, seed, log)
         if args.save_model:
             log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
         if args.eval:
@@ -92,7 +94,7 @@ class TimedLog:
         print(f"[{time.perf_counter() - self.start:6.1f} s] {text}", flush=True)
 
 
-def fit(args: Arguments, category: Category, seed: int, log: TimedLog) -> Detector:
+def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
     """A model of the category's good pictures."""
     print(f"== {category.name}", flush=True)
     pictures = category.train_pictures()
@@ -100,7 +102,7 @@ def fit(args: Arguments, category: Category, seed: int, log: TimedLog) -> Detect
         args.method,
         **options.per_backbone(args),
         k=args.k,
-        preprocess=options.preprocess(args),
+        preprocess=options.preprocess(args, preset, pictures, log),
         seed=seed,
         runtime=options.runtime(args),
         **options.method_options(args),

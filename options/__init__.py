@@ -27,6 +27,7 @@ from .selection import (
     runtime,
     seed_folder,
     seeds,
+    settle,
     shared_seed,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "runtime",
     "seed_folder",
     "seeds",
+    "settle",
     "shared_seed",
 ]

@@ -8,27 +8,28 @@ from deploy.command_line.parser import KEPT, Parser, natural, positive
 from deploy.pictures.preprocess import FITS
 from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
+from models.presets import PRESETS, preset
 
+PRESET_HELP = "layers, sizes, --k and the method's options where they are not given: those that docs/methods.md lists"
 FIT_HELP = (
     "how a picture becomes --crop_size: its centre is cut out, or all of it is stretched, or padded with its border's "
-    "colours; --resize is for crop alone"
+    "colours; --resize is for crop alone; if not given, crop, but stretch for pictures far from square (not in the "
+    "preset paper)"
 )
 
 
-def add_size_options(
-    parser: Parser, resize: int | None = None, crop_size: int | None = None, nargs: str | None = "+"
-) -> None:
-    """Sizes of pictures; without defaults they are only compared with the model's.
+def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+") -> None:
+    """Sizes of pictures: `sets` them, with the preset's as defaults, or they are only compared with the model's.
 
     `nargs` is None where pictures may follow, which several words of --crop_size would swallow.
     """
-    only = "" if resize else "; the model's, only checked"
+    only = "" if sets else "; the model's, only checked"
     parser.group("data")
-    parser.add_argument("--resize", type=positive, default=resize, help=f"short side in pixels{only}")
+    parser.add_argument("--resize", type=positive, default=None, help=f"short side in pixels{only}")
     words = f"the program's input in pixels, one number{' or height and width' if nargs else ''}"
-    parser.add_argument("--crop_size", type=positive, nargs=nargs, default=crop_size, help=f"{words}{only}")
-    if resize:
-        parser.add_argument("--fit", choices=FITS, default="crop", help=FIT_HELP)
+    parser.add_argument("--crop_size", type=positive, nargs=nargs, default=None, help=f"{words}{only}")
+    if sets:
+        parser.add_argument("--fit", choices=FITS, default=None, help=FIT_HELP)
 
 
 def add_data_option(parser: Parser, what: str, several: bool) -> None:
@@ -56,7 +57,13 @@ def add_model_options(parser: Parser, several: bool, archs: str | None = "+", se
         default="resnet18",
         help=f"backbone, or an ensemble of several, {'A B or ' if archs else ''}A+B; of {', '.join(ARCHS)}",
     )
-    defaults = ", ".join(f"{name} {method.K:g}" for name, method in METHODS.items())
+    names = ", ".join(dict.fromkeys(name for found in PRESETS.values() for name in found))
+    defaults = ", ".join(f"{name} {preset(name).k:g}" for name in METHODS)
+    parser.add_argument(
+        "--preset",
+        default=None,
+        help=f"{PRESET_HELP if several and seed is not None else 'the preset whose --k is looked for'}; {names}",
+    )
     parser.add_argument(
         "--k",
         type=float,

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
+
+import numpy as np
 
 from datasets.readers.mvtec import Category
 from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
+from deploy.pictures.decode import decode_bgr
 from deploy.pictures.preprocess import Preprocess, Size
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
 from models import Detector, method_named, variant_name
+from models.presets import PAPER, Preset, preset
 
 from .arguments import METHOD_OPTIONS
 
-ALWAYS_RECORDED = ("data_path", "category", "resize", "crop_size", "fit", "batch_size", "precision", "save_path")
+ALWAYS_RECORDED = (
+    "data_path",
+    "category",
+    "resize",
+    "crop_size",
+    "fit",
+    "preset",
+    "batch_size",
+    "precision",
+    "save_path",
+)
 """Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
+FAR_FROM_SQUARE = 1.15
+"""Pictures that are so many times as long as wide are not cropped."""
+STEP = 32
+"""A whole picture's sides are multiples of this, as every backbone's stride."""
+LOOKED_AT = 16
+"""Pictures whose shape is looked at."""
 ALIKE = 2
 """Other models that an error names where the one that was looked for is missing."""
 
@@ -94,7 +116,11 @@ def _described(args: Arguments) -> dict[str, str]:
     """Method, arch and k as the folder and the command name them."""
     method, options = method_named(args.method)
     name = variant_name(method.NAME, {**method.OPTIONS, **options})
-    return {"method": name, "arch": "+".join(archs(args)), "k": _number(method.K if args.k is None else args.k)}
+    return {
+        "method": name,
+        "arch": "+".join(archs(args)),
+        "k": _number(preset(args.method, args.preset).k if args.k is None else args.k),
+    }
 
 
 def _described_model(header: dict[str, Any]) -> dict[str, str]:
@@ -176,7 +202,7 @@ def _others_there(args: Arguments, name: str) -> str:
         except (UserError, KeyError):  # damaged, or no model
             continue
         given = {name: value for name, value in held.items() if value != asked[name]}
-        if args.k is None and header["k"] == method_named(header["method"])[0].K:
+        if args.k is None and header["k"] == preset(header["method"], None).k:
             given.pop("k", None)  # the default, of this method as of ours
         own = root / "_".join(held.values())
         if path.parent != own:
@@ -236,9 +262,52 @@ def _as_asked(held: Any) -> Any:
     return tuple(held) if isinstance(held, list) else held
 
 
-def preprocess(args: Arguments) -> Preprocess:
-    """From --resize, --crop_size and --fit."""
-    return Preprocess(args.resize, crop_size(args), args.fit)
+def settle(args: Arguments) -> Preset:
+    """Set what was not given to what the preset has, and return it; UserError for an unknown one.
+
+    With --layers, the preset's --grid is left out, which is a layer of its own.
+    """
+    found = preset(args.method, args.preset)
+    values = {"k": found.k, **found.options}
+    if args.layers is None:
+        args.layers = [",".join(found.layers)]
+    else:
+        values.pop("grid", None)
+    for name, value in values.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return found
+
+
+def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Callable[[str], None]) -> Preprocess:
+    """From --resize, --crop_size and --fit, or the preset's.
+
+    Where none of them is given and the training pictures are far from square, all of each is seen: stretched to a
+    rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
+    """
+    size, given = crop_size(args), found.preprocess
+    asked = [name for name in ("resize", "crop_size", "fit") if getattr(args, name) is not None]
+    if not asked and found is not preset(args.method, PAPER):
+        whole = whole_picture(pictures, given)
+        if whole is not None:
+            log(f"pictures are far from square: all of each is seen, stretched to {whole[0]} x {whole[1]} pixels")
+            return Preprocess(given.resize, whole, "stretch")
+    return Preprocess(args.resize or given.resize, size or given.crop_size, args.fit or given.fit)
+
+
+def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int] | None:
+    """Height and width for pictures of this median shape, multiples of STEP; None where they are about square."""
+    some = pictures[:: max(1, len(pictures) // LOOKED_AT)]
+    shapes = []
+    for path in some:
+        with contextlib.suppress(UserError):  # a picture that cannot be read is told about when it is its turn
+            shapes.append(decode_bgr(path).shape[:2])
+    ratio = float(np.median([height / width for height, width in shapes])) if shapes else 1.0
+    if 1 / FAR_FROM_SQUARE < ratio < FAR_FROM_SQUARE:
+        return None
+    side = (given.size[0] * given.size[1]) ** 0.5
+    height, width = (max(1, round(side * part / STEP)) * STEP for part in (ratio**0.5, ratio**-0.5))
+    return height, width
 
 
 def crop_size(args: Arguments) -> Size | None:

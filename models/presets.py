@@ -1,0 +1,51 @@
+"""Named settings of the methods: what `--preset` of train.py stands for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from deploy.errors import UserError
+from deploy.pictures.preprocess import Preprocess
+
+from .registry import METHODS, method_named
+
+
+class Preset(NamedTuple):
+    """All that decides a model but its data, its backbone and the seed."""
+
+    preprocess: Preprocess
+    layers: tuple[str, ...]
+    k: float
+    options: dict[str, Any]
+    """Those of the method's options that are not its class's defaults."""
+
+
+FINE = {"grid": "layer2", "image_score": "density"}
+PAPER = "paper"
+PRESETS: dict[str, dict[str, Preset]] = {
+    name: {PAPER: Preset(Preprocess(256, 224), method.LAYERS, method.K, {})} for name, method in METHODS.items()
+}
+"""By method and name. `paper` is what the method's paper tells, at a ResNet-18's size."""
+PRESETS["patchcore"] |= {
+    "fast": Preset(Preprocess(256, 224), ("layer1", "layer2"), 0.5, FINE),
+    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2"), 1.0, FINE),
+    "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 4.0, FINE),
+}
+DEFAULT = {"patchcore": PAPER}
+"""The preset that is taken where none is named; `paper` for the methods that are not here."""
+
+
+def preset(method: str, name: str | None = None) -> Preset:
+    """Return a method's preset, by any of the method's names.
+
+    `build_model("patchcore", ["resnet18"], [found.layers], [None], k=found.k, preprocess=found.preprocess,
+    **found.options)` is a model of it.
+
+    Raises:
+        UserError: the method has no preset of that name.
+    """
+    own = method_named(method)[0].NAME
+    found = PRESETS[own].get(name or DEFAULT.get(own, PAPER))
+    if found is None:
+        raise UserError(f"--preset {name}: {own} has {', '.join(PRESETS[own])}")
+    return found
