@@ -263,19 +263,21 @@ def _as_asked(held: Any) -> Any:
 
 
 def settle(args: Arguments) -> Preset:
-    """Set what was not given to what the preset has, and return it; UserError for an unknown one.
+    """Set what was not given to what the preset has, as if it had been given, and return the preset.
 
     With --layers, the preset's --grid is left out, which is a layer of its own.
+
+    Raises:
+        UserError: the method has no such preset.
     """
     found = preset(args.method, args.preset)
-    values = {"k": found.k, **found.options}
-    if args.layers is None:
-        args.layers = [",".join(found.layers)]
-    else:
+    values = {"k": found.k, "layers": [",".join(found.layers)], **found.options}
+    if args.layers is not None:
         values.pop("grid", None)
-    for name, value in values.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    missing = {name: value for name, value in values.items() if getattr(args, name) is None}
+    for name, value in missing.items():
+        setattr(args, name, value)
+    args.given += tuple(missing)
     return found
 
 

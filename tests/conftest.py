@@ -21,10 +21,11 @@ from deploy.storage.tensors import read_tensors
 __all__ = ["ROOT", "run", "run_process"]
 SHARED = ROOT.parent / "shared"
 WEIGHTS = SHARED / "weights" / "resnet18.pdparams"
-MVTEC = SHARED / "data" / "mvtec"
+MVTEC, OTHER = SHARED / "data" / "mvtec", SHARED / "data" / "other"
 
 needs_real = pytest.mark.skipif(
-    not (WEIGHTS.is_file() and MVTEC.is_dir()), reason=f"no real data and weights in {SHARED}: those tests are skipped"
+    not (WEIGHTS.is_file() and MVTEC.is_dir() and OTHER.is_dir()),
+    reason=f"no real data and weights in {SHARED}: those tests are skipped",
 )
 LONGEST = ("real", "tipc", "readme", "watch", "layouts", "bench", "compact", "notebook", "ensemble")
 """Files that go first, so that at the end no process is left alone with one of them."""

@@ -27,6 +27,7 @@ from evaluation.report import FIGURES, summary
 from models import METHODS, SPADE, AnomalyMethod, PaDiM, PatchCore, load_model
 from models.export.export import compare
 from models.memory_bank.neighbours import neighbours
+from models.presets import preset
 from models.registry import differing
 
 pytestmark = pytest.mark.once
@@ -50,7 +51,7 @@ def description(text: str, method: str = "patchcore") -> str:
 def test_every_script_says_what_the_model_is_in_one_readable_line(trained: SimpleNamespace, tmp_path: Path) -> None:
     model = load_model(trained.model)
     said = f"patchcore on compact (layer2 layer3), k 2, bank of {len(model.fitted['memory_bank'])} patches, 8 pictures"
-    said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}"
+    said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}, image_score density"
     words = ["--category", "washer", "--model_path", trained.model, "--save_path", tmp_path]
     runs = {
         "eval.py": ["--data_path", trained.data, *words, "--eval_PRO"],
@@ -137,8 +138,8 @@ def test_help_tells_the_truth() -> None:
         assert "--category NAME" in texts[script] and "textures" not in texts[script] and ",tile" not in texts[script]
         assert "521" not in texts[script], "the seed is the model's"
     assert "all, textures or objects (default: all)" in texts["train.py"] and "(default: 521)" in texts["train.py"]
-    for name, method in METHODS.items():
-        assert f"{name} {method.K:g}" in texts["train.py"]
+    for name in METHODS:
+        assert f"{name} {preset(name).k:g}" in texts["train.py"]
 
 
 def test_options_of_a_method_stand_in_its_group() -> None:

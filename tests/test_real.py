@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
-from conftest import MVTEC, WEIGHTS, done, fitted, needs_real, run, table
+from conftest import MVTEC, OTHER, WEIGHTS, done, fitted, needs_real, run, table
 
 from deploy import Predictor, Runtime
 from deploy.pictures.listing import list_pictures
@@ -31,7 +31,7 @@ def scores(path: Path) -> dict[str, float]:
 
 def train(category: str, output: Path, *words: object, data: Path = MVTEC) -> SimpleNamespace:
     arguments = ["--data_path", data, "--category", category, "--arch", "resnet18", "--k", "10", "--save_path", output]
-    done(run("train.py", *arguments, "--eval", "--eval_PRO", "--weights", WEIGHTS, *words))
+    done(run("train.py", "--preset", "paper", *arguments, "--eval", "--eval_PRO", "--weights", WEIGHTS, *words))
     [folder] = output.iterdir()
     return SimpleNamespace(
         folder=folder, model=folder / f"{category}.safetensors", figures=figures(folder / f"{category}_seed521.csv")
@@ -75,6 +75,21 @@ def test_hazelnut_and_the_predecessors_name(hazelnut: SimpleNamespace, tmp_path:
     again = train("hazelnut", tmp_path, "--method", "coreset")
     assert again.figures == hazelnut.figures
     assert fitted(again.model) == fitted(hazelnut.model)
+
+
+@pytest.mark.parametrize(
+    ("data", "category", "image", "pixel", "pro"),
+    [(MVTEC, "hazelnut", 1.0, 0.99, 0.965), (OTHER, "kolektor", 0.91, 0.92, 0.68)],
+    ids=["hazelnut", "kolektor"],
+)
+def test_balanced_is_the_default(
+    data: Path, category: str, image: float, pixel: float, pro: float, tmp_path: Path
+) -> None:
+    """Also of tall pictures with hair-thin cracks, which a centre crop misses."""
+    words = ["--data_path", data, "--category", category, "--weights", WEIGHTS, "--save_path", tmp_path]
+    done(run("train.py", *words, "--eval", "--eval_PRO", "--save_pic", "False"))
+    found = figures(tmp_path / f"patchcore_resnet18_1/{category}_seed521.csv")
+    assert found["Image_AUROC"] >= image and found["Pixel_AUROC"] >= pixel and found["PRO_score"] >= pro
 
 
 SPADE = ["--method", "spade", "--k_image", "5", "--descriptor_layer", "layer3"]
@@ -123,7 +138,8 @@ def compare(model_file: Path, pictures: Path, export: Path, sizes: tuple[int, ..
         predictor = Predictor.load(export / "stats", runtime=Runtime(onednn=onednn))
         for batch in sizes:
             for given, expected in zip(predictor.program.run(images[:batch]), known):
-                np.testing.assert_allclose(given, expected[:batch], rtol=1e-5)
+                largest = np.abs(expected[:batch]).max()
+                np.testing.assert_allclose(given, expected[:batch], rtol=1e-5, atol=1e-5 * largest)
 
 
 COMPACT = ["--arch", "compact", "--weights", EMBEDDED, "--save_pic", "False"]
