@@ -27,9 +27,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
 }
 """By method and name. `paper` is what the method's paper tells, at a ResNet-18's size."""
 PRESETS["patchcore"] |= {
-    "fast": Preset(Preprocess(256, 224), ("layer1", "layer2"), 0.5, FINE),
-    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 1.0, FINE),
-    "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 5.0, FINE),
+    "fast": Preset(Preprocess(256, 224), ("layer1", "layer2", "layer3"), 1.0, FINE),
+    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, FINE),
+    "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 8.0, FINE),
 }
 DEFAULT = {"patchcore": "balanced"}
 """The preset that is taken where none is named; `paper` for the methods that are not here."""

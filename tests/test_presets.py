@@ -96,8 +96,6 @@ def test_training_says_that_it_stretches(data: Path, tmp_path: Path) -> None:
     words = ["train.py", "--data_path", tmp_path / "data", "--category", "part", *SMALL, "--save_path", tmp_path]
     result = done(run(*words, "--preset", "fast"))
     assert "stretched to 128 x 352" in result.stdout
-    assert (
-        read_tensors(tmp_path / "patchcore_compact_0.5/part.safetensors", "model")[1]["preprocess"]["fit"] == "stretch"
-    )
+    assert read_tensors(tmp_path / "patchcore_compact_1/part.safetensors", "model")[1]["preprocess"]["fit"] == "stretch"
     result = done(run(*words, "--preset", "paper"))
     assert "stretched" not in result.stdout
