@@ -23,6 +23,8 @@ row than to find the best segments."""
 LEAST = 8  # segments
 FINE = 3  # of these rows, how many are compared exactly
 WORST = 32  # patches per picture that are searched exactly
+WORST_RELATIVE = 128
+"""The same where distances count in units of the nearest row's own: with another row, a patch's may grow or fall."""
 RESIDUAL = 0.7  # share of the product of both residual norms that is expected of the residuals' own product
 
 
@@ -89,7 +91,10 @@ class CoarseSearch:
         place = paddle.argmax(paddle.gather_nd(nearness, paddle.stack([segment, patch], 2)), axis=2)
         rows = paddle.gather_nd(coarse_rows, paddle.stack([place, segment], 2))
         nearest, distance = self._best_row(query, bank, rows)
-        worst = self._worst(distance if unit is None else distance / paddle.index_select(unit, nearest))
+        if unit is None:
+            worst = self._worst(distance, WORST)
+        else:
+            worst = self._worst(distance / paddle.index_select(unit, nearest), WORST_RELATIVE)
         of_worst = paddle.index_select(query, worst)
         exact = exact_nearest(of_worst, bank, half_norms)
         nearest = paddle.scatter(nearest, worst, exact)
@@ -114,9 +119,9 @@ class CoarseSearch:
         best = paddle.argmin(squared, axis=1)
         return paddle.index_select(rows.reshape([-1]), best + FINE * _count(best)), paddle.sqrt(squared.min(axis=1))
 
-    def _worst(self, distance: paddle.Tensor) -> paddle.Tensor:
-        """Numbers of the WORST largest of each picture's distances: int64 [pictures * WORST]."""
-        count = min(WORST, self.positions)
+    def _worst(self, distance: paddle.Tensor, count: int) -> paddle.Tensor:
+        """Numbers of the `count` largest of each picture's distances: int64 [pictures * count], or all positions."""
+        count = min(count, self.positions)
         worst = paddle.topk(distance.reshape([-1, self.positions]), count, axis=1, sorted=False)[1]
         picture = _count(columns(worst, 0, 1))
         return (worst + self.positions * picture).reshape([-1])
