@@ -254,7 +254,8 @@ class PatchCore(AnomalyMethod):
         near = AROUND + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
         neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)))
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
-        found["spacing"] = spacing(bank, neighbors)
+        if self.options["image_score"] == "density":
+            found["spacing"] = spacing(bank, neighbors)
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank, half_norms))
         return {name: found[name] for name in self.statistics()}

@@ -62,7 +62,7 @@ def add_model_options(parser: Parser, several: bool, archs: str | None = "+", se
     parser.add_argument(
         "--preset",
         default=None,
-        help=f"{PRESET_HELP if several and seed is not None else 'the preset whose --k is looked for'}; {names}",
+        help=f"{PRESET_HELP if seed is not None else 'the preset whose --k is looked for'}; {names}",
     )
     parser.add_argument(
         "--k",

@@ -202,7 +202,7 @@ def _others_there(args: Arguments, name: str) -> str:
         except (UserError, KeyError):  # damaged, or no model
             continue
         given = {name: value for name, value in held.items() if value != asked[name]}
-        if args.k is None and header["k"] == preset(header["method"], None).k:
+        if args.k is None and header["k"] == preset(header["method"]).k:
             given.pop("k", None)  # the default, of this method as of ours
         own = root / "_".join(held.values())
         if path.parent != own:
@@ -242,7 +242,7 @@ def one_category(args: Arguments) -> str:
 
 def check_model(args: Arguments, model: Detector, path: Path) -> None:
     """UserError when the options describe another model than the file at `path` holds."""
-    held = {**_described_model(model.header), **model.header["preprocess"]}
+    held = {**_described_model(model.header), **vars(model.preprocess)}
     asked = _described(args)
     if args.model_path is not None:  # then only what was given is asked for
         asked = {name: value for name, value in asked.items() if name in args.given}
@@ -251,15 +251,10 @@ def check_model(args: Arguments, model: Detector, path: Path) -> None:
         "crop_size": crop_size(args) if hasattr(args, "crop_size") else None,
     }
     for name, value in {**asked, **sizes}.items():
-        if value is not None and value != _as_asked(held[name]):
+        if value is not None and value != held[name]:
             raise UserError(
                 f"--{name} {value}: {path} was trained with {held[name]}; train it again or drop the option"
             )
-
-
-def _as_asked(held: Any) -> Any:
-    """A header's value as options give it: json has lists."""
-    return tuple(held) if isinstance(held, list) else held
 
 
 def settle(args: Arguments) -> Preset:
