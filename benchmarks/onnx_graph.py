@@ -54,7 +54,7 @@ class Graph:
 
 
 def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
-    """The outputs of the backbone's layers, normalisation folded into the convolutions.
+    """The outputs of the backbone's layers.
 
     Raises:
         UserError: not a ResNet of basic blocks, and not compact, or read at other layers than layer1 to layer3.
@@ -74,21 +74,20 @@ def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
     for name, (stage, head) in list(zip(layers, steps))[: deepest + 1]:
         flow = _layer(graph, stage, flow)
         if name in backbone.layers:
-            found[name] = flow if head is None else _convolution(graph, head, None, flow)
+            found[name] = flow if head is None else _convolution(graph, head, flow)
     return [found[name] for name in backbone.layers]
 
 
 def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
     """Sequences, residual blocks of both kinds, and what they are made of."""
     if isinstance(layer, nn.Sequential):
-        parts = list(layer.children())
-        for index, part in enumerate(parts):
-            if isinstance(part, nn.Conv2D):
-                after = parts[index + 1] if index + 1 < len(parts) else None
-                flow = _convolution(graph, part, after if isinstance(after, nn.BatchNorm2D) else None, flow)
-            elif not isinstance(part, nn.BatchNorm2D):
-                flow = _layer(graph, part, flow)
+        for part in layer.children():
+            flow = _layer(graph, part, flow)
         return flow
+    if isinstance(layer, nn.Identity):
+        return flow
+    if isinstance(layer, nn.Conv2D):
+        return _convolution(graph, layer, flow)
     if isinstance(layer, nn.ReLU):
         return graph.add("Relu", flow)
     if isinstance(layer, nn.MaxPool2D):
@@ -96,21 +95,18 @@ def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
     if isinstance(layer, Residual):
         return graph.add("Relu", graph.add("Add", _layer(graph, layer.branch, flow), flow))
     if isinstance(layer, BasicBlock):
-        branch = graph.add("Relu", _convolution(graph, layer.conv1, layer.bn1, flow))
-        branch = _convolution(graph, layer.conv2, layer.bn2, branch)
+        branch = graph.add("Relu", _convolution(graph, layer.conv1, flow))
+        branch = _convolution(graph, layer.conv2, branch)
         straight = flow if layer.downsample is None else _layer(graph, layer.downsample, flow)
         return graph.add("Relu", graph.add("Add", branch, straight))
     raise UserError(f"no flat graph is written for a {type(layer).__name__}")
 
 
-def _convolution(graph: Graph, conv: nn.Conv2D, norm: nn.BatchNorm2D | None, flow: str) -> str:
-    weight = conv.weight.numpy().astype(np.float64)
-    bias = np.zeros(len(weight)) if conv.bias is None else conv.bias.numpy().astype(np.float64)
-    if norm is not None:
-        scale = norm.weight.numpy() / np.sqrt(norm._variance.numpy().astype(np.float64) + norm._epsilon)
-        weight, bias = weight * scale[:, None, None, None], norm.bias.numpy() + (bias - norm._mean.numpy()) * scale
+def _convolution(graph: Graph, conv: nn.Conv2D, flow: str) -> str:
+    weight = conv.weight.numpy()
+    bias = np.zeros(len(weight), np.float32) if conv.bias is None else conv.bias.numpy()
     kernel, stride = weight.shape[2], conv._stride[0]
-    constants = [graph.constant(value.astype(np.float32)) for value in (weight, bias)]
+    constants = [graph.constant(value) for value in (weight, bias)]
     shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
     return graph.add("Conv", flow, *constants, **shape)
 

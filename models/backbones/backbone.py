@@ -17,6 +17,7 @@ from deploy.pictures.preprocess import Size, height_width
 from deploy.storage.tensors import fingerprint
 
 from .compact import Compact
+from .folding import ConvolutionPairs, fold_batch_norm
 from .weights import find_weights
 
 OWN_NETWORKS = {"compact": Compact}
@@ -104,7 +105,7 @@ class Backbone(nn.Layer):
         for parameter in self.net.parameters():
             parameter.stop_gradient = True
         height, width = height_width(size)
-        visits = self._explore(height, width)
+        visits, pairs = self._explore(height, width)
         names = [self._resolve(layer, visits, height) for layer in self.layers]
         taken = [next(visit for visit in visits if visit.name == name) for name in names]
         self.features = [Feature(*visit.shape[1:]) for visit in taken]
@@ -112,8 +113,13 @@ class Backbone(nn.Layer):
         if found.arrays is not None:
             order = sorted(zip(taken, self.layers), key=lambda pair: -len(pair[0].read))
             self._load(found.arrays, {name: layer for visit, layer in order for name in visit.read})
-        self.sha256 = fingerprint(self.arrays())
+        state = self.net.state_dict()
+        self._arrays = {name: state[name].numpy() for name in self._read}
+        self.sha256 = fingerprint(self._arrays)
         self._outputs: dict[str, paddle.Tensor] = {}
+        sublayers = dict(self.net.named_sublayers())
+        outputs = [sublayers[name] for name in names]
+        fold_batch_norm(self.net, [pair for pair in pairs if not any(pair[0] is layer for layer in outputs)])
         sublayers = dict(self.net.named_sublayers())
         for layer, name in zip(self.layers, names):
             sublayers[name].register_forward_post_hook(_KeepOutput(self._outputs, layer))
@@ -133,12 +139,15 @@ class Backbone(nn.Layer):
         return {"file": self.file, "sha256": self.sha256, "source": Path(self.source).name}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the parameters that `layers` depend on, by name: those that are stored and fingerprinted."""
-        state = self.net.state_dict()
-        return {name: state[name].numpy() for name in self._read}
+        """Return the parameters that `layers` depend on, by name, as the weights have them: these are stored."""
+        return self._arrays
 
-    def _explore(self, height: int, width: int) -> list[_Visit]:
-        """Run once on a blank picture; list the sublayers that give one feature map, in the order in which they end."""
+    def _explore(self, height: int, width: int) -> tuple[list[_Visit], list[tuple[nn.Conv2D, nn.BatchNorm2D]]]:
+        """Run once on a blank picture; return the sublayers that give one feature map, in the order in which they end.
+
+        Beside them, the convolutions whose outputs are normalised.
+        """
+        pairs = ConvolutionPairs()
         visits: list[_Visit] = []
         entered: set[str] = set()
         known = set(self.net.state_dict())
@@ -149,17 +158,19 @@ class Backbone(nn.Layer):
 
             def before(layer: nn.Layer, inputs: Any, own: frozenset[str] = frozenset(own & known)) -> None:
                 entered.update(own)
+                pairs.inputs(layer, inputs)
 
             def after(layer: nn.Layer, inputs: Any, output: Any, name: str = name) -> None:
                 if isinstance(output, paddle.Tensor) and output.ndim == 4:
                     visits.append(_Visit(name, tuple(output.shape), frozenset(entered)))
+                pairs.output(layer, output)
 
             hooks += [layer.register_forward_pre_hook(before), layer.register_forward_post_hook(after)]
         with paddle.no_grad():
             self.net(paddle.zeros([1, 3, height, width]))
         for hook in hooks:
             hook.remove()
-        return visits
+        return visits, pairs.found
 
     def _resolve(self, layer: str, visits: list[_Visit], height: int) -> str:
         """Return the name of the sublayer that `layer` stands for."""

@@ -171,7 +171,7 @@ class Detector(nn.Layer):
         self.header["command"] = command
         return write_tensors(path, self.tensors(), self.header)
 
-    # For export and evaluatio --------------------------------------------------------------------------------------
+    # For export and evaluation --------------------------------------------------------------------------------------
 
     def program(self) -> Program:
         """Return the compiled scoring program, made once after fitting; its statistics are not set yet."""
