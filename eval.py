@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import options
 from datasets.readers.mvtec import select_categories
-from deploy.command_line.parser import Parser
+from deploy.calibration import RATE_HELP
+from deploy.command_line.parser import Parser, rate
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.results.tables import provenance_columns
@@ -23,6 +24,7 @@ def main() -> int:
     options.add_size_options(parser)
     parser.no_effect("batch_size", "--test_batch_size sets the pictures per run")
     options.add_evaluation_options(parser)
+    parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
     options.add_precision_option(parser)
     options.add_run_options(parser)
     args = parser.parse()
@@ -47,7 +49,7 @@ def main() -> int:
             )
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
             row = evaluate_category(
-                model, category, folder / category.name, provenance, batch, workers, limit, pictures
+                model, category, folder / category.name, provenance, batch, workers, limit, pictures, args.false_alarm
             )
             print(summary(row), flush=True)
             report.rows.append(row)

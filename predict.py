@@ -6,10 +6,12 @@ python predict.py PICTURE|FOLDER... --category bottle --method patchcore --arch 
 from __future__ import annotations
 
 import options
-from deploy.command_line.parser import Parser, positive
+from deploy.calibration import RATE_HELP
+from deploy.command_line.parser import Parser, positive, rate
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.pictures.listing import list_pictures
+from deploy.results.description import levels_text
 from deploy.results.tables import ScoreSheet, picture_namer, provenance_columns
 from models import load_model, model_text
 
@@ -25,6 +27,7 @@ def main() -> int:
         "--threshold", type=float, default=None, help="call a defect above this; the model's if not given"
     )
     parser.flag("norm", True, "--threshold is on the scaled score (0.5 is the model's threshold), else on the raw one")
+    parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     options.add_precision_option(parser)
@@ -38,10 +41,13 @@ def main() -> int:
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"model: {path}\n{model_text(model)}", flush=True)
+    levels = model.calibration.at(args.threshold, args.norm, args.false_alarm)
+    if args.false_alarm is not None:
+        print(levels_text(levels), flush=True)
     sheet = ScoreSheet(
         options.results_folder(args, model, path) / category,
         "predict",
-        model.calibration.at(args.threshold, args.norm),
+        levels,
         model.preprocess,
         provenance_columns(model.header, options.command(parser, args, model)),
         args.save_pic,

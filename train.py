@@ -10,7 +10,8 @@ from pathlib import Path
 
 import options
 from datasets.readers.mvtec import Category, select_categories
-from deploy.command_line.parser import Arguments, Parser, positive
+from deploy.calibration import FALSE_ALARM, RATE_HELP
+from deploy.command_line.parser import Arguments, Parser, positive, rate
 from deploy.command_line.script import run_script
 from deploy.errors import Skipped
 from deploy.results.tables import provenance_columns
@@ -31,6 +32,9 @@ def main() -> int:
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
     options.add_size_options(parser, sets=True)
+    parser.group("model")
+    parser.add_argument("--false_alarm", type=rate, default=FALSE_ALARM, help=RATE_HELP)
+    parser.group("data")
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     options.add_method_options(parser)
     parser.group("evaluation", "--eval --eval_PRO")
@@ -111,7 +115,8 @@ def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: Tim
     if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped = Skipped()
-    model.fit(pictures, args.batch_size, args.num_workers, skipped if args.skip_bad else None, log)
+    on_bad = skipped if args.skip_bad else None
+    model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)
     print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     return model
 

@@ -1,4 +1,4 @@
-"""Thresholds and colour scale of a model, fixed when it is fitted."""
+"""Thresholds and colour scale of a model, from the scores of good pictures that it had not seen."""
 
 from __future__ import annotations
 
@@ -8,39 +8,52 @@ from typing import Any
 
 import numpy as np
 
+from .conformal import Tail, least_rate, p_value, threshold_for
 from .errors import UserError
+
+FALSE_ALARM = 0.05
+"""The rate that is promised where none is named; docs/thresholds.md has what it finds."""
+RATE_HELP = "threshold that calls this share of good pictures defective"
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Levels taken from good training pictures, each scored without its own patches; test pictures play no part."""
 
+    scores: tuple[float, ...]
+    """Their image scores, ascending."""
+    maxima: tuple[float, ...]
+    """The largest values of their maps, ascending."""
+    map_low: float
+    """The map value where the colour scale starts: the median over good pictures."""
+    map_high: float
+    """The map value where it ends; the model's own pixel threshold is its middle."""
+    false_alarm: float | None
+    """The share of good pictures that the thresholds call defective; None where the user gave a threshold."""
     image_threshold: float
     """An image score above this is called a defect."""
     pixel_threshold: float
     """Map values above this are drawn inside the contour."""
-    map_low: float
-    """The map value where the colour scale starts: the median over good pictures."""
-    map_high: float
-    """The map value where it ends; the pixel threshold is its middle."""
-    pictures: int
-    """How many good pictures the levels come from."""
-    deviations: float = 3.0
-    """Thresholds are mean + `deviations` standard deviations of the good pictures' scores and map maxima."""
     own: Calibration | None = None
-    """The model's own levels, where these are for a threshold that the user gave (see `at`)."""
+    """The model's own levels, where these are for one run (see `at`)."""
 
     @classmethod
-    def from_good(cls, answers: Iterable[tuple[np.ndarray, float]]) -> Calibration:
-        """From the map [height, width] and image score of every held-out good picture."""
+    def from_good(cls, answers: Iterable[tuple[np.ndarray, float]], false_alarm: float = FALSE_ALARM) -> Calibration:
+        """From the map [height, width] and image score of every held-out good picture.
+
+        Raises:
+            UserError: the rate is not between 0 and 1.
+        """
+        check_rate(false_alarm)
         rows = [(score, anomaly_map.max(), np.median(anomaly_map)) for anomaly_map, score in answers]
-        scores, maxima, medians = np.array(rows, np.float64).T
+        scores, maxima, medians = (_short(values) for values in np.array(rows, np.float64).T)
+        low, level = float(np.median(medians)), threshold_for(maxima, false_alarm)
+        return cls(scores, maxima, low, 2 * level - low, false_alarm, threshold_for(scores, false_alarm), level)
 
-        def level(values: np.ndarray) -> float:
-            return float(values.mean() + cls.deviations * values.std())
-
-        low, threshold = float(np.median(medians)), level(maxima)
-        return cls(level(scores), threshold, low, 2 * threshold - low, len(scores))
+    @property
+    def pictures(self) -> int:
+        """How many good pictures the levels come from."""
+        return len(self.scores)
 
     def to_dict(self) -> dict[str, Any]:
         """The model's own values as plain json types, for `from_dict`."""
@@ -49,7 +62,17 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
         """The inverse of `to_dict`."""
-        return cls(**values)
+        return cls(**{**values, "scores": tuple(values["scores"]), "maxima": tuple(values["maxima"])})
+
+    def p_value(self, score: float) -> float:
+        """The share of good pictures whose image score is as high, at most: see `deploy.conformal.p_value`."""
+        return p_value(self.scores, score)
+
+    def p_tail(self, score: float) -> float | None:
+        """The same where no good picture scores as high, estimated from a fitted tail; None elsewhere."""
+        if score <= self.scores[-1]:
+            return None
+        return min(least_rate(self.scores), Tail(self.scores).probability(score))
 
     def scaled(self, score: float) -> float:
         """An image score scaled so that the model's own threshold is 0.5; 0 stays 0, not clamped."""
@@ -60,19 +83,54 @@ class Calibration:
         """Whether an image score is above the threshold."""
         return score > self.image_threshold
 
-    def at(self, threshold: float | None, scaled: bool) -> Calibration:
-        """The same levels for another image threshold, `scaled` (0.5 is the model's own) or raw.
+    def at(self, threshold: float | None = None, scaled: bool = True, false_alarm: float | None = None) -> Calibration:
+        """The levels for one run: for another rate of false alarms, or another image threshold, or the model's own.
 
-        The pixel threshold moves along; the colour scale and what `scaled` gives stay, since they belong to the model.
+        A threshold is `scaled` (0.5 is the model's own) or raw, and the pixel threshold moves along. The colour scale
+        and what `scaled` gives stay, since they belong to the model.
 
         Raises:
-            UserError: the threshold is not above 0.
+            UserError: the threshold is not above 0, the rate not between 0 and 1, or both are given.
         """
+        own = self.own or self
+        if threshold is not None and false_alarm is not None:
+            raise UserError("--threshold and --false_alarm both set the threshold: give one of them")
+        if false_alarm is not None:
+            check_rate(false_alarm)
+            levels = threshold_for(own.scores, false_alarm), threshold_for(own.maxima, false_alarm)
+            return replace(own, image_threshold=levels[0], pixel_threshold=levels[1], false_alarm=false_alarm, own=own)
         if threshold is None:
             return self
         if not threshold > 0:
             raise UserError(f"--threshold {threshold} must be above 0")
-        own = self.own or self
         factor = threshold / 0.5 if scaled else threshold / max(own.image_threshold, 1e-12)
         level = own.image_threshold * factor if scaled else threshold
-        return replace(own, image_threshold=level, pixel_threshold=own.pixel_threshold * factor, own=own)
+        pixels = own.pixel_threshold * factor
+        return replace(own, image_threshold=level, pixel_threshold=pixels, false_alarm=None, own=own)
+
+    def __str__(self) -> str:
+        """The threshold, and what it promises."""
+        if self.false_alarm is None:
+            return f"threshold {self.image_threshold:.4f}"
+        return f"threshold {self.image_threshold:.4f} for a false alarm rate of {self.false_alarm:g}"
+
+    def warning(self) -> str | None:
+        """One line where there are too few good pictures for the rate; None where there are enough."""
+        least = least_rate(self.scores)
+        if self.false_alarm is None or self.false_alarm >= least:
+            return None
+        return (
+            f"{self.pictures} good pictures can promise a false alarm rate of {least:.2g}, not {self.false_alarm:g}; "
+            "the threshold is an estimate from the tail of their scores"
+        )
+
+
+def check_rate(rate: float) -> None:
+    """Raise UserError for a rate that is not between 0 and 1."""
+    if not 0 < rate < 1:
+        raise UserError(f"--false_alarm {rate:g}: give a rate above 0 and below 1, for instance {FALSE_ALARM}")
+
+
+def _short(values: np.ndarray) -> tuple[float, ...]:
+    """Ascending, with as many digits as a float32 has, since they are written as text."""
+    return tuple(float(f"{value:.8g}") for value in np.sort(values))

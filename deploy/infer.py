@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from .command_line.parser import Parser, command_line, natural, positive
+from .calibration import RATE_HELP
+from .command_line.parser import Parser, command_line, natural, positive, rate
 from .command_line.progress import progress
 from .command_line.script import run_script
 from .errors import UserError
 from .pictures.listing import list_pictures
 from .predictor import Predictor
-from .results.description import header_text, recorded
+from .results.description import header_text, levels_text, recorded
 from .results.tables import ScoreSheet, picture_namer, provenance_columns
 from .results.watch import watch
 from .runtime.program import Runtime
@@ -43,6 +44,7 @@ def main(program: str = "infer.py") -> int:
         "--save_path", default="./output/infer", help="receives infer.csv and heatmaps/, or watch.csv and watch/"
     )
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
+    parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
@@ -85,11 +87,14 @@ def main(program: str = "infer.py") -> int:
     predictor = Predictor.load(args.stats, args.model_file, args.params_file, runtime)
     print(f"program: {predictor.program.name}, self-check {predictor.selfcheck:.1e}")
     print(header_text(predictor.header, predictor.shapes, *recorded(predictor.header)), flush=True)
+    levels = predictor.calibration.at(args.threshold, scaled=True, false_alarm=args.false_alarm)
+    if args.false_alarm is not None:
+        print(levels_text(levels), flush=True)
     told = {name: getattr(args, name) for name in ("batch_size", "precision", "save_path")}
     sheet = ScoreSheet(
         Path(args.save_path),
         "watch" if args.watch else "infer",
-        predictor.calibration.at(args.threshold, scaled=True),
+        levels,
         predictor.preprocess,
         provenance_columns(predictor.header, parser.command(args, told)),
         args.save_pic,

@@ -14,6 +14,7 @@ from deploy.predictor import Prediction
 from deploy.results.tables import write_csv
 
 from .aupro import aupro
+from .decisions import Decisions
 from .ranking import rank
 
 FIGURES = (
@@ -24,16 +25,19 @@ FIGURES = (
     "Image_AP",
     "Image_F1max",
     "Image_F1",
+    "False_alarms",
+    "Misses",
     "Pixel_AP",
     "Pixel_F1max",
 )
-"""`Image_F1` is at the threshold stored with the model; the others need no threshold."""
+"""`Image_F1`, and the shares of good pictures called defective and of defective ones called good, are at the threshold
+in use; the others need no threshold."""
 SUMMARY = {
     "image": {"AUROC": "Image_AUROC", "AP": "Image_AP", "F1": "Image_F1", "best F1": "Image_F1max"},
     "pixel": {"AUROC": "Pixel_AUROC", "AP": "Pixel_AP", "best F1": "Pixel_F1max"},
     "AU-PRO": {"": "PRO_score", "up to 0.05": "PRO_score_0.05"},
 }
-"""FIGURES as they are printed."""
+"""FIGURES as they are printed; what the threshold decides has a line of its own."""
 
 
 def evaluate(
@@ -42,8 +46,10 @@ def evaluate(
     masks: Sequence[np.ndarray | None],
     calibration: Calibration,
     pro_limit: float | None,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Compute the FIGURES of one category; None where they do not exist (no masks, no defects, no good pictures).
+
+    Beside them, `decisions` tells in a line what the threshold decides.
 
     Args:
         predictions: one per test picture.
@@ -60,9 +66,12 @@ def evaluate(
     image = rank(score[truth], score[~truth])
     figures: dict[str, float | None] = dict.fromkeys(FIGURES)
     figures.update(Image_AUROC=image.auroc, Image_AP=image.average_precision, Image_F1max=image.f1_max)
-    if truth.any() and not truth.all():
-        called = score > calibration.image_threshold
-        figures["Image_F1"] = float(2 * (called & truth).sum() / (called.sum() + truth.sum()))
+    decided = Decisions.at(calibration.image_threshold, score, truth)
+    found = decided.defective - decided.misses
+    if decided.good and decided.defective:
+        figures["Image_F1"] = 2 * found / (found + decided.false_alarms + decided.defective)
+    figures["False_alarms"] = decided.false_alarms / decided.good if decided.good else None
+    figures["Misses"] = decided.misses / decided.defective if decided.defective else None
     known = [number for number, mask in enumerate(masks) if mask is not None]
     if any(masks[number].any() for number in known):
         known_maps, known_masks = [maps[number] for number in known], [masks[number] for number in known]
@@ -73,7 +82,7 @@ def evaluate(
         areas = aupro(known_maps, known_masks, (pro_limit, 0.05)) if pro_limit else None
         if areas:
             figures["PRO_score"], figures["PRO_score_0.05"] = areas
-    return figures
+    return {**figures, "decisions": str(decided)}
 
 
 @dataclass
@@ -144,12 +153,12 @@ def _means(rows: list[dict[str, Any]]) -> list[float | None]:
 
 
 def summary(row: dict[str, Any]) -> str:
-    """Return one line with the figures that exist."""
+    """Return a line with the figures that exist, and one with what the threshold in use decides."""
     told = []
     for what, figures in SUMMARY.items():
         known = [f"{name} {row[figure]:.4f}".lstrip() for name, figure in figures.items() if row[figure] is not None]
         told += [f"{what} {', '.join(known)}"] if known else []
-    return "; ".join(told) or "no figures"
+    return "\n".join(filter(None, ("; ".join(told) or "no figures", row.get("decisions"))))
 
 
 def _cell(value: float | None) -> str:

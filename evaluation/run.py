@@ -36,18 +36,20 @@ def evaluate_category(
     workers: int | None = None,
     pro_limit: float | None = None,
     heat_maps: bool = True,
+    false_alarm: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate one category and return its row for the report: its name and FIGURES.
 
-    Writes `folder/eval.csv` (`path,score,scaled,defective,kind,...`) and, if `heat_maps`, `folder/heatmaps/`.
-    `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`.
+    Writes `folder/eval.csv` and, if `heat_maps`, `folder/heatmaps/`.
+    `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`; `false_alarm` takes the place of
+    the model's own rate.
 
     Raises:
         UserError: no test pictures, or one that cannot be read.
     """
-    pictures = category.test_pictures()
+    pictures, levels = category.test_pictures(), model.calibration.at(false_alarm=false_alarm)
     paths = [picture.path for picture in pictures]
-    sheet = ScoreSheet(folder, "eval", model.calibration, model.preprocess, provenance, heat_maps, extra=("kind",))
+    sheet = ScoreSheet(folder, "eval", levels, model.preprocess, provenance, heat_maps, extra=("kind",))
     name = picture_namer(paths)
     found, masks = [], []
     predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
@@ -60,5 +62,5 @@ def evaluate_category(
             found.append(prediction)
             masks.append(mask)
         sheet.finish()
-    figures = evaluate(found, [picture.defective for picture in pictures], masks, model.calibration, pro_limit)
+    figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, pro_limit)
     return {"category": category.name, **figures}

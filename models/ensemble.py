@@ -19,6 +19,7 @@ from deploy.storage.tensors import read_tensors
 from .backbones.backbone import Backbone
 from .base.detector import Detector, MapAndScore, OnBad
 from .base.method import AnomalyMethod
+from .base.spool import Spool
 
 FLOOR = 0.01
 """A spread below this share of the mean level is taken for that much: a handful of pictures can agree by chance."""
@@ -101,24 +102,35 @@ class Ensemble(Detector):
             bad.add(name)
             on_bad(name, error)
 
-        total: list[np.ndarray] = []
-        spreads = []
+        height, width = self.preprocess.size
+        maps, scores, spreads = [], [], []
         for member in self.members:
             text = f"{member.backbone.arch} {','.join(member.layers)}"
-            answers = list(
-                member.fit_statistics(
-                    pictures, batch_size, workers, skip if on_bad else None, lambda t, text=text: log(f"{text}: {t}")
-                )
+            answers = member.fit_statistics(
+                pictures, batch_size, workers, skip if on_bad else None, lambda t, text=text: log(f"{text}: {t}")
             )
+            maps.append(Spool(None, height * width))
+            scores.append([])
+            moments = np.zeros(3)
+            for anomaly_map, score in answers:
+                maps[-1].append(anomaly_map.reshape(1, -1))
+                scores[-1].append(score)
+                values = anomaly_map.astype(np.float64)
+                moments += (values.size, values.sum(), (values * values).sum())
             pictures = [item for number, item in enumerate(pictures) if picture_name(item, number) not in bad]
-            maps, scores = np.stack([a[0] for a in answers]), np.array([a[1] for a in answers], np.float32)
-            spreads.append([_spread(maps), _spread(scores)])
-            for values, spread, slot in zip((maps, scores), spreads[-1], range(2)):
-                if len(total) == slot:
-                    total.append(np.zeros_like(values))
-                total[slot] += values / np.float32(spread) / len(self.members)
+            of_scores = np.array(scores[-1])
+            mean, mean_square = moments[1:] / moments[0]
+            deviation = np.sqrt(max(mean_square - mean**2, 0))
+            spreads.append([_spread(deviation, mean), _spread(of_scores.std(), of_scores.mean())])
         self.load_statistics({"spreads": np.array(spreads, np.float32)})
-        return zip(total[0], total[1].tolist())
+        return self._joined(maps, scores)
+
+    def _joined(self, maps: list[Spool], scores: list[list[float]]) -> Iterator[MapAndScore]:
+        """Yield the mean over the members of what they gave, in units of their spreads."""
+        shape, spreads = self.preprocess.size, self.fitted["spreads"]
+        for number, of_members in enumerate(zip(*scores)):
+            parts = [of.read_block(number, 1) / spread for of, spread in zip(maps, spreads[:, 0])]
+            yield sum(parts).reshape(shape) / len(parts), float((np.array(of_members) / spreads[:, 1]).mean())
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         """Set the ensemble's own statistics; the members keep theirs."""
@@ -163,6 +175,5 @@ def _prefix(number: int) -> str:
     return f"member{number}_"
 
 
-def _spread(values: np.ndarray) -> float:
-    values = values.astype(np.float64)
-    return float(max(values.std(), FLOOR * np.abs(values).mean(), np.finfo(np.float32).tiny))
+def _spread(deviation: float, level: float) -> float:
+    return float(max(deviation, FLOOR * abs(level), np.finfo(np.float32).tiny))

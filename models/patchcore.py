@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import paddle
@@ -13,12 +13,12 @@ from paddle import nn
 from deploy.errors import UserError
 
 from .base.method import AnomalyMethod
+from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
 from .memory_bank.coreset import SAMPLERS, Sampler
 from .memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replace_rows
-from .memory_bank.spool import Spool
 
 
 class PatchCore(AnomalyMethod):
@@ -162,10 +162,12 @@ class PatchCore(AnomalyMethod):
         """Return those of the search's table, which has as many rows and axes as fit the bank."""
         return self.coarse.free_dimensions() if self.options["search"] == "coarse" else {}
 
-    def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Score [batch, 3, height, width]: map and image score; see the class for the equations."""
+    def score_features(
+        self, features: paddle.Tensor, *statistics: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Score patches [batch * positions, channels]: map and image score; see the class for the equations."""
         bank, mean, half_norms, *tables = statistics
-        query = self.embed(image) - mean
+        query = features - mean
         unit = tables[-1] if self.options["image_score"] == "density" else None
         if self.options["search"] == "coarse":
             nearest, distance = self.coarse(query, bank, half_norms, *tables[: len(self.coarse.statistics())], unit)
@@ -244,7 +246,7 @@ class PatchCore(AnomalyMethod):
         chosen = self._sampler.choose()
         bank = self._spool.read(chosen)
         self._blocks = self._sampler.blocks
-        del self._sampler, self._spool
+        del self._sampler
         mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
         bank -= mean
         half_norms = np.einsum("ij,ij->i", bank, bank, dtype=np.float64).astype(np.float32) / 2
@@ -269,10 +271,16 @@ class PatchCore(AnomalyMethod):
             f"--coreset_block {self.options['coreset_block']}"
         )
 
+    def training_features(self, pictures: range) -> np.ndarray:
+        """Read the patches of training pictures from the spool file."""
+        return self._spool.read_block(pictures.start * self.positions, len(pictures) * self.positions)
+
     @contextmanager
-    def leave_one_out(self, picture: int, features: Callable[[], np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    def leave_one_out(
+        self, pictures: range, features: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end."""
-        rows = np.flatnonzero(self._owner == picture)
+        rows = np.flatnonzero(self._owner == pictures.start)
         replacement = np.arange(len(self._owner))
         replacement[rows] = self._replacement[rows]
         tables = replace_rows(self.fitted, replacement) if self.options["search"] == "coarse" else {}
@@ -283,7 +291,11 @@ class PatchCore(AnomalyMethod):
         try:
             for value in by_row:
                 value[rows] = value[replacement[rows]]
-            yield tables
+            yield features, tables
         finally:
             for value, kept in zip(by_row, own):
                 value[rows] = kept
+
+    def end_fit(self) -> None:
+        """Close the spool file."""
+        del self._spool

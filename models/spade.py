@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import paddle
@@ -83,6 +83,8 @@ class SPADE(AnomalyMethod):
         if self.options["k_image"] < 1:
             raise UserError(f"--k_image {self.options['k_image']} must be at least 1")
         *self.features, last = self.backbone.features
+        self.widths = [f.channels * f.height * f.width for f in self.features]
+        self.channels = sum(self.widths) + last.channels
         self.grid = (self.features[0].height, self.features[0].width)
         self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in self.features])
         self.to_pixels = upsample(self.preprocess.size, self.grid, self.options["sigma"])
@@ -92,12 +94,6 @@ class SPADE(AnomalyMethod):
         for name, f in zip(self.galleries, self.features):
             self.register_buffer(name, paddle.zeros([0, f.height * f.width, f.channels]))
 
-    def read(self, image: paddle.Tensor) -> tuple[list[paddle.Tensor], paddle.Tensor]:
-        """The pyramid, one [batch, positions, channels] per layer, and the descriptor [batch, channels]."""
-        *layers, last = self.backbone(image)
-        flat = [layer.reshape([-1, f.channels, f.height * f.width]) for layer, f in zip(layers, self.features)]
-        return [layer.transpose([0, 2, 1]) for layer in flat], self._describe(last)
-
     def _describe(self, output: paddle.Tensor) -> paddle.Tensor:
         """The mean over all positions of [batch, channels, height, width]: [batch, channels]."""
         last = self.backbone.features[-1]
@@ -106,19 +102,32 @@ class SPADE(AnomalyMethod):
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
         """One row per picture: its layers, channel by channel, and its descriptor."""
         *layers, last = self.backbone(image)
-        rows = [layer.reshape([-1, f.channels * f.height * f.width]) for layer, f in zip(layers, self.features)]
+        rows = [layer.reshape([-1, width]) for layer, width in zip(layers, self.widths)]
         return paddle.concat([*rows, self._describe(last)], axis=1)
+
+    def _split(self, features: paddle.Tensor) -> tuple[list[paddle.Tensor], paddle.Tensor]:
+        """The pyramid, one [batch, positions, channels] per layer, and the descriptor [batch, channels]."""
+        pyramid, start = [], 0
+        for f, width in zip(self.features, self.widths):
+            layer = columns(features, start, start + width).reshape([-1, f.channels, f.height * f.width])
+            pyramid.append(layer.transpose([0, 2, 1]))
+            start += width
+        return pyramid, columns(features, start, self.channels)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """descriptors [pictures, channels], the picture in the galleries that each stands for, and the galleries."""
         names = ("descriptors", "gallery_rows", *self.galleries)
         return {name: getattr(self, name) for name in names}
 
-    def score(
-        self, image: paddle.Tensor, descriptors: paddle.Tensor, gallery_rows: paddle.Tensor, *galleries: paddle.Tensor
+    def score_features(
+        self,
+        features: paddle.Tensor,
+        descriptors: paddle.Tensor,
+        gallery_rows: paddle.Tensor,
+        *galleries: paddle.Tensor,
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Map and image score of [batch, 3, height, width]; see the class for the equations."""
-        pyramid, descriptor = self.read(image)
+        """Map and image score of rows as `embed` gives them; see the class for the equations."""
+        pyramid, descriptor = self._split(features)
         pictures = self.descriptors.shape[0]
         count, near = min(self.k, pictures), min(self.options["k_image"], pictures - 1)
         nearness = paddle.matmul(descriptor, descriptors, transpose_y=True) - _half_norms(descriptors)
@@ -172,8 +181,7 @@ class SPADE(AnomalyMethod):
     def partial_fit(self, features: np.ndarray) -> None:
         """Append the pyramids to the files and keep the descriptors."""
         start = 0
-        for file, f in zip(self._spool, self.features):
-            width = f.channels * f.height * f.width
+        for file, f, width in zip(self._spool, self.features, self.widths):
             layer = features[:, start : start + width].reshape(len(features), f.channels, -1)
             try:
                 file.write(np.ascontiguousarray(layer.transpose(0, 2, 1)).data)
@@ -196,13 +204,25 @@ class SPADE(AnomalyMethod):
         del self._spool, self._descriptors
         return found
 
+    def training_features(self, pictures: range) -> np.ndarray:
+        """Read the pyramid of a training picture from the galleries."""
+        layers = [self.fitted[name][pictures].transpose(0, 2, 1) for name in self.galleries]
+        rows = [layer.reshape(len(pictures), -1) for layer in layers]
+        return np.concatenate([*rows, self.fitted["descriptors"][pictures]], axis=1)
+
     @contextmanager
-    def leave_one_out(self, picture: int, features: Callable[[], np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    def leave_one_out(
+        self, pictures: range, features: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
-        descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
+        descriptors, rows, picture = (
+            self.fitted["descriptors"].copy(),
+            self.fitted["gallery_rows"].copy(),
+            pictures.start,
+        )
         rows[picture] = (picture + 1) % len(rows)
         descriptors[picture] = FAR
-        yield {"descriptors": descriptors, "gallery_rows": rows}
+        yield features, {"descriptors": descriptors, "gallery_rows": rows}
 
     def describe(self) -> str:
         """Pictures and size of the gallery."""

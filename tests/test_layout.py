@@ -25,6 +25,7 @@ INSIDE = {
         "storage",
         "pictures",
         "runtime",
+        "conformal",
         "calibration",
         "predictor",
         "results",

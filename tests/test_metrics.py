@@ -8,7 +8,6 @@ from skimage.measure import label
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from benchmarks.threshold_pro import threshold_pro
-from deploy import Calibration
 from evaluation.aupro import aupro
 from evaluation.ranking import rank
 
@@ -123,15 +122,3 @@ def test_ranking_without_one_kind_and_with_bad_scores() -> None:
     assert rank(np.ones(3), np.array([])) == (None, None, None)
     with pytest.raises(ValueError, match="finite"):
         rank(np.array([np.nan]), np.ones(3))
-
-
-def test_thresholds_are_mean_and_three_deviations_of_good_pictures() -> None:
-    random = np.random.default_rng(4)
-    maps, scores = random.random((9, 6, 5)), random.random(9)
-    found = Calibration.from_good(zip(maps, scores))
-    maxima = maps.max(axis=(1, 2))
-    assert found.pictures == 9
-    assert found.image_threshold == pytest.approx(scores.mean() + 3 * scores.std())
-    assert found.pixel_threshold == pytest.approx(maxima.mean() + 3 * maxima.std())
-    assert found.map_low == pytest.approx(np.median(np.median(maps, axis=(1, 2))))
-    assert found.map_low + found.map_high == pytest.approx(2 * found.pixel_threshold)

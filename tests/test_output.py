@@ -51,7 +51,8 @@ def description(text: str, method: str = "patchcore") -> str:
 def test_every_script_says_what_the_model_is_in_one_readable_line(trained: SimpleNamespace, tmp_path: Path) -> None:
     model = load_model(trained.model)
     said = f"patchcore on compact (layer2 layer3), k 2, bank of {len(model.fitted['memory_bank'])} patches, 8 pictures"
-    said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}, image_score density"
+    said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}"
+    said += ", image_score density"
     words = ["--category", "washer", "--model_path", trained.model, "--save_path", tmp_path]
     runs = {
         "eval.py": ["--data_path", trained.data, *words, "--eval_PRO"],
@@ -103,7 +104,8 @@ def test_what_an_option_becomes_by_itself_is_not_told() -> None:
 
 def test_all_figures_fit_on_a_line() -> None:
     line = summary({"category": "x", **dict.fromkeys(FIGURES, 0.12345)})
-    assert len(line) + len("[12345.6 s] ") <= WIDTH and line.count("0.1235") == len(FIGURES)
+    assert len(line) + len("[12345.6 s] ") <= WIDTH
+    assert line.count("0.1235") == len(FIGURES) - 2, "false alarms and misses are told as counts"
     assert summary({"category": "x", **dict.fromkeys(FIGURES)}) == "no figures"
 
 
@@ -164,10 +166,11 @@ def test_a_single_picture_gets_its_line(
     defect = threshold is not None or score > levels.image_threshold
     level = levels.image_threshold * (threshold or 0.5) / 0.5
     said = f"{'DEFECT' if defect else 'good'}, score {score:.4f} (scaled {scaled:.3f}), "
-    assert line == f"{picture}: {said}threshold {level:.4f} (scaled {threshold or 0.5:.3f})"
+    said += f"threshold {level:.4f} (scaled {threshold or 0.5:.3f}), p-value {levels.p_value(score):.2g}"
+    assert line == f"{picture}: {said}"
 
 
-LEVELS = Calibration(image_threshold=2.0, pixel_threshold=3.0, map_low=1.0, map_high=5.0, pictures=9)
+LEVELS = Calibration((1.0, 2.0), (1.5, 3.0), 1.0, 5.0, false_alarm=0.05, image_threshold=2.0, pixel_threshold=3.0)
 
 
 @pytest.mark.parametrize(("threshold", "scaled", "level"), [(0.25, True, 1.0), (1.0, False, 1.0), (3.5, False, 3.5)])
@@ -202,8 +205,8 @@ def test_several_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
             sheet.add(Prediction(f"{number}.png", score, np.zeros((8, 8)), picture), "")
         assert sheet.finish() == 0
     first, _, alone, _ = capsys.readouterr().out.splitlines()
-    assert first == "2 pictures: 1 defective, 1 good"
-    assert alone == "0.png: DEFECT, score 3.0000 (scaled 0.750), threshold 2.0000 (scaled 0.500)"
+    assert first == "2 pictures: 1 defective, 1 good; threshold 2.0000 for a false alarm rate of 0.05"
+    assert alone == "0.png: DEFECT, score 3.0000 (scaled 0.750), threshold 2.0000 (scaled 0.500), p-value 0.33"
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess:

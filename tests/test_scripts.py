@@ -39,7 +39,7 @@ def test_eval_predict_and_infer_give_one_score(trained: SimpleNamespace, tmp_pat
     pictures = trained.data / "washer/test"
     threshold = load_model(trained.model).calibration.image_threshold
     sheet = table(trained.run / "washer/eval.csv")  # train --eval and eval.py write it alike
-    assert list(sheet[0])[:5] == ["path", "score", "scaled", "defective", "kind"]
+    assert list(sheet[0])[:7] == ["path", "score", "scaled", "defective", "p_value", "p_tail", "kind"]
     of_eval = {row["path"]: float(row["score"]) for row in sheet}
     done(run("predict.py", pictures, *trained.named))
     of_predict = table(trained.run / "washer/predict.csv")

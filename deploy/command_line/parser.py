@@ -119,6 +119,17 @@ def natural(text: str) -> int:
     return 0 if text.strip() == "0" else positive(text)
 
 
+def rate(text: str) -> float:
+    """A number above 0 and below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate above 0 and below 1, such as 0.05")
+    return value
+
+
 def command_line(program: str, options: dict[str, Any], words: Sequence[Any] = ()) -> str:
     """`program` called with `words` and `options`, those that are None left out; quoted for a shell.
 

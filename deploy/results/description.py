@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..calibration import Calibration
+
 SIZES = {
     "memory_bank": ("bank of {} patches", 0),
     "position_mean": ("Gaussians of {} channels", 1),
@@ -35,6 +37,11 @@ def header_text(
         *(f"{name} {value}" for name, value in sorted(options.items())),
     ]
     return ", ".join(filter(None, parts))
+
+
+def levels_text(levels: Calibration) -> str:
+    """Return the line about a run's threshold, and a second one where it promises more than it can."""
+    return "\n".join(filter(None, (str(levels), levels.warning())))
 
 
 def sizes_text(preprocess: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ class ScoreSheet:
         UserError: a folder cannot be made.
     """
 
-    COLUMNS = ("path", "score", "scaled", "defective")
+    COLUMNS = ("path", "score", "scaled", "defective", "p_value", "p_tail")
 
     def __init__(
         self,
@@ -103,9 +103,11 @@ class ScoreSheet:
 
     def row(self, prediction: Prediction, extra: Sequence[Any] = ()) -> tuple[Any, ...]:
         """The prediction's cells, in the order of `columns`."""
-        scaled = f"{self.calibration.scaled(prediction.score):.6g}"
-        defect = int(self.calibration.is_defect(prediction.score))
-        return (prediction.name, f"{prediction.score:.9g}", scaled, defect, *extra, *self.provenance.values())
+        score, levels = prediction.score, self.calibration
+        tail = levels.p_tail(score)
+        verdict = f"{score:.9g}", f"{levels.scaled(score):.6g}", int(levels.is_defect(score))
+        chances = f"{levels.p_value(score):.4g}", "" if tail is None else f"{tail:.4g}"
+        return (prediction.name, *verdict, *chances, *extra, *self.provenance.values())
 
     def add(
         self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
@@ -122,7 +124,9 @@ class ScoreSheet:
         self._tables[0].write(csv_line(row))
         if self._jsonl:
             values = dict(zip(self.columns, row))
-            values.update(score=prediction.score, scaled=float(values["scaled"]), defective=bool(values["defective"]))
+            values.update(score=prediction.score, defective=bool(values["defective"]))
+            numbers = {name: values[name] for name in ("scaled", "p_value", "p_tail")}
+            values.update({name: float(text) if text else None for name, text in numbers.items()})
             # what is no UTF-8 in a path becomes an escape of json
             self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         self.count, self._last = self.count + 1, prediction
@@ -131,7 +135,7 @@ class ScoreSheet:
             self._drawing.submit(self.draw, prediction, picture_name, mask)
 
     def _start(self) -> None:
-        starts = {".csv": ",".join(self.COLUMNS), **({".jsonl": f'{{"{self.COLUMNS[0]}": '} if self._jsonl else {})}
+        starts = {".csv": ",".join(self.COLUMNS[:4]), **({".jsonl": f'{{"{self.COLUMNS[0]}": '} if self._jsonl else {})}
         for suffix, start in starts.items():
             check_replaceable(self.path.with_suffix(suffix), start.encode())
         self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in starts]
@@ -161,7 +165,8 @@ class ScoreSheet:
             pictures.publish()
         tables = [table.finish() for table in self._tables]
         if self.count > 1:
-            print(f"{self.count} pictures: {self.defects} defective, {self.count - self.defects} good")
+            found = f"{self.defects} defective, {self.count - self.defects} good"
+            print(f"{self.count} pictures: {found}; {self.calibration}")
         else:
             print(verdict(self._last, self.calibration))
         places = [f"scores: {' '.join(map(str, tables))}"]
@@ -175,12 +180,13 @@ class ScoreSheet:
 
 
 def verdict(prediction: Prediction, calibration: Calibration) -> str:
-    """One line about one picture: its name, verdict, score and the threshold, raw and scaled."""
+    """One line about one picture: its name, verdict, score and the threshold, raw and scaled, and the p-value."""
     threshold, scaled = calibration.image_threshold, calibration.scaled
     return (
         f"{prediction.name}: {'DEFECT' if calibration.is_defect(prediction.score) else 'good'}, "
         f"score {prediction.score:.4f} (scaled {scaled(prediction.score):.3f}), "
-        f"threshold {threshold:.4f} (scaled {scaled(threshold):.3f})"
+        f"threshold {threshold:.4f} (scaled {scaled(threshold):.3f}), "
+        f"p-value {calibration.p_value(prediction.score):.2g}"
     )
 
 

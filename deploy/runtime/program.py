@@ -120,10 +120,10 @@ class Program:
                 self._held[name] = tensor_over(array)
                 handle.share_external_data(self._held[name])
 
-    def run(self, image: np.ndarray) -> list[np.ndarray]:
-        """Run on float32 [batch, 3, height, width] (the input named `image`) and return every output."""
+    def run(self, image: np.ndarray, name: str = "image") -> list[np.ndarray]:
+        """Run on float32 [batch, 3, height, width], or whatever else the input `name` is, and return every output."""
         try:
-            self.set({"image": image})
+            self.set({name: image})
             self._predictor.run()
             return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]
         except (RuntimeError, ValueError, OSError, MemoryError) as error:

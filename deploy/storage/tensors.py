@@ -15,7 +15,7 @@ from ..command_line.progress import progress
 from ..errors import UserError
 from .files import check_replaceable, plain_name, write_whole
 
-FORMAT = 3
+FORMAT = 4
 HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our header as json; over it and the arrays
 START = f'{{"__metadata__": {{"{HEADER_KEY}": '.encode()  # of our files, after the 8 bytes of the header's length
 PLAIN = ("method", "arch", "file")  # what a header calls these becomes a part of paths

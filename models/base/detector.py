@@ -12,11 +12,12 @@ import paddle
 from paddle import nn
 
 import deploy
-from deploy.calibration import Calibration
+from deploy.calibration import FALSE_ALARM, Calibration, check_rate
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
 from deploy.predictor import Prediction, Predictor
+from deploy.results.description import levels_text
 from deploy.runtime import selfcheck
 from deploy.runtime.program import Program, Runtime, tensor_over
 from deploy.storage.files import make_folder
@@ -98,6 +99,7 @@ class Detector(nn.Layer):
         workers: int | None = None,
         on_bad: OnBad | None = None,
         log: Callable[[str], None] = lambda text: None,
+        false_alarm: float = FALSE_ALARM,
     ) -> Detector:
         """Fit on good pictures: paths, or uint8 RGB arrays [height, width, 3] with values 0-255.
 
@@ -107,15 +109,17 @@ class Detector(nn.Layer):
             workers: decoding threads, default one per core.
             on_bad: called with name and error for a picture that cannot be read; without it that is an error.
             log: called with one line per stage.
+            false_alarm: the share of good pictures that the model's thresholds call defective.
 
         Raises:
-            UserError: an unreadable picture, or fewer than two pictures.
+            UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
+        check_rate(false_alarm)
         held_out = self.fit_statistics(list(pictures), batch_size, workers, on_bad, log)
-        self.calibration = Calibration.from_good(held_out)
+        self.calibration = Calibration.from_good(held_out, false_alarm)
         log(
-            f"calibration: {self.calibration.pictures} good pictures scored as if not seen; image threshold "
-            f"{self.calibration.image_threshold:.4f}, pixel threshold {self.calibration.pixel_threshold:.4f}"
+            f"calibration: {self.calibration.pictures} good pictures scored as if not seen; pixel threshold "
+            f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"
         )
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
@@ -16,6 +16,7 @@ from ..graph.resample import Resample, nearest_matrix, upsample
 from ..graph.scores import check_image_score, image_score
 from ..threads import one_thread
 from .method import AnomalyMethod
+from .spool import Spool
 
 POSITIONS = 256  # covariances factorised at a time
 PARTS = 2  # that the whitening's columns are stored in: more save memory to read, and cost more operators
@@ -39,6 +40,7 @@ class GaussianMethod(AnomalyMethod):
     OPTIONS: ClassVar[dict[str, Any]] = {"eps": 0.01, "image_score": "smooth", "sigma": 4.0, "load_projection": None}
 
     FIT_ONLY = frozenset({"load_projection"})
+    HELD_OUT = 8
 
     def make_projection(self, channels: int) -> np.ndarray:
         """Draw the projection from `self.seed`; `channels` are all layers' together."""
@@ -71,6 +73,7 @@ class GaussianMethod(AnomalyMethod):
         channels = sum(feature.channels for feature in features)
         if self.k > channels:
             raise UserError(f"--k {self.k}: {' '.join(self.backbone.layers)} have {channels} channels together")
+        self.channels = self.k
         self.grid = (features[0].height, features[0].width)
         self.positions = self.grid[0] * self.grid[1]
         self.align = paddle.nn.LayerList(
@@ -135,12 +138,12 @@ class GaussianMethod(AnomalyMethod):
         """
         return {name: getattr(self, name) for name in ("position_mean", *self.parts())}
 
-    def score(
-        self, image: paddle.Tensor, position_mean: paddle.Tensor, *whitening: paddle.Tensor
+    def score_features(
+        self, features: paddle.Tensor, position_mean: paddle.Tensor, *whitening: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Mahalanobis distances: (x - m)^T S^-1 (x - m) is the squared length of L^-1 (x - m), where S = L L^T."""
         k, positions = self.k, self.positions
-        offset = self.embed(image).reshape([-1, positions, k]) - position_mean.reshape([1, positions, k])
+        offset = features.reshape([-1, positions, k]) - position_mean.reshape([1, positions, k])
         offset = offset.transpose([1, 0, 2])
         squared = None
         for part, (_, end) in zip(whitening, self.parts().values()):
@@ -153,13 +156,15 @@ class GaussianMethod(AnomalyMethod):
         return anomaly_map, image_score(self.options["image_score"], distance, anomaly_map)
 
     def start_fit(self, pictures: int) -> None:
-        """Start with no pictures."""
+        """Start with no pictures, and open the spool file of the features."""
+        self._spool = Spool(None, self.k)
         self._seen = 0
         self._mean = np.zeros((self.positions, self.k), np.float32)
         self._scatter = np.zeros((self.positions, self.k, self.k), np.float32)
 
     def partial_fit(self, features: np.ndarray) -> None:
         """Add a batch by Chan, Golub and LeVeque's update, which never subtracts large sums from each other."""
+        self._spool.append(features)
         batch = features.reshape(-1, self.positions, self.k)
         count = len(batch)
         mean = batch.mean(axis=0)
@@ -190,26 +195,42 @@ class GaussianMethod(AnomalyMethod):
         del self._scatter
         return found
 
+    def training_features(self, pictures: range) -> np.ndarray:
+        """Read the features of training pictures from the spool file."""
+        return self._spool.read_block(pictures.start * self.positions, len(pictures) * self.positions)
+
     @contextmanager
-    def leave_one_out(self, picture: int, features: Callable[[], np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """Statistics that give the picture its distances to a Gaussian fitted without it.
+    def leave_one_out(
+        self, pictures: range, features: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Features whose distances are those of the pictures to Gaussians fitted without them, one at a time.
 
         Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
-        along by (n - 1) / (n - 2). The mean is moved, position by position, to give that.
+        along by (n - 1) / (n - 2). Every position's offset from the mean is stretched to that length.
         """
         n, mean = self._seen, self.fitted["position_mean"]
         if n < 3:
             raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
-        given = features()
-        offset = (given.astype(np.float64) - mean)[:, None].astype(np.float32)
-        squared = np.zeros(self.positions)
-        for name, (_, end) in self.parts().items():
-            white = np.matmul(offset[:, :, :end], self.fitted[name]).astype(np.float64)
-            squared += np.einsum("prk,prk->p", white, white)
+        offset = features.reshape(-1, self.positions, self.k) - mean
+        squared = self._squared_distances(offset)
         remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
-        stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)[:, None]
-        yield {"position_mean": given - stretch * offset[:, 0]}
+        stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)
+        yield (mean + stretch[..., None] * offset).reshape(-1, self.k), {}
+
+    @one_thread
+    def _squared_distances(self, offset: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distances, float64 [pictures, positions], of offsets [pictures, positions, k]."""
+        by_position = np.ascontiguousarray(offset.swapaxes(0, 1))
+        squared = np.zeros(by_position.shape[:2])
+        for name, (_, end) in self.parts().items():
+            white = np.matmul(by_position[:, :, :end], self.fitted[name])
+            squared += np.einsum("prk,prk->pr", white, white, dtype=np.float64)
+        return squared.T
+
+    def end_fit(self) -> None:
+        """Close the spool file."""
+        del self._spool
 
 
 def _blocks(positions: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Base class of the methods: fitting on features in one pass, and leave-one-out scores for calibration."""
+"""Base class of the methods: fitting on features in one pass, then leave-one-out scores of all pictures."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import batches, stream
 from deploy.results.description import size_text
-from deploy.runtime.program import Program, Runtime, release_memory
+from deploy.runtime.program import Runtime, release_memory
 from deploy.storage.tensors import read_tensors
 
 from ..backbones.backbone import Backbone
-from ..graph.compiled import compile_embedding
+from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .detector import Detector, MapAndScore, OnBad
-
-CALIBRATION_PICTURES = 64
 
 
 class AnomalyMethod(Detector):
     """A method on one backbone, as one layer.
 
     A subclass defines how features are computed (`embed`), how statistics are fitted on them, batch by batch
-    (`start_fit`, `partial_fit`, `finish_fit`), how a picture is scored with these statistics (`score`), and the
-    statistics of all training pictures but one (`leave_one_out`).
+    (`start_fit`, `partial_fit`, `finish_fit`), how features are scored with these statistics (`score_features`), and
+    what changes where a training picture is scored as if it had not been there (`leave_one_out`).
 
     Args:
         arch: backbone, one of `models.backbones.backbone.ARCHS`.
@@ -56,6 +54,11 @@ class AnomalyMethod(Detector):
     OPTIONS: ClassVar[dict[str, Any]]
     FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
     """Options that a saved model records and does not need again."""
+
+    HELD_OUT: ClassVar[int] = 1
+    """How many pictures `leave_one_out` takes at a time."""
+    channels: int
+    """Values per row of features, set by `build`."""
 
     def __init__(
         self,
@@ -106,6 +109,12 @@ class AnomalyMethod(Detector):
         """Compute features [rows, channels], equally many rows per picture, of normalised [batch, 3, height, width]."""
         raise NotImplementedError
 
+    def score_features(
+        self, features: paddle.Tensor, *statistics: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Score what `embed` gives: map [batch, height, width] and score [batch], both 0 and up."""
+        raise NotImplementedError
+
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
         """Load what `constants` gave when the model was saved."""
 
@@ -121,17 +130,28 @@ class AnomalyMethod(Detector):
         """Return the statistics of all features added, by the names of `statistics`."""
         raise NotImplementedError
 
-    def leave_one_out(
-        self, picture: int, features: Callable[[], np.ndarray]
-    ) -> AbstractContextManager[dict[str, np.ndarray]]:
-        """Context manager: the statistics of all training pictures except number `picture`.
+    def training_features(self, pictures: range) -> np.ndarray:
+        """Return the features of training pictures, as `embed` gave them; not after `end_fit`."""
+        raise NotImplementedError
 
-        It yields the statistics that differ from `fitted`, and may change others of `fitted` in place until it exits.
-        Only after fitting; `features` computes the picture's, as `embed` gives them.
+    def leave_one_out(
+        self, pictures: range, features: np.ndarray
+    ) -> AbstractContextManager[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Context manager: what is scored where each of the training `pictures` is held out from the statistics.
+
+        It yields features, and the statistics that differ from `fitted`; it may change others of `fitted` in place
+        until it exits. `features` are those of `training_features`. `pictures` are HELD_OUT or fewer.
         """
         raise NotImplementedError
 
+    def end_fit(self) -> None:
+        """Drop what `training_features` needed."""
+
     # ----------------------------------------------------------------------------------------------------------------
+
+    def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Score normalised [batch, 3, height, width]: map and image score."""
+        return self.score_features(self.embed(image), *statistics)
 
     def backbones(self) -> list[Backbone]:
         """Return the backbone, in a list."""
@@ -184,15 +204,14 @@ class AnomalyMethod(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit on all pictures; yield leave-one-out map and score of up to CALIBRATION_PICTURES of them."""
-        embedding = compile_embedding(self, self.runtime)
-        crops, seen = self._fit_features(embedding, pictures, batch_size, workers, on_bad)
+        """Fit on all pictures; yield leave-one-out map and score of each."""
+        seen = self._fit_features(pictures, batch_size, workers, on_bad)
         log(f"features: {len(seen)} pictures")
         self.load_statistics(self.finish_fit())
         release_memory()
         log(self.describe())
         self.data = {"pictures": len(seen), "sha256": hashlib.sha256("".join(seen).encode()).hexdigest()}
-        return self._score_held_out(embedding, crops)
+        return self._score_held_out(len(seen))
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
@@ -211,35 +230,31 @@ class AnomalyMethod(Detector):
 
     @one_thread
     def _fit_features(
-        self, embedding: Program, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
-    ) -> tuple[dict[int, np.ndarray], list[str]]:
-        """Call `partial_fit` on all pictures; return crops for calibration by number, and all crops' fingerprints."""
-        count = len(pictures)
-        _check_enough(count)
-        wanted = set(np.linspace(0, count - 1, min(count, CALIBRATION_PICTURES)).round().astype(int).tolist())
-        crops: dict[int, np.ndarray] = {}
+        self, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
+    ) -> list[str]:
+        """Call `partial_fit` on all pictures; return their crops' fingerprints."""
+        embedding = compile_embedding(self, self.runtime)
+        _check_enough(len(pictures))
         seen: list[str] = []
-        self.start_fit(count)
-        shown = progress(stream(pictures, self.preprocess, workers, on_bad), count, "features")
+        self.start_fit(len(pictures))
+        shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
         for group in batches(shown, batch_size):
             batch = np.stack([self.preprocess.crop(item.resized) for item in group])
             self.partial_fit(embedding.run(self.preprocess.normalise(batch))[0])
-            for crop in batch:
-                if len(seen) in wanted:
-                    crops[len(seen)] = crop
-                seen.append(hashlib.sha256(crop.tobytes()).hexdigest())
+            seen += [hashlib.sha256(crop.tobytes()).hexdigest() for crop in batch]
         _check_enough(len(seen))
-        return crops, seen
+        return seen
 
-    def _score_held_out(self, embedding: Program, crops: dict[int, np.ndarray]) -> Iterator[MapAndScore]:
-        """Score training pictures with the compiled program, each with the statistics of all others."""
-        scoring = self.program()
-        for number, crop in progress(crops.items(), len(crops), "calibration"):
-            image = self.preprocess.normalise(crop[None])
-            with self.leave_one_out(number, lambda image=image: embedding.run(image)[0]) as changed:
+    def _score_held_out(self, pictures: int) -> Iterator[MapAndScore]:
+        """Score every training picture by its stored features, each with the statistics of all others."""
+        scoring = compile_feature_scoring(self, self.runtime)
+        groups = [range(start, min(start + self.HELD_OUT, pictures)) for start in range(0, pictures, self.HELD_OUT)]
+        for group in progress(groups, len(groups), "calibration"):
+            with self.leave_one_out(group, self.training_features(group)) as (features, changed):
                 scoring.set({**self.fitted, **changed})
-                anomaly_map, score = scoring.run(image)
-            yield anomaly_map[0], float(score[0])
+                maps, scores = scoring.run(features, "features")
+            yield from zip(maps, scores.tolist())
+        self.end_fit()
 
 
 def _check_enough(pictures: int) -> None:

@@ -1,4 +1,4 @@
-"""Compile the two graphs of a method: image to features, and image to map and score."""
+"""Compile the graphs of a method: image to features, and image or features to map and score."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ class Scoring(nn.Layer):
         return plainly(self.method.score, plainly(self.input_to_image, image), *statistics)
 
 
+class FeatureScoring(nn.Layer):
+    """The scoring graph of a method behind its features, for pictures whose features are there."""
+
+    def __init__(self, method: nn.Layer) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, features: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Score features as `Embedding` gives them: map [batch, height, width] and score [batch]."""
+        return plainly(self.method.score_features, features, *statistics)
+
+
 class Fused(Scoring):
     """The scoring graph with its statistics inside: the image is the only input."""
 
@@ -78,9 +90,7 @@ def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint
     image = image_spec(method.preprocess.size, uint8)
     if fused:
         return save_program(Fused(method, uint8), [image], folder)
-    free = method.free_dimensions()
-    specs = [statistic_spec(name, value, free.get(name, (0,))) for name, value in method.statistics().items()]
-    return save_program(Scoring(method, uint8), [image, specs], folder)
+    return save_program(Scoring(method, uint8), [image, _statistic_specs(method)], folder)
 
 
 def compile_scoring(method: nn.Layer, runtime: Runtime) -> Program:
@@ -94,6 +104,18 @@ def compile_embedding(method: nn.Layer, runtime: Runtime) -> Program:
     with scratch_folder() as folder:
         files = save_program(Embedding(method), [image_spec(method.preprocess.size)], folder)
         return Program(*files, runtime)
+
+
+def compile_feature_scoring(method: nn.Layer, runtime: Runtime) -> Program:
+    """Compile and load the program of a fitted `method` whose inputs are `features` and the statistics."""
+    features = InputSpec([None, method.channels], "float32", "features")
+    with scratch_folder() as folder:
+        return Program(*save_program(FeatureScoring(method), [features, _statistic_specs(method)], folder), runtime)
+
+
+def _statistic_specs(method: nn.Layer) -> list[InputSpec]:
+    free = method.free_dimensions()
+    return [statistic_spec(name, value, free.get(name, (0,))) for name, value in method.statistics().items()]
 
 
 def statistic_spec(name: str, value: paddle.Tensor, free: tuple[int, ...]) -> InputSpec:

@@ -1,4 +1,4 @@
-"""Features on disk during fitting: all patches are written, and only the chosen rows are read back."""
+"""Rows on disk during fitting: all are written, and those that are asked for are read back."""
 
 from __future__ import annotations
 
@@ -47,8 +47,20 @@ class Spool:
                 raise UserError(f"the features in {self.folder} were cut short: is something else writing there?")
         return found
 
+    def read_block(self, first: int, count: int) -> np.ndarray:
+        """The `count` rows from number `first` on, float32 [count, channels]."""
+        found = np.empty((count, self.channels), np.float32)
+        self._file.seek(first * self.channels * found.itemsize)
+        data = memoryview(found).cast("B")
+        while data:
+            got = self._file.readinto(data)
+            if not got:
+                raise UserError(f"the features in {self.folder} were cut short: is something else writing there?")
+            data = data[got:]
+        return found
+
     def _error(self, error: OSError) -> UserError:
         return UserError(
-            f"--spool_dir {self.folder}: cannot write the features there ({error.strerror}); free space there, or give "
-            "--spool_dir a folder with more"
+            f"cannot write the features in {self.folder} ({error.strerror}): free space there, or set TMPDIR (for "
+            "PatchCore --spool_dir) to a folder with more"
         )
