@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from safetensors.numpy import save_file
 
+from deploy import UserError
 from models.backbones.backbone import Backbone
 
 
@@ -60,3 +62,24 @@ def test_folded_normalisation_keeps_the_features(arch: str, names: list[str], no
     read = {name.rpartition(".")[0] for name in backbone.arrays()}
     left = [name for name, layer in backbone.net.named_sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
     assert len(read.intersection(left)) == norms
+
+
+@pytest.mark.parametrize(
+    ("arch", "names"),
+    [("resnet18", ["layer1", "layer3"]), ("mobilenet_v2", ["layer2"])],
+)
+def test_torchvision_files_are_read(arch: str, names: list[str], tmp_path: Path) -> None:
+    """A state dict under torch's names, in half precision and with its counters, gives the same network."""
+    net = random_network(arch)
+    state = {name: value.numpy().astype(np.float16) for name, value in net.state_dict().items()}
+    paddle.save({name: paddle.to_tensor(value) for name, value in state.items()}, str(tmp_path / "paddle.pdparams"))
+    torch = {
+        name.replace("._mean", ".running_mean").replace("._variance", ".running_var"): v for name, v in state.items()
+    }
+    torch |= {f"{name[:-12]}num_batches_tracked": np.array(7) for name in torch if name.endswith("running_mean")}
+    save_file(torch, tmp_path / "torch.safetensors", {"format": "pt"})
+    ours, theirs = (Backbone(arch, names, 64, tmp_path / name) for name in ("paddle.pdparams", "torch.safetensors"))
+    assert ours.sha256 == theirs.sha256 and theirs.source.endswith("torch.safetensors")
+    save_file({"conv1.weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="lack|do not fit"):
+        Backbone(arch, names, 64, tmp_path / "other.safetensors")

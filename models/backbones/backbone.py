@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ ARCHS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
     *("resnext50_32x4d", "resnext50_64x4d", "resnext101_32x4d", "resnext101_64x4d"),
     *("densenet121", "densenet161", "densenet169", "densenet201"),
+    *("vgg16", "vgg19"),
     *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "shufflenet_v2_x1_0"),
 )
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
@@ -100,7 +102,9 @@ class Backbone(nn.Layer):
         paddle.seed(seed)
         self.arch, self.layers, self.source = arch, tuple(layers), found.source
         with _zeros() if found.arrays is not None else nullcontext():
-            self.net = OWN_NETWORKS[arch]() if arch in OWN_NETWORKS else getattr(paddle.vision.models, arch)()
+            # no classes: the classifier of a VGG has nine tenths of its parameters
+            make = OWN_NETWORKS.get(arch) or partial(getattr(paddle.vision.models, arch), num_classes=0)
+            self.net = make()
         self.net.eval()
         for parameter in self.net.parameters():
             parameter.stop_gradient = True

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
+from safetensors import SafetensorError, safe_open
 
 from deploy.errors import UserError
-from deploy.storage.tensors import read_tensors
+from deploy.storage.tensors import HEADER_KEY, read_tensors
 
 from .compact import EMBEDDED as COMPACT
 
@@ -81,14 +82,16 @@ def _cache(arch: str) -> Path:
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Read a `.pdparams` state dict, or a backbone that a training run stored, to arrays by parameter name.
+    """Read weights to arrays by Paddle's parameter names: `.pdparams`, or `.safetensors`.
+
+    The latter is a backbone that a training run stored, or a state dict of torchvision or timm.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything but plain arrays.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return read_tensors(path, "backbone")[0]
+        return _read_torch(path) if _is_foreign(path) else read_tensors(path, "backbone")[0]
     try:
         with open(path, "rb") as file:
             content = _ArraysOnly(file).load()
@@ -110,6 +113,37 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
             arrays[str(name)] = value
     if not arrays:
         raise UserError(f"weights {path} hold no arrays")
+    return arrays
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a safetensors file is not ours; a damaged one counts as ours, whose reader says what is wrong."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return HEADER_KEY not in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    """Read a state dict of torchvision or timm; Paddle's networks of the same layout call two kinds otherwise.
+
+    These are ResNet, ResNeXt, Wide ResNet, VGG and MobileNetV2. The matrices of the classifiers, which Paddle keeps
+    transposed, are never read.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: numpy has no such type, bfloat16 for instance
+        raise UserError(
+            f"cannot read weights {path} ({error}): save them as float32 with safetensors.torch.save_file"
+        ) from error
+    renamed = {".running_mean": "._mean", ".running_var": "._variance"}
+    for name in list(arrays):
+        for theirs, ours in renamed.items():
+            if name.endswith(theirs):
+                arrays[name[: -len(theirs)] + ours] = arrays.pop(name)
     return arrays
 
 
