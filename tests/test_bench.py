@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,15 @@ def test_exponent_and_radius() -> None:
     points = np.asarray([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], np.float32)
     assert radius(points, np.asarray([0])) == pytest.approx(5)
     assert radius(points, np.asarray([0, 1])) == pytest.approx(1)
+
+
+def test_false_alarms_are_counted_over_splits(data: Path, tmp_path: Path) -> None:
+    words = ["--data_path", data, "--category", "washer", "--method", "padim", "--splits", "2"]
+    result = done(run("-m benchmarks.false_alarms", *words, "--output", tmp_path / "found.md"))
+    head, _, row = (tmp_path / "found.md").read_text().splitlines()
+    assert "promised 0.05" in head and row.startswith("| washer | padim ")
+    for cell in row.split("|")[3:6]:
+        rate, above = re.match(r" (\d\.\d+), (\d\.\d+)", cell).groups()
+        assert 0 <= float(rate) <= 1 and 0 <= float(above) <= 1
+    assert "(estimate)" in row, "so few pictures cannot promise .01"
+    assert "washer padim" in result.stdout

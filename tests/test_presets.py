@@ -58,7 +58,7 @@ def test_options_beside_a_preset_override_it(data: Path, tmp_path: Path) -> None
     before = (tmp_path / "patchcore_compact_7/washer.safetensors").read_bytes()
     done(run("train.py", *again))
     assert (tmp_path / "patchcore_compact_7/washer.safetensors").read_bytes() == before, "the command repeats the run"
-    refused(run(*words, "--method", "padim", "--preset", "best"), "--preset best", "padim has paper")
+    refused(run(*words, "--method", "spade", "--preset", "best"), "--preset best", "spade has paper")
 
 
 def test_scripts_find_the_model_of_a_preset(data: Path, tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ LINKED = [name for name in dict.fromkeys(re.findall(r"\]\((docs/\w+\.md)\)", REA
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", *LINKED)}
 BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) for name, text in PAGES.items()}
 OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "test_tipc/README.md")}
-HELP = ("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py", "-m benchmarks")
+HELP = (
+    *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
+    *("-m benchmarks", "-m benchmarks.false_alarms"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def test_there_are_commands() -> None:
     assert sum(kind == "python" for kind, _ in blocks) >= 2
     # commands in bare blocks are of runs on the real data, and are not run here
     bare = {name for name, text in PAGES.items() if text.count("```") > 2 * len(BLOCKS[name])}
-    assert bare == {"docs/results.md", "docs/mvtec.md", "docs/quality.md"}
+    assert bare == {"docs/results.md", "docs/mvtec.md", "docs/quality.md", "docs/thresholds.md"}
 
 
 def test_the_readme_links_every_page() -> None:

@@ -78,17 +78,21 @@ def test_hazelnut_and_the_predecessors_name(hazelnut: SimpleNamespace, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("data", "category", "image", "pixel", "pro"),
-    [(MVTEC, "hazelnut", 1.0, 0.99, 0.965), (OTHER, "kolektor", 0.91, 0.92, 0.68)],
-    ids=["hazelnut", "kolektor"],
+    ("data", "category", "model", "image", "pixel", "pro"),
+    [
+        (MVTEC, "hazelnut", "patchcore_resnet18_3", 1.0, 0.99, 0.965),
+        (OTHER, "kolektor", "patchcore_resnet18_3", 0.91, 0.92, 0.68),
+        (OTHER, "kolektor", "padim_resnet18_100", 0.85, 0.92, 0.69),
+    ],
+    ids=["hazelnut", "kolektor", "kolektor-padim"],
 )
 def test_balanced_is_the_default(
-    data: Path, category: str, image: float, pixel: float, pro: float, tmp_path: Path
+    data: Path, category: str, model: str, image: float, pixel: float, pro: float, tmp_path: Path
 ) -> None:
     """Also of tall pictures with hair-thin cracks, which a centre crop misses."""
     words = ["--data_path", data, "--category", category, "--weights", WEIGHTS, "--save_path", tmp_path]
-    done(run("train.py", *words, "--eval", "--eval_PRO", "--save_pic", "False"))
-    found = figures(tmp_path / f"patchcore_resnet18_3/{category}_seed521.csv")
+    done(run("train.py", *words, "--method", model.split("_")[0], "--eval", "--eval_PRO", "--save_pic", "False"))
+    found = figures(tmp_path / model / f"{category}_seed521.csv")
     assert found["Image_AUROC"] >= image and found["Pixel_AUROC"] >= pixel and found["PRO_score"] >= pro
 
 

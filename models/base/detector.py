@@ -27,6 +27,8 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_scoring
 
 OnBad = Callable[[str, UserError], None]
+ODD = 3
+"""Training pictures that are named because they look least like the others."""
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
 
@@ -35,6 +37,8 @@ class Detector(nn.Layer):
     """One layer whose `forward` is the whole scorer; its fitted statistics are buffers, and inputs when compiled."""
 
     NAME: str
+    names: list[str]
+    """Of the training pictures, in the order in which `fit_statistics` yields them; only after fitting."""
 
     def __init__(self, preprocess: Preprocess | None, seed: int, runtime: Runtime | None) -> None:
         super().__init__()
@@ -115,12 +119,21 @@ class Detector(nn.Layer):
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
         check_rate(false_alarm)
-        held_out = self.fit_statistics(list(pictures), batch_size, workers, on_bad, log)
+        scores: list[float] = []
+
+        def noted(answers: Iterator[MapAndScore]) -> Iterator[MapAndScore]:
+            for anomaly_map, score in answers:
+                scores.append(score)
+                yield anomaly_map, score
+
+        held_out = noted(self.fit_statistics(list(pictures), batch_size, workers, on_bad, log))
         self.calibration = Calibration.from_good(held_out, false_alarm)
         log(
             f"calibration: {self.calibration.pictures} good pictures scored as if not seen; pixel threshold "
             f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"
         )
+        odd = np.argsort(scores)[: -ODD - 1 : -1]
+        log(f"least like the others: {', '.join(f'{self.names[i]} ({scores[i]:.4f})' for i in odd)}")
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))

@@ -83,6 +83,7 @@ class AnomalyMethod(Detector):
         self.layers = tuple(layers or self.LAYERS)
         self.backbone = self.make_backbone(arch, weights)
         self.data: dict[str, Any] = {}
+        self.names: list[str] = []
         self.build()
         self.eval()
 
@@ -232,15 +233,17 @@ class AnomalyMethod(Detector):
     def _fit_features(
         self, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
     ) -> list[str]:
-        """Call `partial_fit` on all pictures; return their crops' fingerprints."""
+        """Call `partial_fit` on all pictures, and keep their names; return their crops' fingerprints."""
         embedding = compile_embedding(self, self.runtime)
         _check_enough(len(pictures))
         seen: list[str] = []
+        self.names = []
         self.start_fit(len(pictures))
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
         for group in batches(shown, batch_size):
             batch = np.stack([self.preprocess.crop(item.resized) for item in group])
             self.partial_fit(embedding.run(self.preprocess.normalise(batch))[0])
+            self.names += [item.name for item in group]
             seen += [hashlib.sha256(crop.tobytes()).hexdigest() for crop in batch]
         _check_enough(len(seen))
         return seen
