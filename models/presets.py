@@ -32,9 +32,8 @@ PRESETS["patchcore"] |= {
     "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 8.0, FINE),
 }
 for name in ("padim", "orthoad"):
-    # fewer positions of deeper features than the paper's, and covariances closer to what they are
-    options = {"eps": 0.001, "image_score": "top"}
-    PRESETS[name]["balanced"] = Preset(Preprocess(256, 256), ("layer2", "layer3"), 100, options)
+    options = {"grid": "layer2", "eps": 0.001, "image_score": "top"}
+    PRESETS[name]["balanced"] = Preset(Preprocess(256, 256), ("layer1", "layer2", "layer3"), 100, options)
 DEFAULT = dict.fromkeys(("patchcore", "padim", "orthoad"), "balanced")
 """The preset that is taken where none is named; `paper` for the methods that are not here."""
 

@@ -88,7 +88,10 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "coreset_block": (positive, "choose patches in blocks where there are more than this"),
     "spool_dir": (str, "folder for the features of all patches while fitting, the system's temporary one if not given"),
     "patch_size": (positive, "features are averaged over this neighbourhood"),
-    "grid": (str, "the layer whose positions are the patches, default the first; finer ones are averaged down to it"),
+    "grid": (
+        str,
+        "the layer whose positions are the patches or have Gaussians, default the first; finer ones are averaged to it",
+    ),
     "patch_stride": (positive, "every how many-th position is a patch"),
     "pretrain_dim": (positive, "pool each layer's patches adaptively to this many values"),
     "target_dim": (positive, "pool all layers' patches together to this many values"),
@@ -109,6 +112,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
 
 METHOD_EXAMPLES = {
     "patchcore": "--k 1 --sampler approx_greedy --search exact",
+    "patchcore, padim, orthoad": "--grid layer2",
     "padim, orthoad": "--method padim --k 100 --eps 0.01",
     "spade": "--method spade --k 50 --k_image 5 --gallery same_position",
     "every method": "--image_score max --sigma 2",

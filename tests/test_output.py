@@ -76,7 +76,7 @@ def test_every_script_says_what_the_model_is_in_one_readable_line(trained: Simpl
 def test_only_options_that_are_no_defaults_are_told(data: Path, tmp_path: Path) -> None:
     words = ["--data_path", data, "--category", "washer", "--arch", "compact", "--resize", "72", "--crop_size", "64"]
     words += ["--save_path", tmp_path]
-    own = ["--method", "h_sample", "--k", "12", "--sigma", "2.5", "--eps", "0.01"]
+    own = ["--method", "h_sample", "--preset", "paper", "--k", "12", "--sigma", "2.5", "--eps", "0.01"]
     result = done(run("train.py", *words, *own, "--eval", "--eval_PRO", "--save_pic", "no"))
     readable(result.stdout)
     line = description(result.stdout, "h_sample")
@@ -147,8 +147,9 @@ def test_help_tells_the_truth() -> None:
 def test_options_of_a_method_stand_in_its_group() -> None:
     found = groups("train.py")
     for name in METHODS["patchcore"].OPTIONS:
-        if name not in ("image_score", "sigma"):
+        if name not in ("image_score", "sigma", "grid"):
             assert f"--{name} " in found["patchcore"], name
+    assert "--grid " in found["patchcore, padim, orthoad"]
     assert "--eps" in found["padim, orthoad"] and "--gallery" in found["spade"] and "--sigma" in found["every method"]
 
 

@@ -12,6 +12,7 @@ import paddle
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
 
+from ..graph.pooling import shrink
 from ..graph.resample import Resample, nearest_matrix, upsample
 from ..graph.scores import check_image_score, image_score
 from ..threads import one_thread
@@ -29,6 +30,8 @@ class GaussianMethod(AnomalyMethod):
     `reduce`. Options of both:
 
     - `eps`: added to the diagonal of every covariance (0.01 in the papers).
+    - `grid`: the layer whose positions have Gaussians, None the first, as in the papers. Finer layers are averaged over
+      each of its positions, deeper ones brought to it by nearest neighbour.
     - `image_score`: `smooth` (largest value of the smoothed map), `max` (largest position) or `top` (mean of the
       largest 1 % of positions).
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
@@ -37,7 +40,13 @@ class GaussianMethod(AnomalyMethod):
 
     LAYERS = ("layer1", "layer2", "layer3")
     K = 100
-    OPTIONS: ClassVar[dict[str, Any]] = {"eps": 0.01, "image_score": "smooth", "sigma": 4.0, "load_projection": None}
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "eps": 0.01,
+        "grid": None,
+        "image_score": "smooth",
+        "sigma": 4.0,
+        "load_projection": None,
+    }
 
     FIT_ONLY = frozenset({"load_projection"})
     HELD_OUT = 8
@@ -65,7 +74,7 @@ class GaussianMethod(AnomalyMethod):
         return int(k)
 
     def build(self) -> None:
-        """Make the projection, alignment to the first layer's grid, upsampling of the map, and buffers."""
+        """Make the projection, alignment of all layers to one grid, upsampling of the map, and buffers."""
         check_image_score(self.options["image_score"], ("smooth", "max", "top"), self.NAME)
         if self.options["eps"] <= 0:
             raise UserError(f"--eps {self.options['eps']} must be above 0: covariances need it to be invertible")
@@ -74,11 +83,16 @@ class GaussianMethod(AnomalyMethod):
         if self.k > channels:
             raise UserError(f"--k {self.k}: {' '.join(self.backbone.layers)} have {channels} channels together")
         self.channels = self.k
-        self.grid = (features[0].height, features[0].width)
+        if self.options["grid"] not in (None, *self.layers):
+            raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
+        given = features[self.layers.index(self.options["grid"]) if self.options["grid"] else 0]
+        self.grid = (given.height, given.width)
         self.positions = self.grid[0] * self.grid[1]
         self.align = paddle.nn.LayerList(
             [
-                Resample(nearest_matrix(self.grid[0], feature.height), nearest_matrix(self.grid[1], feature.width))
+                shrink(self.grid, (feature.height, feature.width), 1)
+                if feature.height > self.grid[0]
+                else Resample(nearest_matrix(self.grid[0], feature.height), nearest_matrix(self.grid[1], feature.width))
                 for feature in features
             ]
         )
@@ -119,7 +133,7 @@ class GaussianMethod(AnomalyMethod):
         self.use_projection(constants["projection"])
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
-        """Compute features [batch * positions, k] on the first layer's grid; deeper layers by nearest neighbour."""
+        """Compute features [batch * positions, k] on the grid."""
         parts = []
         for layer, (feature, output) in enumerate(zip(self.backbone.features, self.backbone(image))):
             flat = self.reduce(output.reshape([-1, feature.channels, feature.height * feature.width]), layer)
