@@ -82,7 +82,7 @@ def test_hazelnut_and_the_predecessors_name(hazelnut: SimpleNamespace, tmp_path:
     [
         (MVTEC, "hazelnut", "patchcore_resnet18_3", 1.0, 0.99, 0.965),
         (OTHER, "kolektor", "patchcore_resnet18_3", 0.91, 0.92, 0.68),
-        (OTHER, "kolektor", "h_sample_resnet18_100", 0.82, 0.92, 0.72),
+        (OTHER, "kolektor", "padim_resnet18_100", 0.80, 0.91, 0.65),
     ],
     ids=["hazelnut", "kolektor", "kolektor-padim"],
 )
@@ -91,7 +91,7 @@ def test_balanced_is_the_default(
 ) -> None:
     """Also of tall pictures with hair-thin cracks, which a centre crop misses."""
     words = ["--data_path", data, "--category", category, "--weights", WEIGHTS, "--save_path", tmp_path]
-    done(run("train.py", *words, "--method", model.rsplit("_", 2)[0], "--eval", "--eval_PRO", "--save_pic", "False"))
+    done(run("train.py", *words, "--method", model.split("_")[0], "--eval", "--eval_PRO", "--save_pic", "False"))
     found = figures(tmp_path / model / f"{category}_seed521.csv")
     assert found["Image_AUROC"] >= image and found["Pixel_AUROC"] >= pixel and found["PRO_score"] >= pro
 
