@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,11 @@ class Calibration:
         """The same where no good picture scores as high, estimated from a fitted tail; None elsewhere."""
         if score <= self.scores[-1]:
             return None
-        return min(least_rate(self.scores), Tail(self.scores).probability(score))
+        return min(least_rate(self.scores), self._tail.probability(score))
+
+    @cached_property
+    def _tail(self) -> Tail:
+        return Tail(self.scores)
 
     def scaled(self, score: float) -> float:
         """An image score scaled so that the model's own threshold is 0.5; 0 stays 0, not clamped."""

@@ -215,11 +215,8 @@ class SPADE(AnomalyMethod):
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
-        descriptors, rows, picture = (
-            self.fitted["descriptors"].copy(),
-            self.fitted["gallery_rows"].copy(),
-            pictures.start,
-        )
+        descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
+        picture = pictures.start
         rows[picture] = (picture + 1) % len(rows)
         descriptors[picture] = FAR
         yield features, {"descriptors": descriptors, "gallery_rows": rows}
