@@ -18,6 +18,7 @@ from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime
 from deploy.storage.files import scratch_folder, write_whole
 from models.backbones.backbone import ARCHS
+from models.registry import METHODS
 
 from . import ceilings, machine
 from .report import Report
@@ -25,7 +26,7 @@ from .selection import categories_in, shape
 from .subject import Subject
 
 STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "anomalib")
-MORE = ("backbones", "scaling")
+MORE = ("backbones", "scaling", "quality")
 """Stages that run only when asked for."""
 SAMPLE = "washer,fabric"
 SHAPES = [
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--data_path", nargs="+", default=None, metavar="FOLDER",
                         help="with categories as in MVTec AD; sample data is drawn if not given")  # fmt: skip
     parser.add_argument("--category", default="all",
-                        help="coreset, search, fits are measured on all of them, the rest on the first")  # fmt: skip
+                        help="coreset, search, fits, quality: on all of them; other stages on the first")  # fmt: skip
     parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
     parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
@@ -63,6 +64,9 @@ def main() -> int:
     parser.add_argument("--layers", nargs="+", default=["layer1", "layer2", "layer3"], help="stage backbones: read at")
     parser.add_argument("--counts", nargs="+", type=positive, default=[50, 209, 836, 3344], metavar="PICTURES",
                         help="stage scaling: how many pictures")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD",
+                        help="stage quality: whose presets")  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="stage quality: mean over these")
     args = parser.parse()
     with scratch_folder() as folder:
         if args.data_path is None:
@@ -89,6 +93,8 @@ def measure(args: Namespace, categories: list[Category]) -> None:
         args.layers,
         args.noise,
         args.shapes,
+        args.methods,
+        args.seeds,
         Path(args.output).parent,
     )
     report = Report(machine.describe(), provenance(args, subject))
@@ -102,7 +108,7 @@ def measure(args: Namespace, categories: list[Category]) -> None:
     print(f"{args.output}.md, {args.output}.json")
 
 
-LEFT_OUT = ("archs", "layers", "counts", "shapes", "output")  # of the recorded command
+LEFT_OUT = ("archs", "layers", "counts", "shapes", "methods", "seeds", "output")  # of the recorded command
 
 
 def provenance(args: Namespace, subject: Subject) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""anomalib's PatchCore on the same pictures, backbone, weights, sizes and bank ratio, by its own engine."""
+"""anomalib's PatchCore and PaDiM on the same pictures, backbone and weights, by its own engine."""
 
 from __future__ import annotations
 
@@ -21,21 +21,41 @@ from .subject import BATCH, Subject
 
 TIMM_NAMES = {"_mean": "running_mean", "_variance": "running_var"}
 ANSWER = "answer: "
+LAYERS = {"Patchcore": ("layer2", "layer3"), "Padim": ("layer1", "layer2", "layer3")}
 
 
-class AnomalibPatchCore:
+class Anomalib:
     """A fresh model in a process of its own, since torch and Paddle bring different OpenMP libraries; `fit`, `predict`.
+
+    Args:
+        subject: gives backbone, weights and threads.
+        method: "Patchcore" or "Padim", its class in anomalib.
+        scratch: folder for what its engine writes.
+        seed: decides everything random.
+        resize: the whole picture is brought to this height and width.
+        crop: height and width of the centre of it that is examined; None is all.
+        arguments: of its class.
 
     Raises:
         RuntimeError: the process ended before it answered.
     """
 
-    def __init__(self, subject: Subject, ratio: float, scratch: Path) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        method: str,
+        scratch: Path,
+        seed: int,
+        resize: tuple[int, int],
+        crop: tuple[int, int] | None,
+        **arguments: Any,
+    ) -> None:
         command = [sys.executable, "-m", "benchmarks.anomalib_runs"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        job = {"arch": subject.arch, "weights": subject.weights, "seed": subject.seed, "threads": subject.threads}
-        job |= {"resize": subject.preprocess.resize, "crop_size": subject.preprocess.crop_size}
-        self._ask({**job, "ratio": ratio, "scratch": str(scratch)})
+        self._maps = scratch / "maps.npy"
+        job = {"arch": subject.arch, "weights": subject.weights, "seed": seed, "threads": subject.threads}
+        job |= {"method": method, "resize": resize, "crop": crop, "arguments": arguments}
+        self._ask({**job, "scratch": str(scratch)})
 
     def fit(self, category: Category) -> None:
         """On the category's good training pictures."""
@@ -44,6 +64,10 @@ class AnomalibPatchCore:
     def predict(self, category: Category) -> dict[str, float]:
         """On all of the category's test pictures, one at a time: image scores by resolved path."""
         return self._ask({"predict": str(category.folder)})
+
+    def maps(self) -> np.ndarray:
+        """The anomaly maps [pictures, height, width] of the last `predict`, in its order."""
+        return np.load(self._maps)
 
     def close(self) -> None:
         """End the process."""
@@ -74,29 +98,34 @@ class _Worker:
 
     def __init__(self, job: dict[str, Any]) -> None:
         import torch
+        from anomalib import models
         from anomalib.engine import Engine
-        from anomalib.models import Patchcore
 
         torch.manual_seed(job["seed"])
         torch.set_num_threads(job["threads"])
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
-        sizes = [(size, size) for size in (job["resize"], job["crop_size"])]
-        backbone = Backbone(job["arch"], ("layer2", "layer3"), job["crop_size"], job["weights"])
-        self._model = Patchcore(
+        method = getattr(models, job["method"])
+        layers = LAYERS[job["method"]]
+        resize, crop = (size and tuple(size) for size in (job["resize"], job["crop"]))
+        backbone = Backbone(job["arch"], layers, crop or resize, job["weights"])
+        self._model = method(
             backbone=job["arch"],
-            layers=backbone.layers,
+            layers=layers,
             pre_trained=False,
-            coreset_sampling_ratio=job["ratio"],
-            pre_processor=Patchcore.configure_pre_processor(*sizes),
+            pre_processor=method.configure_pre_processor(resize, **({"center_crop_size": crop} if crop else {})),
+            post_processor=False,
             evaluator=False,
             visualizer=False,
+            **job["arguments"],
         )
-        _load(self._model.model.feature_extractor.feature_extractor, backbone.arrays())
+        network = self._model.model.feature_extractor.feature_extractor
+        _load(network, backbone.arrays())
+        network.requires_grad_(False)  # as its own pretrained ones; otherwise its features carry their history
         quiet = {"enable_progress_bar": False, "enable_model_summary": False}
         trainer = {"accelerator": "cpu", "logger": False, "limit_val_batches": 0}
         self._engine = Engine(default_root_dir=job["scratch"], **trainer, **quiet)
-        self._threads = job["threads"]
+        self._threads, self._maps = job["threads"], Path(job["scratch"]) / "maps.npy"
 
     def fit(self, folder: Path) -> None:
         """As many loading processes as threads."""
@@ -114,13 +143,17 @@ class _Worker:
         self._engine.fit(model=self._model, datamodule=pictures)
 
     def predict(self, folder: Path) -> dict[str, float]:
-        """Image scores by resolved path."""
+        """Image scores by resolved path; the maps are written."""
         from anomalib.data import PredictDataset
         from torch.utils.data import DataLoader
 
         dataset = PredictDataset(folder / "test")
         loader = DataLoader(dataset, 1, num_workers=self._threads, collate_fn=dataset.collate_fn)
         batches = self._engine.predict(model=self._model, dataloaders=loader)
+        np.save(
+            self._maps,
+            np.concatenate([batch.anomaly_map.reshape(-1, *batch.anomaly_map.shape[-2:]).numpy() for batch in batches]),
+        )
         return {str(Path(batch.image_path[0]).resolve()): float(batch.pred_score.item()) for batch in batches}
 
 

@@ -42,6 +42,9 @@ class Subject:
     """Rows of uniform noise that the coreset is chosen from."""
     shapes: list[tuple[int, float]]
     """Patches and percentages, for the stage `sweep`."""
+    methods: list[str]
+    seeds: list[int]
+    """For the stage `quality`."""
     folder: Path
     """Where pictures of the report go."""
     _fitted: dict[tuple[str, str, float], AnomalyMethod] = field(default_factory=dict)

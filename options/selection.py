@@ -283,13 +283,20 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
     rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
     """
     size, given = crop_size(args), found.preprocess
-    asked = [name for name in ("resize", "crop_size", "fit") if getattr(args, name) is not None]
-    if not asked and found is not preset(args.method, PAPER):
-        whole = whole_picture(pictures, given)
-        if whole is not None:
-            log(f"pictures are far from square: all of each is seen, stretched to {whole[0]} x {whole[1]} pixels")
-            return Preprocess(given.resize, whole, "stretch")
-    return Preprocess(args.resize or given.resize, size or given.crop_size, args.fit or given.fit)
+    if any(getattr(args, name) is not None for name in ("resize", "crop_size", "fit")):
+        return Preprocess(args.resize or given.resize, size or given.crop_size, args.fit or given.fit)
+    chosen = preset_preprocess(args.method, found, pictures)
+    if chosen != given:
+        height, width = chosen.size
+        log(f"pictures are far from square: all of each is seen, stretched to {height} x {width} pixels")
+    return chosen
+
+
+def preset_preprocess(method: str, found: Preset, pictures: Sequence[Path]) -> Preprocess:
+    """The preset's, or for pictures that are far from square and any preset but `paper`, all of each picture."""
+    given = found.preprocess
+    whole = None if found is preset(method, PAPER) else whole_picture(pictures, given)
+    return given if whole is None else Preprocess(given.resize, whole, "stretch")
 
 
 def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.pictures.preprocess import height_width
 from deploy.storage.files import scratch_folder
 from evaluation.ranking import rank
 
-from ..anomalib_runs import AnomalibPatchCore
+from ..anomalib_runs import Anomalib
 from ..engines import missing
 from ..report import Stage
 from ..subject import BATCH, METHODS, Subject
@@ -32,7 +33,9 @@ def run(subject: Subject) -> Stage:
         if why:
             stage.skip(THEIR_FIT, why)
         else:
-            theirs = AnomalibPatchCore(subject, METHODS["patchcore"][1] / 100, scratch)
+            sizes = [height_width(size) for size in (subject.preprocess.resize, subject.preprocess.crop_size)]
+            ratio = METHODS["patchcore"][1] / 100
+            theirs = Anomalib(subject, "Patchcore", scratch, subject.seed, *sizes, coreset_sampling_ratio=ratio)
             calls[THEIR_FIT] = lambda: theirs.fit(category)
             predictions[THEIR_PREDICT] = lambda: theirs.predict(category)
         fits = in_turns(calls, 1, warm=False)
