@@ -5,16 +5,25 @@ python eval.py --data_path DATA --category bottle --method patchcore --arch resn
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
 import options
+from datasets.readers.labelled import labelled_pictures, picture_digests
 from datasets.readers.mvtec import select_categories
 from deploy.calibration import RATE_HELP
-from deploy.command_line.parser import Parser, rate
+from deploy.command_line.parser import Arguments, Parser, rate
+from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.results.tables import provenance_columns
+from evaluation.decisions import BEST_F1, Decisions, Goal, choose_threshold
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
-from models import load_model, model_text
+from models import Detector, load_model, model_text
+
+GOALS = "f1, recall=0.95, precision=0.9, or miss_cost=10, where a miss costs 10 false alarms"
 
 
 def main() -> int:
@@ -25,10 +34,21 @@ def main() -> int:
     parser.no_effect("batch_size", "--test_batch_size sets the pictures per run")
     options.add_evaluation_options(parser)
     parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
+    parser.flag("enable_drift", False, "say whether good test pictures score as when the model was fitted")
+    parser.group("threshold from labelled pictures", "--calibrate labelled.csv --goal recall=0.95")
+    parser.add_argument(
+        "--calibrate",
+        default=None,
+        metavar="PICTURES",
+        help="set the model's threshold by these: a folder with good/ and others, or a .csv with path,label",
+    )
+    parser.add_argument("--goal", type=Goal.parse, default=BEST_F1, help=f"what it is set for: {GOALS}")
     options.add_precision_option(parser)
     options.add_run_options(parser)
     args = parser.parse()
 
+    if args.calibrate is None and "goal" in args.given:
+        raise UserError("--goal is what --calibrate sets the threshold for: give --calibrate too")
     categories = select_categories(args.data_path, args.category)
     if args.model_path is not None and len(categories) > 1:
         raise UserError(
@@ -42,14 +62,17 @@ def main() -> int:
             model = load_model(path, options.runtime(args))
             options.check_model(args, model, path)
             print(f"== {category.name}: {model_text(model)}", flush=True)
+            if args.calibrate is not None:
+                calibrate(args, model, path)
             folder = options.results_folder(args, model, path)
             provenance, limit = (
                 provenance_columns(model.header, options.command(parser, args, model)),
                 options.pro_limit(args),
             )
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+            where, drift = folder / category.name, args.enable_drift
             row = evaluate_category(
-                model, category, folder / category.name, provenance, batch, workers, limit, pictures, args.false_alarm
+                model, category, where, provenance, batch, workers, limit, pictures, args.false_alarm, drift
             )
             print(summary(row), flush=True)
             report.rows.append(row)
@@ -60,6 +83,19 @@ def main() -> int:
         path = options.run_folder(args) / seeds_table(args.category, seeds)
         print(f"mean and deviation: {write_seeds_report(path, reports)}")
     return 0
+
+
+def calibrate(args: Arguments, model: Detector, path: Path) -> None:
+    """Set the thresholds of the model that was read from `path` by the labelled pictures of --calibrate."""
+    labelled = labelled_pictures(args.calibrate)
+    paths, truth = [path for path, _ in labelled], np.array([defective for _, defective in labelled])
+    predictions = model.predict(paths, args.test_batch_size, args.num_workers)
+    scores = np.array([p.score for p in progress(predictions, len(paths), "labelled")])
+    threshold = choose_threshold(scores, truth, args.goal)
+    good, bad = int((~truth).sum()), int(truth.sum())
+    told = {"goal": str(args.goal), "good": good, "defective": bad, "pictures": picture_digests(paths)}
+    model.set_thresholds(model.calibration.set_by(threshold, told), path)
+    print(f"{model.calibration}; in {path}\n{Decisions.at(threshold, scores, truth)}", flush=True)
 
 
 if __name__ == "__main__":

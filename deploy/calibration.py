@@ -35,6 +35,9 @@ class Calibration:
     """An image score above this is called a defect."""
     pixel_threshold: float
     """Map values above this are drawn inside the contour."""
+    labelled: dict[str, Any] | None = None
+    """Where labelled pictures set the thresholds: `goal`, the numbers `good` and `defective`, and `pictures`, the
+    fingerprints of them."""
     own: Calibration | None = None
     """The model's own levels, where these are for one run (see `at`)."""
 
@@ -103,7 +106,14 @@ class Calibration:
         if false_alarm is not None:
             check_rate(false_alarm)
             levels = threshold_for(own.scores, false_alarm), threshold_for(own.maxima, false_alarm)
-            return replace(own, image_threshold=levels[0], pixel_threshold=levels[1], false_alarm=false_alarm, own=own)
+            return replace(
+                own,
+                image_threshold=levels[0],
+                pixel_threshold=levels[1],
+                false_alarm=false_alarm,
+                labelled=None,
+                own=own,
+            )
         if threshold is None:
             return self
         if not threshold > 0:
@@ -111,10 +121,21 @@ class Calibration:
         factor = threshold / 0.5 if scaled else threshold / max(own.image_threshold, 1e-12)
         level = own.image_threshold * factor if scaled else threshold
         pixels = own.pixel_threshold * factor
-        return replace(own, image_threshold=level, pixel_threshold=pixels, false_alarm=None, own=own)
+        return replace(own, image_threshold=level, pixel_threshold=pixels, false_alarm=None, labelled=None, own=own)
+
+    def set_by(self, threshold: float, labelled: dict[str, Any]) -> Calibration:
+        """The model's new own levels, where labelled pictures set the image threshold; see the field `labelled`.
+
+        The pixel threshold moves along; the colour scale stays.
+        """
+        return replace(self.at(threshold, scaled=False), labelled=labelled, own=None)
 
     def __str__(self) -> str:
         """The threshold, and what it promises."""
+        if self.labelled is not None:
+            told = self.labelled
+            count = f"{told['good']} good and {told['defective']} defective pictures"
+            return f"threshold {self.image_threshold:.4f} for {told['goal']}, set by {count}"
         if self.false_alarm is None:
             return f"threshold {self.image_threshold:.4f}"
         return f"threshold {self.image_threshold:.4f} for a false alarm rate of {self.false_alarm:g}"

@@ -11,6 +11,7 @@ from .calibration import RATE_HELP
 from .command_line.parser import Parser, command_line, natural, positive, rate
 from .command_line.progress import progress
 from .command_line.script import run_script
+from .drift import Drift
 from .errors import UserError
 from .pictures.listing import list_pictures
 from .predictor import Predictor
@@ -45,6 +46,7 @@ def main(program: str = "infer.py") -> int:
     )
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
     parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
+    parser.flag("enable_drift", False, "say when good pictures no longer score as when the model was fitted")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
@@ -102,14 +104,19 @@ def main(program: str = "infer.py") -> int:
         args.jsonl,
         pictures="watch" if args.watch else "",
     )
+    drift = Drift(levels.scores) if args.enable_drift else None
     with sheet:
         if args.watch:
-            return watch(args.watch, predictor, sheet)
+            return watch(args.watch, predictor, sheet, drift)
         begin, name = time.perf_counter(), picture_namer(pictures)
         predictions = predictor.predict(pictures, args.batch_size, args.num_workers, sheet.skip)
         for prediction in progress(predictions, len(pictures), "infer"):
             sheet.add(prediction, name(prediction.name))
+            if drift is not None:
+                drift.add(prediction.score)
         code = sheet.finish()
+    if drift is not None:
+        print(drift)
     if args.enable_benchmark:
         label = args.model_name or predictor.header["method"]
         for line in predictor.times.report(label, runtime, args.batch_size, time.perf_counter() - begin):

@@ -1,13 +1,89 @@
-"""What a threshold decides on test pictures: false alarms and misses, with the rates that they stand for."""
+"""What a threshold decides on labelled pictures, with the rates that it stands for, and the threshold for a goal."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import beta
 
+from deploy.errors import UserError
+
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a threshold is chosen for.
+
+    `f1`: the best F1. `recall`, `precision`: at least `value` of it, and as much as possible of the other. `miss_cost`:
+    the least cost, where a missed defect costs `value` times as much as a false alarm.
+    """
+
+    name: str
+    value: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Goal:
+        """The inverse of `str`; ArgumentTypeError for anything else."""
+        name, _, number = text.partition("=")
+        with contextlib.suppress(ValueError):
+            value = float(number) if number else None
+            if (name == "f1" and value is None) or (name == "miss_cost" and value and 0 < value < math.inf):
+                return cls(name, value)
+            if name in ("recall", "precision") and value and 0 < value <= 1:
+                return cls(name, value)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of f1, recall=0.95, precision=0.9, miss_cost=10")
+
+
+BEST_F1 = Goal("f1")
+
+
+def choose_threshold(scores: np.ndarray, defective: np.ndarray, goal: Goal) -> float:
+    """The threshold that reaches `goal` on these pictures, in the middle between two of their scores.
+
+    Of several that do, it is the highest, but for `precision` the lowest, which finds most defects.
+
+    Args:
+        scores: image scores [n], 0 and up.
+        defective: the truth [n], bool; at least one good and one defective picture.
+        goal: what it is chosen for.
+
+    Raises:
+        UserError: no good or no defective picture, or no threshold has the precision.
+    """
+    bad = int(defective.sum())
+    if not 0 < bad < len(scores):
+        raise UserError(f"{bad} of {len(scores)} labelled pictures are defective: a threshold needs both kinds")
+    levels, number = np.unique(scores, return_inverse=True)
+    # called[i] and found[i]: pictures, and defective ones, with a score of levels[i] or more
+    called = np.cumsum(np.bincount(number)[::-1])[::-1]
+    found = np.cumsum(np.bincount(number, weights=defective)[::-1])[::-1]
+    if goal.name == "f1":
+        places = np.flatnonzero(_largest(2 * found / (called + bad)))
+    elif goal.name == "recall":
+        places = np.flatnonzero(found >= goal.value * bad - 1e-9)
+    elif goal.name == "miss_cost":
+        places = np.flatnonzero(_largest(-goal.value * (bad - found) - (called - found)))
+    else:
+        places = np.flatnonzero(found >= goal.value * called - 1e-9)[:1]
+    if not len(places):
+        best = float(np.max(found / called))
+        raise UserError(f"no threshold has a precision of {goal.value:g} on these pictures: the best is {best:.3f}")
+    place = int(places[-1])
+    below = levels[place - 1] if place else 0.0  # a score is never below 0
+    return float((levels[place] + below) / 2)
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    return values >= values.max() - 1e-12
 
 
 class Decisions(NamedTuple):
@@ -25,15 +101,8 @@ class Decisions(NamedTuple):
     def at(cls, threshold: float, scores: np.ndarray, defective: np.ndarray) -> Decisions:
         """Of image scores [n] and the truth [n], bool; a score above the threshold is called a defect."""
         called, bad = scores > threshold, int(defective.sum())
-        good, best = len(scores) - bad, None
-        if bad and good:
-            order = np.argsort(-scores, kind="stable")
-            found = np.cumsum(defective[order])
-            f1 = 2 * found / (np.arange(1, len(scores) + 1) + bad)
-            last_of_ties = np.append(np.diff(scores[order]) != 0, True)
-            place = int(np.argmax(np.where(last_of_ties, f1, -1)))
-            following = scores[order[place + 1]] if place + 1 < len(scores) else scores[order[place]]
-            best = float((scores[order[place]] + following) / 2)
+        good = len(scores) - bad
+        best = choose_threshold(scores, defective, BEST_F1) if good and bad else None
         alarms, misses = int((called & ~defective).sum()), int((~called & defective).sum())
         return cls(threshold, good, alarms, bad, misses, best)
 

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from datasets.readers.labelled import picture_digests
 from datasets.readers.mvtec import Category, read_mask
 from deploy.calibration import Calibration
 from deploy.command_line.progress import progress
+from deploy.drift import Drift
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import prefetch
 from deploy.predictor import Prediction
@@ -37,12 +39,13 @@ def evaluate_category(
     pro_limit: float | None = None,
     heat_maps: bool = True,
     false_alarm: float | None = None,
+    watch_drift: bool = False,
 ) -> dict[str, Any]:
     """Evaluate one category and return its row for the report: its name and FIGURES.
 
     Writes `folder/eval.csv` and, if `heat_maps`, `folder/heatmaps/`.
     `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`; `false_alarm` takes the place of
-    the model's own rate.
+    the model's own rate; `watch_drift` prints whether the good ones score as the training pictures did.
 
     Raises:
         UserError: no test pictures, or one that cannot be read.
@@ -62,5 +65,15 @@ def evaluate_category(
             found.append(prediction)
             masks.append(mask)
         sheet.finish()
+    if watch_drift:
+        drift = Drift(levels.scores)
+        for prediction, picture in zip(found, pictures):
+            if not picture.defective:
+                drift.add(prediction.score)
+        print(drift, flush=True)
+    known = set((levels.labelled or {}).get("pictures", ()))
+    again = sum(digest in known for digest in picture_digests(paths)) if known else 0
+    if again:
+        print(f"note: {again} of these {len(paths)} pictures set the threshold, so what it decides looks too good")
     figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, pro_limit)
     return {"category": category.name, **figures}

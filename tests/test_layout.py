@@ -16,7 +16,7 @@ ALLOWED = {
     "models": {"deploy"},
     "evaluation": {"deploy", "datasets"},
     "options": {"deploy", "datasets", "models"},
-    "benchmarks": {"deploy", "datasets", "models", "evaluation"},
+    "benchmarks": {"deploy", "datasets", "models", "evaluation", "options"},
 }
 INSIDE = {
     "deploy": (
@@ -27,6 +27,7 @@ INSIDE = {
         "runtime",
         "conformal",
         "calibration",
+        "drift",
         "predictor",
         "results",
         "infer",

@@ -68,13 +68,8 @@ class Category:
             raise UserError(
                 f"no folder {test}: evaluation needs test/good and test/DEFECT folders; train without --eval"
             )
-        found = []
-        for path in list_pictures(test):
-            defect = path.relative_to(test).parts[0]
-            if defect == path.name:
-                raise UserError(f"{path} lies in no folder of its kind: move it to {test}/good or {test}/DEFECT")
-            found.append(LabelledPicture(path, defect, None if defect == GOOD else self._mask(path)))
-        return found
+        kinds = pictures_by_kind(test)
+        return [LabelledPicture(path, kind, None if kind == GOOD else self._mask(path)) for path, kind in kinds]
 
     def _mask(self, path: Path) -> Path | None:
         relative = path.relative_to(self.folder / "test")
@@ -84,6 +79,17 @@ class Category:
                 if (place / f"{stem}{suffix}").is_file():
                     return place / f"{stem}{suffix}"
         return None
+
+
+def pictures_by_kind(folder: Path) -> list[tuple[Path, str]]:
+    """Every picture in a folder of folders, with the name of its one; UserError where a picture lies in none."""
+    found = []
+    for path in list_pictures(folder):
+        kind = path.relative_to(folder).parts[0]
+        if kind == path.name:
+            raise UserError(f"{path} lies in no folder of its kind: move it to {folder}/good or {folder}/DEFECT")
+        found.append((path, kind))
+    return found
 
 
 def find_categories(data_path: str | Path) -> list[Category]:

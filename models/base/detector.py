@@ -188,6 +188,17 @@ class Detector(nn.Layer):
         self.header["command"] = command
         return write_tensors(path, self.tensors(), self.header)
 
+    def set_thresholds(self, calibration: Calibration, path: str | Path) -> Path:
+        """Replace the thresholds of the model that was read from `path`, there too; nothing else of the file changes.
+
+        Raises:
+            UserError: the file cannot be written (what was there is not damaged).
+        """
+        self.calibration = calibration
+        self.header["calibration"] = calibration.to_dict()
+        self._predictor = None
+        return write_tensors(path, self.tensors(), self.header)
+
     # For export and evaluation --------------------------------------------------------------------------------------
 
     def program(self) -> Program:
