@@ -72,6 +72,10 @@ class Calibration:
         """The share of good pictures whose image score is as high, at most: see `deploy.conformal.p_value`."""
         return p_value(self.scores, score)
 
+    def p_value_of_map(self, maximum: float) -> float:
+        """The share of good pictures whose map has a value as high, at most."""
+        return p_value(self.maxima, maximum)
+
     def p_tail(self, score: float) -> float | None:
         """The same where no good picture scores as high, estimated from a fitted tail; None elsewhere."""
         if score <= self.scores[-1]:

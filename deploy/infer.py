@@ -49,7 +49,9 @@ def main(program: str = "infer.py") -> int:
     parser.flag("enable_drift", False, "say when good pictures no longer score as when the model was fitted")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
-    parser.flag("jsonl", False, "write infer.jsonl beside infer.csv")
+    parser.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
+    parser.add_argument("--min_area", type=natural, default=0, help="least area of such a region, in picture pixels")
+    parser.flag("jsonl", False, "write a .jsonl file beside every table")
     parser.group("running", "--batch_size 4 --cpu_threads 2 --enable_benchmark")
     parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
@@ -71,8 +73,8 @@ def main(program: str = "infer.py") -> int:
 
     if (args.input_file is None) == (args.watch is None):
         raise UserError("give either --input_file or --watch")
-    if args.watch and (args.jsonl or args.enable_benchmark):
-        raise UserError("--watch writes watch.csv alone: leave out --jsonl and --enable_benchmark")
+    if args.watch and (args.jsonl or args.enable_benchmark or args.save_regions):
+        raise UserError("--watch writes watch.csv alone: leave out --jsonl, --save_regions and --enable_benchmark")
     if args.gpu is not None and "use_gpu" in args.given and not args.use_gpu:
         raise UserError(f"--use_gpu False and --gpu {args.gpu} contradict each other: leave out one of them")
     pictures = [] if args.watch else list_pictures(args.input_file)
@@ -103,6 +105,7 @@ def main(program: str = "infer.py") -> int:
         args.save_mask,
         args.jsonl,
         pictures="watch" if args.watch else "",
+        regions=args.min_area if args.save_regions else None,
     )
     drift = Drift(levels.scores) if args.enable_drift else None
     with sheet:

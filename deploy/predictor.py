@@ -35,6 +35,8 @@ class Prediction:
     """float32 [crop, crop], raw distances, 0 and up, of the crop's pixels."""
     resized: np.ndarray
     """The picture, uint8 RGB, short side at `resize`; `anomaly_map` covers its centre crop."""
+    shape: tuple[int, int]
+    """The picture's own height and width."""
 
 
 class Predictor:
@@ -117,7 +119,7 @@ class Predictor:
                 self.times.add("inference", (end - middle) / len(group))
             for item, anomaly_map, score in zip(group, maps, scores):
                 begin = time.perf_counter()
-                yield Prediction(item.name, float(score), anomaly_map, item.resized)
+                yield Prediction(item.name, float(score), anomaly_map, item.resized, item.shape)
                 self.times.add("postprocess", time.perf_counter() - begin)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.predictor import Prediction
-from deploy.results.tables import write_csv
+from deploy.storage.table import write_csv
 
 from .aupro import aupro
 from .decisions import Decisions

@@ -203,7 +203,7 @@ def test_several_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
     for scores in ([1.0, 3.0], [3.0]):
         sheet = ScoreSheet(tmp_path, "x", LEVELS, model, {}, heat_maps=False)
         for number, score in enumerate(scores):
-            sheet.add(Prediction(f"{number}.png", score, np.zeros((8, 8)), picture), "")
+            sheet.add(Prediction(f"{number}.png", score, np.zeros((8, 8)), picture, picture.shape[:2]), "")
         assert sheet.finish() == 0
     first, _, alone, _ = capsys.readouterr().out.splitlines()
     assert first == "2 pictures: 1 defective, 1 good; threshold 2.0000 for a false alarm rate of 0.05"

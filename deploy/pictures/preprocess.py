@@ -81,15 +81,19 @@ class Preprocess:
         Raises:
             UserError: it cannot be read, is no such array, or is longer than LONGEST times its short side.
         """
+        return self.resized_with_shape(picture)[0]
+
+    def resized_with_shape(self, picture: Picture) -> tuple[np.ndarray, tuple[int, int]]:
+        """What `resized` gives, and the picture's own height and width."""
         if not isinstance(picture, np.ndarray):
             decoded = decode_bgr(picture)
             _check_sides(decoded, f"picture {picture}")
             # Resizing treats channels alike, so they are swapped in the small picture.
-            return cv2.cvtColor(self._smaller(decoded), cv2.COLOR_BGR2RGB)
+            return cv2.cvtColor(self._smaller(decoded), cv2.COLOR_BGR2RGB), decoded.shape[:2]
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
             raise UserError(f"a picture array must be uint8 [height, width, 3], got {picture.dtype} {picture.shape}")
         _check_sides(picture, "a picture array")
-        return self._smaller(picture)
+        return self._smaller(picture), picture.shape[:2]
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
         small = resize(picture, *self._scaled_shape(*picture.shape[:2]))
@@ -98,10 +102,13 @@ class Preprocess:
     def _padded(self, small: np.ndarray, border: int) -> np.ndarray:
         if self.fit != "pad":
             return small
-        (top, bottom), (left, right) = (
-            ((full - own) // 2, full - own - (full - own) // 2) for full, own in zip(self.size, small.shape)
-        )
+        top, left = self._border(*small.shape[:2])
+        bottom, right = self.size[0] - small.shape[0] - top, self.size[1] - small.shape[1] - left
         return cv2.copyMakeBorder(small, top, bottom, left, right, border)
+
+    def _border(self, height: int, width: int) -> tuple[int, int]:
+        """How much is padded above and left of a picture that was resized to this height and width."""
+        return (self.size[0] - height) // 2, (self.size[1] - width) // 2
 
     def resized_mask(self, mask: np.ndarray) -> np.ndarray:
         """A mask [height, width] (0 good, else defect) in the resized geometry, nearest neighbour, bool."""
@@ -126,6 +133,17 @@ class Preprocess:
     def corner(self, height: int, width: int) -> tuple[int, int]:
         """Top and left of the centre crop inside a resized picture."""
         return (height - self.size[0]) // 2, (width - self.size[1]) // 2
+
+    def to_picture(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Points of the program's input in a picture of this height and width: float [n, 2] of x and y, both ways.
+
+        Pixel edges are whole numbers: the input's left edge is 0. What was padded comes to the picture's border.
+        """
+        scaled = self._scaled_shape(height, width)
+        # of the centre crop, or where padding begins before the picture
+        top, left = (-edge for edge in self._border(*scaled)) if self.fit == "pad" else self.corner(*scaled)
+        whole = (points + (left, top)) * (width / scaled[1], height / scaled[0])
+        return np.clip(whole, 0, (width, height))
 
     def crop(self, resized: np.ndarray) -> np.ndarray:
         """The part of a resized picture or mask that the program sees: the centre, `size`."""

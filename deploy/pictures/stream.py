@@ -33,6 +33,8 @@ class Loaded(NamedTuple):
     """Its path, or `picture N` for the N-th array."""
     resized: np.ndarray
     """uint8 RGB with the short side at `resize`; `Preprocess.crop` of it is what the program sees."""
+    shape: tuple[int, int]
+    """The picture's own height and width."""
     seconds: float
     """Time that decoding and resizing took."""
 
@@ -61,8 +63,8 @@ def stream(
 
     def load(item: tuple[int, Picture]) -> Loaded:
         begin = time.perf_counter()
-        resized = preprocess.resized(item[1])
-        return Loaded(picture_name(item[1], item[0]), resized, time.perf_counter() - begin)
+        resized, shape = preprocess.resized_with_shape(item[1])
+        return Loaded(picture_name(item[1], item[0]), resized, shape, time.perf_counter() - begin)
 
     for (index, picture), result in prefetch(load, enumerate(pictures), workers):
         name = picture_name(picture, index)

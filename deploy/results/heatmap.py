@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..calibration import Calibration
 from ..pictures.preprocess import Preprocess
 from ..predictor import Prediction
+from .regions import Region
 
 TILE = 320  # height of each picture in a panel
 BAR = 70  # width of the colour bar with its numbers
@@ -21,7 +23,11 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def panel(
-    prediction: Prediction, calibration: Calibration, preprocess: Preprocess, mask: np.ndarray | None = None
+    prediction: Prediction,
+    calibration: Calibration,
+    preprocess: Preprocess,
+    mask: np.ndarray | None = None,
+    regions: Sequence[Region] = (),
 ) -> np.ndarray:
     """One strip: the picture, the ground truth if `mask` is given, and the map over the picture, with a colour bar.
 
@@ -30,6 +36,7 @@ def panel(
         calibration: gives the colour scale and the contour's level.
         preprocess: gives the place of the map inside the picture.
         mask: bool [height, width] of the crop, True where defective.
+        regions: those whose numbers are drawn.
 
     Returns:
         uint8 RGB [height, width, 3]. What lies outside the crop was not looked at; it is hatched.
@@ -47,6 +54,10 @@ def panel(
     heat = hatched.copy()
     heat[window] = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
     _outline(heat[window], anomaly_map > calibration.pixel_threshold)
+    for region in regions:
+        row, column = region.corner
+        own_height, own_width = prediction.anomaly_map.shape
+        _label(heat[window], str(region.number), row * height // own_height, column * width // own_width)
     tiles = [("picture", picture)]
     if mask is not None:
         truth = hatched.copy()
@@ -121,6 +132,14 @@ def _outline(picture: np.ndarray, inside: np.ndarray) -> None:
     drawn = np.ascontiguousarray(picture)
     cv2.drawContours(drawn, contours, -1, (0, 0, 0), 3)
     cv2.drawContours(drawn, contours, -1, (255, 255, 255), 1)
+    picture[:] = drawn
+
+
+def _label(picture: np.ndarray, text: str, row: int, column: int) -> None:
+    """A number above a place, or below it at the top edge, readable on any colour."""
+    drawn, at = np.ascontiguousarray(picture), (column, row - 3 if row > 14 else row + 12)
+    cv2.putText(drawn, text, at, FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(drawn, text, at, FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
     picture[:] = drawn
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable
@@ -20,15 +18,11 @@ from ..pictures.decode import encode_png
 from ..pictures.preprocess import Preprocess
 from ..pictures.stream import BackgroundTasks
 from ..predictor import Prediction
-from ..storage.files import GrowingFile, check_replaceable, make_folder, write_whole
+from ..storage.files import GrowingFile, check_replaceable, make_folder
+from ..storage.table import csv_line
 from .heatmap import defect_mask, panel
 from .picture_folder import PictureFolder
-
-
-def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Write a csv file whole; None becomes an empty cell. UserError where another program's file lies."""
-    check_replaceable(path, ",".join(columns[:2]).encode())
-    return write_whole(path, "".join(map(csv_line, [columns, *rows])))
+from .regions import Region, RegionFiles, find_regions
 
 
 def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
@@ -56,6 +50,8 @@ class ScoreSheet:
         heat_maps: whether to draw.
         masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
         jsonl: whether to write `NAME.jsonl` as well, an object per line.
+        regions: the least area, in pixels of the picture, of regions that are written, see
+            `deploy.results.regions.RegionFiles`; None writes none.
         extra: names of further columns, see `add`.
         pictures: the folder in `folder` that receives `heatmaps/` and `masks/`; `folder` itself when not given.
 
@@ -77,6 +73,7 @@ class ScoreSheet:
         jsonl: bool = False,
         extra: Sequence[str] = (),
         pictures: str = "",
+        regions: float | None = None,
     ) -> None:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
         self.calibration, self.preprocess, self.provenance = calibration, preprocess, provenance
@@ -88,7 +85,8 @@ class ScoreSheet:
         self._last: Prediction | None = None
         self.skip = Skipped()
         self._drawing = BackgroundTasks()
-        self._jsonl = jsonl
+        self._jsonl, self._least_area = jsonl, regions
+        self._regions: RegionFiles | None = None
         self._tables: list[GrowingFile] = []
         self._aside = ExitStack()
 
@@ -99,6 +97,8 @@ class ScoreSheet:
         self._drawing.stop()
         for table in self._tables:
             table.drop()
+        if self._regions is not None:
+            self._regions.drop()
         self._aside.close()
 
     def row(self, prediction: Prediction, extra: Sequence[Any] = ()) -> tuple[Any, ...]:
@@ -131,22 +131,36 @@ class ScoreSheet:
             self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         self.count, self._last = self.count + 1, prediction
         self.defects += row[3]
+        regions: list[Region] = []
+        if self._regions is not None:
+            regions = find_regions(prediction, self.calibration, self.preprocess, self._least_area)
+            self._regions.add(prediction, regions)
         if self.heat_maps or self.masks:
-            self._drawing.submit(self.draw, prediction, picture_name, mask)
+            self._drawing.submit(self.draw, prediction, picture_name, mask, regions)
 
     def _start(self) -> None:
         starts = {".csv": ",".join(self.COLUMNS[:4]), **({".jsonl": f'{{"{self.COLUMNS[0]}": '} if self._jsonl else {})}
         for suffix, start in starts.items():
             check_replaceable(self.path.with_suffix(suffix), start.encode())
+        if self._least_area is not None:
+            self._regions = RegionFiles(self.folder, self.path.stem, self._jsonl)
         self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in starts]
         self._tables[0].write(csv_line(self.columns))
         for pictures in filter(None, (self.heat_maps, self.masks)):
             pictures.collect(self._aside)
 
-    def draw(self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None) -> None:
+    def draw(
+        self,
+        prediction: Prediction,
+        picture_name: str,
+        mask: np.ndarray | None = None,
+        regions: Sequence[Region] = (),
+    ) -> None:
         """Write the pictures that are wanted of one prediction."""
         if self.heat_maps:
-            self.heat_maps.write(picture_name, encode_png(panel(prediction, self.calibration, self.preprocess, mask)))
+            self.heat_maps.write(
+                picture_name, encode_png(panel(prediction, self.calibration, self.preprocess, mask, regions))
+            )
         if self.masks:
             self.masks.write(picture_name, encode_png(defect_mask(prediction, self.calibration, self.preprocess)))
 
@@ -169,6 +183,9 @@ class ScoreSheet:
             print(f"{self.count} pictures: {found}; {self.calibration}")
         else:
             print(verdict(self._last, self.calibration))
+        if self._regions is not None:
+            regions = self._regions.finish()
+            print(f"{self._regions.count} regions above the pixel threshold: {' '.join(map(str, regions))}")
         places = [f"scores: {' '.join(map(str, tables))}"]
         places += [f"heat maps: {self.heat_maps.folder}"] if self.heat_maps else []
         places += [f"masks: {self.masks.folder}"] if self.masks else []
@@ -188,13 +205,6 @@ def verdict(prediction: Prediction, calibration: Calibration) -> str:
         f"threshold {threshold:.4f} (scaled {scaled(threshold):.3f}), "
         f"p-value {calibration.p_value(prediction.score):.2g}"
     )
-
-
-def csv_line(cells: Sequence[Any]) -> str:
-    """One line of a csv table."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
 
 
 def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:

@@ -20,7 +20,8 @@ from ..pictures.listing import walk_pictures
 from ..pictures.mark import is_marked
 from ..predictor import Predictor
 from ..storage.files import make_folder
-from .tables import ScoreSheet, csv_line
+from ..storage.table import csv_line
+from .tables import ScoreSheet
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock

@@ -1,0 +1,144 @@
+"""Defects as regions of the map above the pixel threshold, in the picture's own pixels: a table and COCO json."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..calibration import Calibration
+from ..pictures.preprocess import Preprocess
+from ..predictor import Prediction
+from ..storage.files import GrowingFile, check_replaceable
+from ..storage.table import csv_line
+
+COLUMNS = ("path", "number", "x", "y", "width", "height", "area", "centroid_x", "centroid_y", "maximum", "p_value")
+COCO_START = '{"info": {"description": "PaddlePatch"}, "categories": [{"id": 1, "name": "defect"}], "images": ['
+
+
+@dataclass(frozen=True)
+class Region:
+    """Connected pixels of a map above the pixel threshold, those that touch at a corner included.
+
+    Lengths are in the picture's own pixels, from the left (x) and the top (y) edge of the whole picture.
+    """
+
+    number: int
+    """1 and up in every picture, those of the largest map values first."""
+    box: tuple[float, float, float, float]
+    """x, y, width, height."""
+    area: float
+    centroid: tuple[float, float]
+    maximum: float
+    """The largest map value inside."""
+    p_value: float
+    """The share of good pictures with a map value as high, see `deploy.conformal.p_value`."""
+    outline: np.ndarray
+    """float [points, 2]: x and y of its outer edge."""
+    corner: tuple[int, int]
+    """Row and column in the map where its box begins."""
+
+
+def find_regions(
+    prediction: Prediction, calibration: Calibration, preprocess: Preprocess, least_area: float = 0.0
+) -> list[Region]:
+    """The regions of a prediction that have an area of at least `least_area` pixels of the picture."""
+    scores = prediction.anomaly_map
+    above = (scores > calibration.pixel_threshold).astype(np.uint8)
+    count, labels, boxes, centres = cv2.connectedComponentsWithStats(above, connectivity=8)
+    found = []
+    for label in range(1, count):
+        left, top, width, height, pixels = (int(value) for value in boxes[label])
+        inside = labels[top : top + height, left : left + width] == label
+        # of every pixel's two by two parts the outline goes through the outer ones, which are then its edges
+        fine = np.kron(inside, np.ones((2, 2), bool)).astype(np.uint8)
+        [outline], _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        edges = (outline[:, 0] + 1) // 2 + (left, top)
+        points = np.array([(left, top), (left + width, top + height), centres[label] + 0.5, *edges], np.float64)
+        points = preprocess.to_picture(points, *prediction.shape)
+        (x, y), (right, bottom) = points[:2].tolist()
+        area = pixels * (right - x) / width * (bottom - y) / height
+        if area >= least_area:
+            maximum = float(scores[top : top + height, left : left + width][inside].max())
+            box = (x, y, right - x, bottom - y)
+            found.append((maximum, box, area, tuple(points[2].tolist()), points[3:], (top, left)))
+    found.sort(key=lambda one: (-one[0], one[-1]))
+    return [
+        Region(number, box, area, centre, maximum, calibration.p_value_of_map(maximum), edges, corner)
+        for number, (maximum, box, area, centre, edges, corner) in enumerate(found, 1)
+    ]
+
+
+class RegionFiles:
+    """Writes `NAME_regions.csv`, a row per region, and `NAME_coco.json`; on disk at once, so memory does not grow.
+
+    Args:
+        folder: receives the files.
+        name: how their names begin.
+        jsonl: whether to write `NAME_regions.jsonl` as well.
+
+    Raises:
+        UserError: a file cannot be written, or would replace another program's.
+    """
+
+    def __init__(self, folder: Path, name: str, jsonl: bool) -> None:
+        table, coco = folder / f"{name}_regions.csv", folder / f"{name}_coco.json"
+        head = ",".join(COLUMNS) + "\n"
+        check_replaceable(table, head.encode())
+        check_replaceable(coco, COCO_START.encode())
+        places = [table, coco]
+        if jsonl:
+            places.append(table.with_suffix(".jsonl"))
+            check_replaceable(places[-1], f'{{"{COLUMNS[0]}": '.encode())
+        self._files = [GrowingFile(path) for path in places]
+        self._files[0].write(head)
+        self._files[1].write(COCO_START)
+        self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
+        self.pictures = self.count = 0
+
+    def add(self, prediction: Prediction, regions: Sequence[Region]) -> None:
+        """Add a picture and its regions."""
+        self.pictures += 1
+        height, width = prediction.shape
+        entry = {"id": self.pictures, "file_name": prediction.name, "width": width, "height": height}
+        self._files[1].write((", " if self.pictures > 1 else "") + json.dumps(entry))
+        for region in regions:
+            self.count += 1
+            (x, y), centre = _short(region.box[:2]), _short(region.centroid)
+            size, [area] = _short(region.box[2:]), _short([region.area])
+            row = dict(zip(COLUMNS, (prediction.name, region.number, x, y, *size, area, *centre)))
+            row |= {"maximum": float(f"{region.maximum:.6g}"), "p_value": float(f"{region.p_value:.4g}")}
+            self._files[0].write(csv_line(list(row.values())))
+            for file in self._files[2:]:
+                file.write(json.dumps(row) + "\n")
+            annotation = {"id": self.count, "image_id": self.pictures, "category_id": 1, "iscrowd": 0}
+            annotation |= {"bbox": [x, y, *size], "area": area, "score": row["maximum"], "p_value": row["p_value"]}
+            annotation["segmentation"] = [_short(region.outline.reshape(-1))]
+            self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
+
+    def finish(self) -> list[Path]:
+        """Complete the files and return where they are."""
+        self._files[1].write('], "annotations": [')
+        self._annotations.seek(0)
+        for block in iter(lambda: self._annotations.read(1 << 20), b""):
+            self._files[1].write(block)
+        self._files[1].write("]}\n")
+        self._annotations.close()
+        return [file.finish() for file in self._files]
+
+    def drop(self) -> None:
+        """Leave nothing behind, unless finished."""
+        self._annotations.close()
+        for file in self._files:
+            file.drop()
+
+
+def _short(values: Any) -> list[float]:
+    """A hundredth of a pixel is fine enough."""
+    return [round(float(value), 2) for value in values]
