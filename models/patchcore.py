@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import paddle
@@ -18,7 +18,15 @@ from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
 from .memory_bank.coreset import SAMPLERS, Sampler
-from .memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest, replace_rows
+from .memory_bank.lloyd import LloydStep
+from .memory_bank.search import (
+    CoarseSearch,
+    coarse_tables,
+    distance_to,
+    exact_nearest,
+    half_norms_of,
+    replace_rows,
+)
 
 
 class PatchCore(AnomalyMethod):
@@ -28,6 +36,8 @@ class PatchCore(AnomalyMethod):
 
     - `sampler`: how they are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
       `approx_greedy`, `random`, or `identity`, which keeps all.
+    - `lloyd`: how far of the way, 0 to 1, the chosen patches then move to the mean of those that are nearest to them,
+      see `models.memory_bank.lloyd.LloydStep`; 0 in the paper.
     - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
     - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
@@ -51,6 +61,7 @@ class PatchCore(AnomalyMethod):
     K = 10.0
     OPTIONS = {
         "sampler": "greedy",
+        "lloyd": 0.0,
         "coreset_block": 2_000_000,
         "spool_dir": None,
         "patch_size": 3,
@@ -88,6 +99,8 @@ class PatchCore(AnomalyMethod):
         check_image_score(self.options["image_score"], ("reweighted", "max", "top", "density", "smooth"), self.NAME)
         if self.options["sampler"] not in SAMPLERS:
             raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
+        if not 0 <= self.options["lloyd"] <= 1:
+            raise UserError(f"--lloyd {self.options['lloyd']:g} must be 0 to 1, the share of the way to the means")
         patch = self.options["patch_size"]
         if patch < 1 or patch % 2 == 0:
             raise UserError(f"--patch_size {patch} must be odd and at least 1")
@@ -249,8 +262,13 @@ class PatchCore(AnomalyMethod):
         del self._sampler
         mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
         bank -= mean
-        half_norms = np.einsum("ij,ij->i", bank, bank, dtype=np.float64).astype(np.float32) / 2
         self._owner = chosen // self.positions
+        self._step: LloydStep | None = None
+        if self.options["lloyd"] > 0:
+            pictures = patches // self.positions
+            self._step = LloydStep(bank, self.options["lloyd"], self._centred(mean), pictures, self.positions)
+            bank = self._step.bank()
+        half_norms = half_norms_of(bank)
         from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
 
         near = AROUND + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
@@ -259,8 +277,11 @@ class PatchCore(AnomalyMethod):
         if self.options["image_score"] == "density":
             found["spacing"] = spacing(bank, neighbors)
         if self.options["search"] == "coarse":
-            found.update(coarse_tables(bank, half_norms))
+            found.update(coarse_tables(bank))
         return {name: found[name] for name in self.statistics()}
+
+    def _centred(self, mean: np.ndarray) -> Callable[[int], np.ndarray]:
+        return lambda picture: self.training_features(range(picture, picture + 1)) - mean
 
     def describe(self) -> str:
         """Return the bank's size, and the number of blocks if the coreset was chosen in blocks."""
@@ -279,23 +300,34 @@ class PatchCore(AnomalyMethod):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end."""
+        """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end.
+
+        Rows that moved towards its patches are what they would be without it.
+        """
         rows = np.flatnonzero(self._owner == pictures.start)
         replacement = np.arange(len(self._owner))
         replacement[rows] = self._replacement[rows]
-        tables = replace_rows(self.fitted, replacement) if self.options["search"] == "coarse" else {}
+        bank, half_norms = self.fitted["memory_bank"], self.fitted["half_norms"]
+        changed, values = rows[:0], bank[:0]
+        if self._step is not None:
+            changed, values = self._step.without(pictures.start, features - self.fitted["bank_mean"])
+        coarse = self.options["search"] == "coarse"
+        tables = replace_rows(self.fitted, replacement, changed, values) if coarse else {}
         by_row = [
             self.fitted[name] for name in ("memory_bank", "half_norms", "neighbors", "spacing") if name in self.fitted
         ]
-        own = [value[rows] for value in by_row]
+        touched = np.union1d(rows, changed)
+        own = [value[touched] for value in by_row]
         try:
+            bank[changed], half_norms[changed] = values, half_norms_of(values)
             for value in by_row:
                 value[rows] = value[replacement[rows]]
             yield features, tables
         finally:
             for value, kept in zip(by_row, own):
-                value[rows] = kept
+                value[touched] = kept
 
     def end_fit(self) -> None:
-        """Close the spool file."""
+        """Close the spool file, and drop the means."""
         del self._spool
+        self._step = None

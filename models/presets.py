@@ -20,7 +20,7 @@ class Preset(NamedTuple):
     """Those of the method's options that are not its class's defaults."""
 
 
-FINE = {"grid": "layer2", "image_score": "density"}
+FINE = {"grid": "layer2", "image_score": "density", "lloyd": 0.5}
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Preset]] = {
     name: {PAPER: Preset(Preprocess(256, 224), method.LAYERS, method.K, {})} for name, method in METHODS.items()

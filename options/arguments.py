@@ -85,6 +85,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "image_score": (str, "max, top, smooth; patchcore: also density, reweighted; spade: also knn"),
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
     "sampler": (str, "greedy, approx_greedy, random, identity"),
+    "lloyd": (float, "share of the way that chosen patches move to the mean of those nearest to them, 0 to 1"),
     "coreset_block": (positive, "choose patches in blocks where there are more than this"),
     "spool_dir": (str, "folder for the features of all patches while fitting, the system's temporary one if not given"),
     "patch_size": (positive, "features are averaged over this neighbourhood"),

@@ -56,7 +56,7 @@ def searched(
 def test_distances_are_to_real_rows_and_the_largest_are_exact(rows: int, channels: int, batch: int) -> None:
     bank, half_norms = bank_of(rows, channels)
     query = bank_of(batch * POSITIONS, channels, seed=1)[0] * 1.3
-    nearest, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
+    nearest, distance, exact = searched(bank, half_norms, query, coarse_tables(bank))
     assert nearest.min() >= 0 and nearest.max() < rows
     np.testing.assert_allclose(distance, np.linalg.norm(query - bank[nearest], axis=1), rtol=1e-5)
     assert (distance >= exact * (1 - 1e-5)).all(), "an upper bound of the true distance"
@@ -73,7 +73,7 @@ def test_the_exact_step_is_what_makes_the_largest_exact() -> None:
     half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
     query = random.standard_normal((POSITIONS, 300)).astype(np.float32)
     query[7] *= 3
-    _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
+    _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank))
     assert (distance > exact * 1.001).any(), "this data does not try the coarse steps"
     assert distance.max() == pytest.approx(exact.max(), rel=1e-6)
 
@@ -81,7 +81,7 @@ def test_the_exact_step_is_what_makes_the_largest_exact() -> None:
 def test_coarse_nearness_is_close_to_the_true_one() -> None:
     bank, half_norms = bank_of(500, 300)
     query = bank_of(50, 300, seed=2)[0]
-    tables = coarse_tables(bank, half_norms)
+    tables = coarse_tables(bank)
     main = query @ tables["coarse_axes"].T
     left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
     coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].swapaxes(1, 2)
@@ -93,13 +93,13 @@ def test_coarse_nearness_is_close_to_the_true_one() -> None:
 def test_small_banks_get_more_axes() -> None:
     for rows, axes in ((SMALL_BANK, MORE_AXES), (SMALL_BANK + 1, AXES)):
         bank, half_norms = bank_of(rows, 130)
-        assert coarse_tables(bank, half_norms)["coarse_axes"].shape == (axes, 130)
+        assert coarse_tables(bank)["coarse_axes"].shape == (axes, 130)
 
 
 def test_segments_hold_every_row() -> None:
     for count, segments in ((1003, LEAST), (SEGMENT * LEAST + 1, LEAST + 1)):
         bank, half_norms = bank_of(count, 64)
-        tables = coarse_tables(bank, half_norms)
+        tables = coarse_tables(bank)
         rows = tables["coarse_rows"]
         assert rows.shape == (-(-count // segments), segments) and set(rows.ravel()) == set(range(count))
     np.testing.assert_allclose(tables["coarse_bank"][..., -1], -half_norms[rows.T])
@@ -107,10 +107,10 @@ def test_segments_hold_every_row() -> None:
 
 def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
     bank, half_norms = bank_of(100, 20)
-    tables = coarse_tables(bank, half_norms)
+    tables = coarse_tables(bank)
     rows = np.arange(100)
     rows[[3, 50]] = [4, 51]
-    moved = replace_rows(tables, rows)
+    moved = replace_rows(tables, rows, rows[:0], bank[:0])
     assert list(moved) == ["coarse_bank"]
     main = (bank[rows] @ tables["coarse_axes"].T)[tables["coarse_rows"].T]
     np.testing.assert_allclose(moved["coarse_bank"][..., : main.shape[2]], main, atol=1e-5)
@@ -124,7 +124,7 @@ def test_textures_have_right_scores_and_maps() -> None:
     bank = (random.standard_normal((12000, 200)) * scale).astype(np.float32)
     query = (random.standard_normal((8 * POSITIONS, 200)) * scale).astype(np.float32)
     half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
-    _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank, half_norms))
+    _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank))
     distance, exact = distance.reshape(8, -1), exact.reshape(8, -1)
     np.testing.assert_allclose(distance.max(1), exact.max(1), rtol=1e-5)
     assert ((distance - exact).max(1) / exact.max(1)).max() < 0.05

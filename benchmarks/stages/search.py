@@ -124,7 +124,7 @@ def error_on_noise(subject: Subject, stage: Stage) -> None:
     random, rows, channels = np.random.default_rng(subject.seed), subject.noise // 10, PROJECTED
     bank, query = (random.random((n, channels), dtype=np.float32) - 0.5 for n in (rows, 8 * POSITIONS))
     half_norms = (bank**2).sum(axis=1) / 2
-    tables = [paddle.to_tensor(value) for value in (query, bank, half_norms, *coarse_tables(bank, half_norms).values())]
+    tables = [paddle.to_tensor(value) for value in (query, bank, half_norms, *coarse_tables(bank).values())]
     given = CoarseSearch(channels, POSITIONS)(*tables)[1].numpy().reshape(8, -1)
     known = distance_to(*tables[:2], exact_nearest(*tables[:3])).numpy().reshape(8, -1)
     row: dict[str, Any] = {"data": f"{NOISE}, {rows} rows", "k": 10.0, "contestant": COARSE}

@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from ..graph.scores import columns
+from ..threads import one_thread
 from .coreset import principal_axes
 
 AXES, MORE_AXES = 78, 126
@@ -132,7 +133,7 @@ def _count(rows: paddle.Tensor) -> paddle.Tensor:
     return paddle.cumsum(paddle.ones_like(rows), axis=0) - 1
 
 
-def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndarray]:
+def coarse_tables(bank: np.ndarray) -> dict[str, np.ndarray]:
     """Return the statistics that `CoarseSearch` wants for a centred bank, float32 [rows, channels], by name.
 
     coarse_bank float32 [segments, rows of a segment, axes + 2], rows in turn in the segments; coarse_rows int64
@@ -140,10 +141,7 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     places; coarse_axes float32 [axes, channels].
     """
     axes = principal_axes(bank)[1][:, : AXES if len(bank) > SMALL else MORE_AXES]
-    # in parts, of which BLAS makes copies
-    main = np.concatenate([bank[start : start + 4096] @ axes for start in range(0, len(bank), 4096)])
-    left = RESIDUAL * np.sqrt(np.maximum(2 * half_norms - (main**2).sum(axis=1), 0))
-    coarse = np.concatenate([main, left[:, None], -half_norms[:, None]], 1)
+    coarse = coarse_form(bank, axes)
     segments = max(LEAST, -(-len(bank) // SEGMENT))
     rows = np.resize(np.arange(len(bank)), (-(-len(bank) // segments), segments))
     return {
@@ -153,10 +151,51 @@ def coarse_tables(bank: np.ndarray, half_norms: np.ndarray) -> dict[str, np.ndar
     }
 
 
-def replace_rows(tables: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the table that changes when row i of the bank becomes what row `rows[i]` is."""
-    coarse_bank, moved = tables["coarse_bank"].copy(), rows[tables["coarse_rows"]].T
-    segment, place = np.nonzero(moved != tables["coarse_rows"].T)
+def coarse_form(bank: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """What products with `patch_form` make a coarse nearness of: float32 [rows, axes + 2].
+
+    `bank` is float32 [rows, channels], `axes` float32 [channels, axes], orthonormal.
+    """
+    half = half_norms_of(bank)
+    main = _on_axes(bank, axes)
+    left = RESIDUAL * np.sqrt(np.maximum(2 * half - (main**2).sum(axis=1), 0))
+    return np.concatenate([main, left[:, None], -half[:, None]], 1)
+
+
+def patch_form(patches: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """The same of patches, float32 [n, channels]; `CoarseSearch` computes it too."""
+    main = _on_axes(patches, axes)
+    left = np.sqrt(np.maximum(2 * half_norms_of(patches) - (main**2).sum(axis=1), 0))
+    return np.concatenate([main, left[:, None], np.ones_like(left)[:, None]], 1)
+
+
+def half_norms_of(rows: np.ndarray) -> np.ndarray:
+    """Half the squared lengths of float32 [rows, channels]."""
+    return np.einsum("ij,ij->i", rows, rows, dtype=np.float64).astype(np.float32) / 2
+
+
+def _on_axes(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    # in parts, of which BLAS makes copies
+    return np.concatenate([rows[start : start + 4096] @ axes for start in range(0, len(rows), 4096)])
+
+
+@one_thread
+def replace_rows(
+    tables: dict[str, np.ndarray], rows: np.ndarray, changed: np.ndarray, values: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the table that changes when the bank does.
+
+    Row changed[i] becomes values[i], float32 [n, channels]; then row i becomes what row rows[i] is. No row that another
+    one becomes may itself become another.
+    """
+    coarse_bank, places = tables["coarse_bank"].copy(), tables["coarse_rows"].T
+    if len(changed):
+        form, number = coarse_form(values, tables["coarse_axes"].T), np.full(len(rows), -1)
+        number[changed] = np.arange(len(changed))
+        segment, place = np.nonzero(number[places] >= 0)
+        coarse_bank[segment, place] = form[number[places[segment, place]]]
+    moved = rows[places]
+    segment, place = np.nonzero(moved != places)
     other, segments = moved[segment, place], len(coarse_bank)
-    coarse_bank[segment, place] = tables["coarse_bank"][other % segments, other // segments]
+    coarse_bank[segment, place] = coarse_bank[other % segments, other // segments]
     return {"coarse_bank": coarse_bank}

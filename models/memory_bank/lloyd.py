@@ -1,0 +1,77 @@
+"""Rows of a memory bank moved towards the patches that they stand for: a part of one step of Lloyd's algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deploy.command_line.progress import progress
+
+from .coreset import principal_axes
+from .search import coarse_form, patch_form
+
+PATCHES = 64  # per row, on average, that means are taken over at most
+AXES = 46  # of the bank, over which nearest rows are found; its products then have 48 terms
+BLOCK = 128  # patches compared at a time
+
+
+class LloydStep:
+    """Moves the rows of a bank, and says what they would be without a picture.
+
+    Greedy k-center chooses patches at the edge of what there is, and which ones depends on where it starts. The mean of
+    the patches that are nearest to a row (Lloyd 1982, "Least squares quantization in PCM") depends on it much less; but
+    means alone blur what is rare, so rows go a `share` of the way. Nearest rows are found over the bank's main axes.
+    For small banks the patches are those of every so-many-th picture.
+
+    Args:
+        bank: float32 [rows, channels], centred.
+        share: 0 (rows stay) to 1 (rows become the means).
+        patches: called here, gives a picture's patches, float32 [positions, channels], centred like the bank.
+        pictures: their number.
+        positions: patches per picture.
+    """
+
+    def __init__(
+        self, bank: np.ndarray, share: float, patches: Callable[[int], np.ndarray], pictures: int, positions: int
+    ) -> None:
+        self._bank, self._share = bank, share
+        self._total, self._count = np.zeros_like(bank), np.zeros(len(bank), np.float32)
+        self._nearest: dict[int, np.ndarray] = {}
+        axes = principal_axes(bank)[1][:, :AXES]
+        form = coarse_form(bank, axes).T.copy()
+        looked_at = range(0, pictures, max(1, pictures * positions // (PATCHES * len(bank))))
+        for picture in progress(looked_at, len(looked_at), "means of patches", delay=1):
+            own = patches(picture)
+            found = patch_form(own, axes)
+            nearest = [(found[i : i + BLOCK] @ form).argmax(axis=1) for i in range(0, positions, BLOCK)]
+            self._nearest[picture] = np.concatenate(nearest).astype(np.int32)
+            rows, total, count = self._sums(picture, own)
+            self._total[rows] += total
+            self._count[rows] += count
+
+    def bank(self) -> np.ndarray:
+        """The moved rows, float32 [rows, channels]."""
+        return self._moved(self._bank, self._total, self._count)
+
+    def without(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows are others without a training picture, int64 [n], and what they are, float32 [n, channels].
+
+        `patches` are the picture's, centred.
+        """
+        if picture not in self._nearest:
+            return np.zeros(0, np.int64), self._bank[:0]
+        rows, total, count = self._sums(picture, patches)
+        return rows, self._moved(self._bank[rows], self._total[rows] - total, self._count[rows] - count)
+
+    def _sums(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that are nearest to a picture's patches, the sums of these patches, and their numbers."""
+        nearest = self._nearest[picture]
+        order = np.argsort(nearest, kind="stable")
+        rows, start, count = np.unique(nearest[order], return_index=True, return_counts=True)
+        return rows.astype(np.int64), np.add.reduceat(patches[order], start), count.astype(np.float32)
+
+    def _moved(self, bank: np.ndarray, total: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """Rows that no patch is nearest to stay."""
+        share = np.where(count > 0.5, self._share, 0).astype(np.float32)[:, None]
+        return (1 - share) * bank + share * total / np.maximum(count, 1)[:, None]

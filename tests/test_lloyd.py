@@ -1,0 +1,94 @@
+"""Bank rows that move towards the mean of their patches, and what they are without a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_patchcore import SMALL, pictures
+
+from deploy import UserError
+from models import PatchCore
+from models.memory_bank import lloyd
+from models.memory_bank.lloyd import LloydStep
+from models.memory_bank.search import coarse_form, half_norms_of
+
+PICTURES, POSITIONS, CHANNELS = 9, 40, 12
+
+
+@pytest.fixture
+def patches() -> np.ndarray:
+    return np.random.default_rng(2).standard_normal((PICTURES, POSITIONS, CHANNELS)).astype(np.float32)
+
+
+def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:
+    """By the definition, one row at a time."""
+    all_patches = patches.reshape(-1, patches.shape[-1])
+    nearest = ((all_patches[:, None] - bank[None]) ** 2).sum(2).argmin(1)
+    moved = bank.copy()
+    for row in range(len(bank)):
+        if (nearest == row).any():
+            moved[row] = (1 - share) * bank[row] + share * all_patches[nearest == row].mean(0)
+    return moved
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.ndarray, share: float) -> None:
+    bank = np.concatenate([patches.reshape(-1, CHANNELS)[::31], np.full((1, CHANNELS), 90, np.float32)])
+    step = LloydStep(bank, share, patches.__getitem__, PICTURES, POSITIONS)
+    np.testing.assert_allclose(step.bank(), expected(bank, patches, share), atol=1e-5)
+    assert (step.bank()[-1] == 90).all(), "no patch is nearest to it"
+    for picture in range(PICTURES):
+        rows, values = step.without(picture, patches[picture])
+        alone = step.bank()
+        alone[rows] = values
+        others = np.delete(patches, picture, axis=0)
+        np.testing.assert_allclose(alone, expected(bank, others, share), atol=1e-5)
+        assert 0 < len(rows) < len(bank)
+
+
+def test_small_banks_look_at_some_pictures(patches: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lloyd, "PATCHES", 30)
+    bank = patches.reshape(-1, CHANNELS)[:4]
+    step = LloydStep(bank, 0.5, patches.__getitem__, PICTURES, POSITIONS)
+    np.testing.assert_allclose(step.bank(), expected(bank, patches[::3], 0.5), atol=1e-5)
+    assert len(step.without(1, patches[1])[0]) == 0 < len(step.without(3, patches[3])[0])
+
+
+def test_held_out_statistics_hold_nothing_of_the_picture() -> None:
+    model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", lloyd=0.5, image_score="density")
+    step: list[LloydStep] = []
+    model.end_fit = lambda: step.append(model._step)
+    model.fit(pictures(6))
+    bank, owner = model.fitted["memory_bank"].copy(), model._owner
+    before = {name: value.copy() for name, value in model.fitted.items()}
+    centred = [model.training_features(range(i, i + 1)) - before["bank_mean"] for i in range(6)]
+    np.testing.assert_allclose(bank, step[0].bank(), atol=1e-5)
+    for picture in range(6):
+        features = model.training_features(range(picture, picture + 1))
+        with model.leave_one_out(range(picture, picture + 1), features) as (_, changed):
+            held = {name: value.copy() for name, value in {**model.fitted, **changed}.items()}
+        rows, values = step[0].without(picture, centred[picture])
+        wanted = bank.copy()
+        wanted[rows] = values
+        own = np.flatnonzero(owner == picture)
+        wanted[own] = wanted[model._replacement[own]]
+        np.testing.assert_allclose(held["memory_bank"], wanted, atol=1e-5)
+        np.testing.assert_allclose(held["half_norms"], half_norms_of(held["memory_bank"]), rtol=1e-5)
+        form = coarse_form(held["memory_bank"], held["coarse_axes"].T)
+        off = np.abs(held["coarse_bank"] - form[held["coarse_rows"].T])
+        off[..., -2] /= 300  # what is left beside 126 of 128 axes is rounding
+        assert off.max() < 1e-3
+        assert len(own) and len(rows) > len(own) and np.abs(wanted - bank).max() > 0.01
+    assert all((value == before[name]).all() for name, value in model.fitted.items()), "put back"
+
+
+def test_the_share_is_checked_and_kept(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--lloyd 1.5 must be 0 to 1"):
+        PatchCore(preprocess=SMALL, arch="compact", weights="random", lloyd=1.5)
+    model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", lloyd=0.5).fit(pictures(4))
+    again = PatchCore.load(model.save(tmp_path / "thing.safetensors"))
+    assert again.options["lloyd"] == 0.5
+    before, after = (list(one.predict(pictures(2, seed=5))) for one in (model, again))
+    assert [p.score for p in before] == [p.score for p in after]
