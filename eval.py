@@ -34,7 +34,7 @@ def main() -> int:
     parser.no_effect("batch_size", "--test_batch_size sets the pictures per run")
     options.add_evaluation_options(parser)
     parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
-    parser.flag("enable_drift", False, "say whether good test pictures score as when the model was fitted")
+    parser.flag("enable_drift", False, "say whether good test pictures look as when the model was fitted")
     parser.group("threshold from labelled pictures", "--calibrate labelled.csv --goal recall=0.95")
     parser.add_argument(
         "--calibrate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,8 @@ class Calibration:
     """An image score above this is called a defect."""
     pixel_threshold: float
     """Map values above this are drawn inside the contour."""
+    brightness: tuple[float, ...] = ()
+    """Mean values, 0 to 255, of the same pictures as the program saw them, ascending."""
     labelled: dict[str, Any] | None = None
     """Where labelled pictures set the thresholds: `goal`, the numbers `good` and `defective`, and `pictures`, the
     fingerprints of them."""
@@ -54,6 +56,10 @@ class Calibration:
         low, level = float(np.median(medians)), threshold_for(maxima, false_alarm)
         return cls(scores, maxima, low, 2 * level - low, false_alarm, threshold_for(scores, false_alarm), level)
 
+    def with_brightness(self, values: Sequence[float]) -> Calibration:
+        """The same with the good pictures' mean values."""
+        return replace(self, brightness=_short(np.array(values)))
+
     @property
     def pictures(self) -> int:
         """How many good pictures the levels come from."""
@@ -66,7 +72,8 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
         """The inverse of `to_dict`."""
-        return cls(**{**values, "scores": tuple(values["scores"]), "maxima": tuple(values["maxima"])})
+        lists = ("scores", "maxima", "brightness")
+        return cls(**{**values, **{name: tuple(values[name]) for name in lists if name in values}})
 
     def p_value(self, score: float) -> float:
         """The share of good pictures whose image score is as high, at most: see `deploy.conformal.p_value`."""

@@ -46,7 +46,7 @@ def main(program: str = "infer.py") -> int:
     )
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
     parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
-    parser.flag("enable_drift", False, "say when good pictures no longer score as when the model was fitted")
+    parser.flag("enable_drift", False, "say when good pictures no longer look as when the model was fitted")
     parser.flag("save_pic", True, "write a heat map per picture")
     parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
     parser.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
@@ -107,7 +107,7 @@ def main(program: str = "infer.py") -> int:
         pictures="watch" if args.watch else "",
         regions=args.min_area if args.save_regions else None,
     )
-    drift = Drift(levels.scores) if args.enable_drift else None
+    drift = Drift(levels.scores, levels.brightness) if args.enable_drift else None
     with sheet:
         if args.watch:
             return watch(args.watch, predictor, sheet, drift)
@@ -116,7 +116,7 @@ def main(program: str = "infer.py") -> int:
         for prediction in progress(predictions, len(pictures), "infer"):
             sheet.add(prediction, name(prediction.name))
             if drift is not None:
-                drift.add(prediction.score)
+                drift.add(prediction.score, prediction.brightness)
         code = sheet.finish()
     if drift is not None:
         print(drift)

@@ -37,6 +37,8 @@ class Prediction:
     """The picture, uint8 RGB, short side at `resize`; `anomaly_map` covers its centre crop."""
     shape: tuple[int, int]
     """The picture's own height and width."""
+    brightness: float
+    """Mean value, 0 to 255, of what the program saw of it."""
 
 
 class Predictor:
@@ -110,16 +112,17 @@ class Predictor:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
         for group in batches(stream(pictures, self.preprocess, workers, on_bad), batch_size):
             begin = time.perf_counter()
-            image = self.to_input(np.stack([self.preprocess.crop(item.resized) for item in group]))
+            crops = np.stack([self.preprocess.crop(item.resized) for item in group])
+            image = self.to_input(crops)
             middle = time.perf_counter()
             maps, scores = self.program.run(image)
             end = time.perf_counter()
             for item in group:
                 self.times.add("preprocess", item.seconds + (middle - begin) / len(group))
                 self.times.add("inference", (end - middle) / len(group))
-            for item, anomaly_map, score in zip(group, maps, scores):
+            for item, anomaly_map, score, crop in zip(group, maps, scores, crops):
                 begin = time.perf_counter()
-                yield Prediction(item.name, float(score), anomaly_map, item.resized, item.shape)
+                yield Prediction(item.name, float(score), anomaly_map, item.resized, item.shape, float(crop.mean()))
                 self.times.add("postprocess", time.perf_counter() - begin)
 
 

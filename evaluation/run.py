@@ -45,7 +45,7 @@ def evaluate_category(
 
     Writes `folder/eval.csv` and, if `heat_maps`, `folder/heatmaps/`.
     `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`; `false_alarm` takes the place of
-    the model's own rate; `watch_drift` prints whether the good ones score as the training pictures did.
+    the model's own rate; `watch_drift` prints whether the good ones look as the training pictures did.
 
     Raises:
         UserError: no test pictures, or one that cannot be read.
@@ -66,10 +66,10 @@ def evaluate_category(
             masks.append(mask)
         sheet.finish()
     if watch_drift:
-        drift = Drift(levels.scores)
+        drift = Drift(levels.scores, levels.brightness)
         for prediction, picture in zip(found, pictures):
             if not picture.defective:
-                drift.add(prediction.score)
+                drift.add(prediction.score, prediction.brightness)
         print(drift, flush=True)
     known = set((levels.labelled or {}).get("pictures", ()))
     again = sum(digest in known for digest in picture_digests(paths)) if known else 0

@@ -122,7 +122,7 @@ class Ensemble(Detector):
             mean, mean_square = moments[1:] / moments[0]
             deviation = np.sqrt(max(mean_square - mean**2, 0))
             spreads.append([_spread(deviation, mean), _spread(of_scores.std(), of_scores.mean())])
-        self.names = self.members[0].names
+        self.names, self.brightness = self.members[0].names, self.members[0].brightness
         self.load_statistics({"spreads": np.array(spreads, np.float32)})
         return self._joined(maps, scores)
 

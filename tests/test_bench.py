@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import done, run
+from conftest import ROOT, done, run
 
 from benchmarks.multiply import SYMMETRIES, symmetry
 from benchmarks.report import Report, Stage, sentence
@@ -19,7 +19,7 @@ from benchmarks.timing import in_turns, spread
 from deploy.errors import UserError
 
 pytestmark = pytest.mark.once
-STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "backbones", "scaling")
+STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "backbones", "scaling", "quality")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def measured(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     words = ["--stages", *STAGES, "--data_path", data, "--category", "washer", "--rounds", "1"]
     small = ["--resize", "112", "--crop_size", "96", "--archs", "compact", "--layers", "layer2", "--counts", "8"]
     small += ["--noise", "2000", "--shapes", "100:5", "400:50", "99999:1"]
+    small += ["--methods", "padim", "--seeds", "1", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.timing.REST", 0.01)
         patch.setattr("benchmarks.ceilings.BYTES", 1 << 22)
@@ -44,7 +45,7 @@ def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict
     assert found["run"]["command"].startswith("python -m benchmarks --")
     assert found["ceilings"]["fp32"] > 1 and found["ceilings"]["copy"] > 0.1
     for stage in found["stages"].values():
-        assert stage["rows"]
+        assert stage["rows"] or stage["figures"]
         for row in stage["rows"]:
             assert row["median"] > 0 and row["quartiles"][0] <= row["median"] <= row["quartiles"][1], row
         for why in stage["absent"].values():
@@ -93,6 +94,28 @@ def test_a_fit_alone_has_its_own_peak_memory(measured: tuple[str, dict, str]) ->
     figures = figures[0]
     assert figures["pictures"] == 8 and figures["seconds"] > 0
     assert 50 < figures["before_mb"] < figures["peak_mb"] < 4000
+
+
+def test_quality_is_mean_and_deviation_over_seeds(measured: tuple[str, dict, str]) -> None:
+    printed, found, page = measured
+    stage = found["stages"]["quality"]
+    assert stage["title"].endswith("of seeds 1, 2") and "anomalib" in stage["absent"]
+    rows = stage["figures"]
+    assert [(row["data"], row["contestant"]) for row in rows] == [
+        ("washer", f"padim, {n}") for n in ("paper", "balanced")
+    ]
+    for row in rows:
+        for name in ("image AUROC", "pixel AUROC", "AU-PRO"):
+            mean, deviation = (float(part) for part in row[name].split(" ± "))
+            assert 0.3 < mean <= 1 and 0 <= deviation < 0.3 and row[name] in page and row[name] in printed
+        assert row["fit, s"] > 0 and row["picture, ms"] > 0
+    assert any(not row["AU-PRO"].endswith("± 0.0000") for row in rows), "the seed draws PaDiM's channels"
+
+
+def test_anomalibs_process_has_nothing_of_ours() -> None:
+    text = (ROOT / "benchmarks/anomalib_worker.py").read_text()
+    found = {name.partition(".")[0] for name in re.findall(r"^\s*(?:from|import) ([\w.]+)", text, re.MULTILINE)}
+    assert "torch" in found and not found & {"", "benchmarks", "datasets", "deploy", "evaluation", "models", "options"}
 
 
 def test_blocks_cost_radius(measured: tuple[str, dict, str]) -> None:

@@ -346,7 +346,7 @@ def test_a_table_of_the_watchers_goes_on(tmp_path: Path, end: bytes) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + end)
     again = Journal(path, COLUMNS)
-    assert again.done.keys() == set(names)
+    assert again.done == set(names)
     again.add(("next.png", 2, ""))
     again.close()
     kept = whole + (end if end.endswith(b"\n") and not end.startswith(b'"') else b"")

@@ -52,7 +52,7 @@ def test_every_script_says_what_the_model_is_in_one_readable_line(trained: Simpl
     model = load_model(trained.model)
     said = f"patchcore on compact (layer2 layer3), k 2, bank of {len(model.fitted['memory_bank'])} patches, 8 pictures"
     said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}"
-    said += ", image_score density"
+    said += ", image_score density, lloyd 0.5"
     words = ["--category", "washer", "--model_path", trained.model, "--save_path", tmp_path]
     runs = {
         "eval.py": ["--data_path", trained.data, *words, "--eval_PRO"],
@@ -203,7 +203,7 @@ def test_several_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
     for scores in ([1.0, 3.0], [3.0]):
         sheet = ScoreSheet(tmp_path, "x", LEVELS, model, {}, heat_maps=False)
         for number, score in enumerate(scores):
-            sheet.add(Prediction(f"{number}.png", score, np.zeros((8, 8)), picture, picture.shape[:2]), "")
+            sheet.add(Prediction(f"{number}.png", score, np.zeros((8, 8)), picture, picture.shape[:2], 9.0), "")
         assert sheet.finish() == 0
     first, _, alone, _ = capsys.readouterr().out.splitlines()
     assert first == "2 pictures: 1 defective, 1 good; threshold 2.0000 for a false alarm rate of 0.05"

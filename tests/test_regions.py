@@ -22,7 +22,9 @@ LEVELS = Calibration.from_good([(np.full((2, 2), value), value) for value in np.
 
 def found(anomaly_map: np.ndarray, size: Preprocess, shape: tuple[int, int], least: float = 0) -> list[Region]:
     resized = size.resized(np.zeros((*shape, 3), np.uint8))
-    return find_regions(Prediction("a.png", 2.0, anomaly_map.astype(np.float32), resized, shape), LEVELS, size, least)
+    return find_regions(
+        Prediction("a.png", 2.0, anomaly_map.astype(np.float32), resized, shape, 9.0), LEVELS, size, least
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_numbers_are_drawn() -> None:
     size, resized = Preprocess(64, 64), np.full((64, 64, 3), 90, np.uint8)
     anomaly_map = np.zeros((64, 64), np.float32)
     anomaly_map[30:40, 30:40] = 2
-    prediction = Prediction("a.png", 2.0, anomaly_map, resized, (64, 64))
+    prediction = Prediction("a.png", 2.0, anomaly_map, resized, (64, 64), 9.0)
     without = panel(prediction, LEVELS, size)
     numbered = panel(prediction, LEVELS, size, regions=find_regions(prediction, LEVELS, size))
     changed = np.argwhere((without != numbered).any(axis=2))
@@ -76,7 +78,7 @@ def test_numbers_are_drawn() -> None:
 def test_the_scripts_write_regions(script: str, trained: SimpleNamespace, tmp_path: Path) -> None:
     pictures = sorted((trained.data / "washer/test").rglob("*.png"))
     out = tmp_path / "out"
-    more = ["--save_path", out, "--save_regions", "--save_mask", "--threshold", "0.3", "--min_area", "12"]
+    more = ["--save_path", out, "--save_regions", "--save_mask", "--threshold", "0.15", "--min_area", "12"]
     if script == "infer.py":
         said = done(
             run(script, "--stats", trained.export / "stats", "-i", trained.data / "washer/test", *more, "--jsonl")

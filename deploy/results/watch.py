@@ -10,7 +10,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def watch(folder: str | Path, predictor: Predictor, sheet: ScoreSheet, drift: Dr
 
     A line is on disk before the next picture is begun, and its heat map and mask before it. Started again, it goes on
     where the table ends, whatever ended it. A picture that cannot be read gets a line without a score. `drift` takes
-    the scores, those in the table first, and its alarm is printed when it comes.
+    what is scored from now on, and its alarm is printed when it comes.
 
     Raises:
         UserError: the folder is gone, or something cannot be written.
@@ -60,10 +60,6 @@ def watch(folder: str | Path, predictor: Predictor, sheet: ScoreSheet, drift: Dr
     stop, journal = Stop(), Journal(sheet.path, sheet.columns)
     folder = Path(folder).resolve()  # one name for a picture, wherever the service is started from
     print(f"watching {folder}: {len(journal.done)} pictures in {sheet.path} so far", flush=True)
-    if drift is not None:
-        for score in filter(None, journal.done.values()):
-            drift.add(float(score))
-        print(drift, flush=True)
     for path, settled in arrivals(folder, journal.done, stop):
         if not settled and not finished(path):
             continue
@@ -76,7 +72,7 @@ def watch(folder: str | Path, predictor: Predictor, sheet: ScoreSheet, drift: Dr
             continue
         sheet.draw(prediction, str(path.relative_to(folder)))
         journal.add(sheet.row(prediction))
-        if drift is not None and drift.add(prediction.score):
+        if drift is not None and drift.add(prediction.score, prediction.brightness):
             print(drift, flush=True)
     journal.close()
     print(f"{len(journal.done)} pictures in {sheet.path}")
@@ -89,11 +85,9 @@ class Journal:
     A line that a crash cut short is removed when the table is opened again; lines with the same first cell are never
     written twice. Bytes in a path that are no UTF-8 are kept as they are.
 
-    `done` has the second cell of every line by the first.
-
     Args:
         path: of the table.
-        columns: its head, at least two, written when the table is new.
+        columns: its head, written when the table is new.
 
     Raises:
         UserError: the table is there with another head or a line that cannot be understood, is another process's, or
@@ -128,14 +122,14 @@ class Journal:
         if row[0] in self.done:
             raise ValueError(f"{row[0]} is in {self.path} already")
         self._append(_line(row))
-        self.done[row[0]] = row[1]
+        self.done.add(row[0])
 
-    def _resume(self, whole: bytes) -> dict[str, str]:
-        """Complete the head, or remove a line that was cut short; return the first two cells of all lines."""
+    def _resume(self, whole: bytes) -> set[str]:
+        """Complete the head, or remove a line that was cut short; return the first cells of all lines."""
         head = _line(self._columns)
         if head.startswith(whole):  # new, or cut short in the head
             self._append(head[len(whole) :])
-            return {}
+            return set()
         end = whole.rfind(b"\n") + 1
         while whole.count(b'"', 0, end) % 2:  # that line goes on: a name holds the line break
             end = whole.rfind(b"\n", 0, end - 1) + 1
@@ -146,7 +140,7 @@ class Journal:
         if end < len(whole):
             with self._told():
                 self._file.truncate(end)
-        return {row[0]: row[1] for row in rows}
+        return {row[0] for row in rows}
 
     def _rows(self, text: str) -> list[list[str]]:
         """The lines below the head, without blank ones; UserError when they are not ours."""
@@ -189,7 +183,7 @@ def _line(cells: Sequence[Any]) -> bytes:
     return csv_line(cells).encode(errors="surrogateescape")
 
 
-def arrivals(folder: Path, done: Container[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
+def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
     """What is called like a picture below `folder` and is not `done`, oldest first, until `stop`; whether it settled.
 
     What cannot be read and has not settled may be unfinished: it comes again later, until it is in `done`. Heat maps

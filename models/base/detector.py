@@ -39,6 +39,8 @@ class Detector(nn.Layer):
     NAME: str
     names: list[str]
     """Of the training pictures, in the order in which `fit_statistics` yields them; only after fitting."""
+    brightness: list[float]
+    """Their mean values, 0 to 255, as the program saw them."""
 
     def __init__(self, preprocess: Preprocess | None, seed: int, runtime: Runtime | None) -> None:
         super().__init__()
@@ -127,7 +129,7 @@ class Detector(nn.Layer):
                 yield anomaly_map, score
 
         held_out = noted(self.fit_statistics(list(pictures), batch_size, workers, on_bad, log))
-        self.calibration = Calibration.from_good(held_out, false_alarm)
+        self.calibration = Calibration.from_good(held_out, false_alarm).with_brightness(self.brightness)
         log(
             f"calibration: {self.calibration.pictures} good pictures scored as if not seen; pixel threshold "
             f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"

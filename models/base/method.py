@@ -237,13 +237,14 @@ class AnomalyMethod(Detector):
         embedding = compile_embedding(self, self.runtime)
         _check_enough(len(pictures))
         seen: list[str] = []
-        self.names = []
+        self.names, self.brightness = [], []
         self.start_fit(len(pictures))
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
         for group in batches(shown, batch_size):
             batch = np.stack([self.preprocess.crop(item.resized) for item in group])
             self.partial_fit(embedding.run(self.preprocess.normalise(batch))[0])
             self.names += [item.name for item in group]
+            self.brightness += [float(crop.mean()) for crop in batch]
             seen += [hashlib.sha256(crop.tobytes()).hexdigest() for crop in batch]
         _check_enough(len(seen))
         return seen
