@@ -86,7 +86,7 @@ def found(method: str, pictures: list[np.ndarray], splits: int, seed: int) -> li
 
 def small_model(method: str, seed: int) -> AnomalyMethod:
     """A model of a method that is fitted in a fraction of a second."""
-    options = preset(method, "fast").options if method == "patchcore" else {}
+    options = preset(method).options if method == "patchcore" else {}
     layers = {"patchcore": ("layer1", "layer2", "layer3"), "spade": ("layer2", "layer3")}.get(method)
     preprocess = Preprocess(SIZE, SIZE)
     return build_model(method, ["compact"], [layers], [None], k=K[method], preprocess=preprocess, seed=seed, **options)

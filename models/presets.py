@@ -20,7 +20,7 @@ class Preset(NamedTuple):
     """Those of the method's options that are not its class's defaults."""
 
 
-FINE = {"grid": "layer2", "image_score": "density", "lloyd": 0.5}
+FINE = {"grid": "layer2", "image_score": "density"}
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Preset]] = {
     name: {PAPER: Preset(Preprocess(256, 224), method.LAYERS, method.K, {})} for name, method in METHODS.items()
@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 """By method and name. `paper` is what the method's paper tells, at a ResNet-18's size."""
 PRESETS["patchcore"] |= {
     "fast": Preset(Preprocess(256, 224), ("layer1", "layer2", "layer3"), 1.0, FINE),
-    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, FINE),
+    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, {**FINE, "lloyd": 0.5}),
     "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 8.0, FINE),
 }
 for name in ("padim", "orthoad"):
