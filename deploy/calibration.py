@@ -117,22 +117,19 @@ class Calibration:
         if false_alarm is not None:
             check_rate(false_alarm)
             levels = threshold_for(own.scores, false_alarm), threshold_for(own.maxima, false_alarm)
-            return replace(
-                own,
-                image_threshold=levels[0],
-                pixel_threshold=levels[1],
-                false_alarm=false_alarm,
-                labelled=None,
-                own=own,
-            )
+            return own._for_one_run(*levels, false_alarm)
         if threshold is None:
             return self
         if not threshold > 0:
             raise UserError(f"--threshold {threshold} must be above 0")
         factor = threshold / 0.5 if scaled else threshold / max(own.image_threshold, 1e-12)
         level = own.image_threshold * factor if scaled else threshold
-        pixels = own.pixel_threshold * factor
-        return replace(own, image_threshold=level, pixel_threshold=pixels, false_alarm=None, labelled=None, own=own)
+        return own._for_one_run(level, own.pixel_threshold * factor, None)
+
+    def _for_one_run(self, image: float, pixel: float, false_alarm: float | None) -> Calibration:
+        """These own levels with other thresholds, which no labelled pictures set."""
+        levels = {"image_threshold": image, "pixel_threshold": pixel, "false_alarm": false_alarm}
+        return replace(self, **levels, labelled=None, own=self)
 
     def set_by(self, threshold: float, labelled: dict[str, Any]) -> Calibration:
         """The model's new own levels, where labelled pictures set the image threshold; see the field `labelled`.

@@ -49,7 +49,7 @@ class Martingale:
 class Drift:
     """Watches a stream of pictures: scores that rise, and brightness that rises or falls.
 
-    The capital is dealt out equally: half on scores, a quarter on each of the others. What is won with one stays there.
+    Half of the capital is bet on scores, a quarter on each of the others. What is won with one stays there.
 
     Args:
         scores: the model's held-out scores of good pictures, in any order.

@@ -15,7 +15,7 @@ from deploy.storage.table import write_csv
 
 from .aupro import aupro
 from .decisions import Decisions
-from .ranking import rank
+from .ranking import Ranking, rank
 
 FIGURES = (
     "Image_AUROC",
@@ -75,14 +75,19 @@ def evaluate(
     known = [number for number, mask in enumerate(masks) if mask is not None]
     if any(masks[number].any() for number in known):
         known_maps, known_masks = [maps[number] for number in known], [masks[number] for number in known]
-        inside = np.concatenate([m[mask] for m, mask in zip(known_maps, known_masks)])
-        outside = np.concatenate([m[~mask] for m, mask in zip(known_maps, known_masks)])
-        pixel = rank(inside, outside)
+        pixel = rank_pixels(known_maps, known_masks)
         figures.update(Pixel_AUROC=pixel.auroc, Pixel_AP=pixel.average_precision, Pixel_F1max=pixel.f1_max)
         areas = aupro(known_maps, known_masks, (pro_limit, 0.05)) if pro_limit else None
         if areas:
             figures["PRO_score"], figures["PRO_score_0.05"] = areas
     return {**figures, "decisions": str(decided)}
+
+
+def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Ranking:
+    """Rank the defective pixels of all maps [height, width] against the good ones, by masks bool [height, width]."""
+    inside = np.concatenate([anomaly_map[mask] for anomaly_map, mask in zip(maps, masks)])
+    outside = np.concatenate([anomaly_map[~mask] for anomaly_map, mask in zip(maps, masks)])
+    return rank(inside, outside)
 
 
 @dataclass

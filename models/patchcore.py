@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import paddle
@@ -265,8 +265,13 @@ class PatchCore(AnomalyMethod):
         self._owner = chosen // self.positions
         self._step: LloydStep | None = None
         if self.options["lloyd"] > 0:
-            pictures = patches // self.positions
-            self._step = LloydStep(bank, self.options["lloyd"], self._centred(mean), pictures, self.positions)
+            self._step = LloydStep(
+                bank,
+                self.options["lloyd"],
+                lambda picture: self.training_features(range(picture, picture + 1)) - mean,
+                patches // self.positions,
+                self.positions,
+            )
             bank = self._step.bank()
         half_norms = half_norms_of(bank)
         from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
@@ -279,9 +284,6 @@ class PatchCore(AnomalyMethod):
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank))
         return {name: found[name] for name in self.statistics()}
-
-    def _centred(self, mean: np.ndarray) -> Callable[[int], np.ndarray]:
-        return lambda picture: self.training_features(range(picture, picture + 1)) - mean
 
     def describe(self) -> str:
         """Return the bank's size, and the number of blocks if the coreset was chosen in blocks."""

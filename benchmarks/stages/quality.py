@@ -15,6 +15,7 @@ from deploy.pictures.preprocess import Preprocess
 from deploy.storage.files import scratch_folder
 from evaluation.aupro import aupro
 from evaluation.ranking import rank
+from evaluation.report import rank_pixels
 from models import build_model
 from models.presets import DEFAULT, PAPER, PRESETS, preset
 
@@ -94,15 +95,15 @@ def run(subject: Subject) -> Stage:
 def _ours(subject: Subject, category: Category, method: str, name: str) -> Iterator[Found]:
     pictures, found = category.train_pictures(), preset(method, name)
     preprocess = options.preset_preprocess(method, found, pictures)
+    tests = category.test_pictures()
+    masks = [read_mask(picture, preprocess) for picture in tests]
     for seed in subject.seeds:
         start = time.perf_counter()
         arguments = {"k": found.k, "preprocess": preprocess, "seed": seed, "runtime": subject.runtime}
         model = build_model(method, [subject.arch], [found.layers], [subject.weights], **arguments, **found.options)
         model.fit(pictures, BATCH)
         seconds = time.perf_counter() - start
-        tests = category.test_pictures()
         predictions = list(model.predict([picture.path for picture in tests]))
-        masks = [read_mask(picture, preprocess) for picture in tests]
         figures = _figures([p.score for p in predictions], [p.anomaly_map for p in predictions], masks, tests)
         yield Found(*figures, seconds, _program_seconds(model, preprocess, tests))
 
@@ -124,6 +125,9 @@ def _theirs(subject: Subject, category: Category, method: str) -> Iterator[Found
     tests = category.test_pictures()
     whole = Preprocess(SIDE, SIDE, "stretch")
     inside = Preprocess(SIDE, centre or SIDE)
+    names = [str(Path(picture.path).resolve()) for picture in tests]
+    masks = [read_mask(picture, whole) for picture in tests]
+    masks = [None if mask is None else inside.crop(mask) for mask in masks]
     for seed in subject.seeds:
         with scratch_folder() as scratch:
             crop = centre and (centre, centre)
@@ -136,9 +140,6 @@ def _theirs(subject: Subject, category: Category, method: str) -> Iterator[Found
             predict = (time.perf_counter() - start) / len(tests)
             maps = dict(zip(scores, model.maps()))
             model.close()
-        names = [str(Path(picture.path).resolve()) for picture in tests]
-        masks = [read_mask(picture, whole) for picture in tests]
-        masks = [None if mask is None else inside.crop(mask) for mask in masks]
         yield Found(*_figures([scores[n] for n in names], [maps[n] for n in names], masks, tests), seconds, predict)
 
 
@@ -149,10 +150,8 @@ def _figures(
     truth, score = np.array([picture.defective for picture in tests]), np.array(scores)
     known = [number for number, mask in enumerate(masks) if mask is not None]
     maps, masks = [maps[number] for number in known], [masks[number] for number in known]
-    inside = np.concatenate([one[mask] for one, mask in zip(maps, masks)])
-    outside = np.concatenate([one[~mask] for one, mask in zip(maps, masks)])
-    areas = aupro(maps, masks) if len(inside) else None
-    return rank(score[truth], score[~truth]).auroc, rank(inside, outside).auroc, areas and areas[0]
+    areas = aupro(maps, masks)
+    return rank(score[truth], score[~truth]).auroc, rank_pixels(maps, masks).auroc, areas and areas[0]
 
 
 def _row(stage: Stage, category: Category, contestant: str, found: Iterator[Found]) -> list[float | None]:
