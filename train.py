@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import options
-from datasets.readers.mvtec import Category, select_categories
+from datasets.readers import Category, select_categories
+from datasets.readers.layouts import layout_of
+from datasets.readers.survey import overview
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
 from deploy.command_line.script import run_script
@@ -47,7 +49,7 @@ def main() -> int:
 
     preset = options.settle(args)
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
-    categories = select_categories(args.data_path, args.category)
+    categories = select_categories(args.data_path, args.category, args.layout)
     command, seeds = options.command(parser, args), options.seeds(args)
     print(f"{options.run_name(args)}: {options.names(categories)}")
     reports = []
@@ -98,7 +100,7 @@ class TimedLog:
 
 def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
     """A model of the category's good pictures."""
-    print(f"== {category.name}", flush=True)
+    print(f"== {category.name} (layout {layout_of(category)})", *overview(category), sep="\n", flush=True)
     pictures = category.train_pictures()
     model = build_model(
         args.method,

@@ -10,7 +10,7 @@ from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 
-from datasets.readers.mvtec import Category, select_categories
+from datasets.readers import Category, select_categories
 from datasets.sample import write_sample
 from deploy.command_line.parser import Parser, command_line, positive
 from deploy.command_line.script import run_script

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.readers.mvtec import GOOD, Category
+from datasets.readers.category import GOOD, Category
 from models.backbones.backbone import Backbone
 
 from .anomalib_worker import ANSWER

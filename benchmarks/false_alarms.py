@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from scipy.stats import binom
 
-from datasets.readers.mvtec import Category
+from datasets.readers import Category
 from deploy.command_line.parser import Parser, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.readers.mvtec import Category, select_categories
+from datasets.readers import Category, select_categories
 
 
 def categories_in(folders: list[str], selection: str) -> list[Category]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers.mvtec import Category
+from datasets.readers import Category
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import Loaded, batches, cores, stream

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from datasets.readers import Category, read_mask
 from datasets.readers.labelled import picture_digests
-from datasets.readers.mvtec import Category, read_mask
 from deploy.calibration import Calibration
 from deploy.command_line.progress import progress
 from deploy.drift import Drift

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from datasets.readers import LAYOUTS
 from deploy.command_line.parser import KEPT, Parser, natural, positive
 from deploy.pictures.preprocess import FITS
 from models import ALIASES, METHODS
@@ -36,6 +37,11 @@ def add_data_option(parser: Parser, what: str, several: bool) -> None:
     """Where the data set is, of which the script takes `what`: of `several` categories or one."""
     parser.group("data", f"--data_path data/mvtec --category bottle{',tile' if several else ''}")
     parser.add_argument("--data_path", default="./data/mvtec", help=what)
+    if several:
+        names = ", ".join(LAYOUTS)
+        parser.add_argument(
+            "--layout", choices=LAYOUTS, default=None, help=f"of the data, found by looking if not given: {names}"
+        )
 
 
 def add_model_options(parser: Parser, several: bool, archs: str | None = "+", seed: int | None = None) -> None:

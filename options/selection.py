@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from datasets.readers.mvtec import Category
+from datasets.readers import Category
 from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
 from deploy.pictures.decode import decode_bgr

@@ -48,7 +48,6 @@ def test_train_refuses(data: Path, tmp_path: Path, words: list[str], said: list[
 def test_folder_problems_are_told_apart(data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(run("train.py", "--data_path", tmp_path / "empty", *FAST), "no category")
-    refused(run("train.py", "--data_path", data / "washer", *FAST), "did you mean", str(data))
     (tmp_path / "d/thing/train/good").mkdir(parents=True)
     refused(run("train.py", "--data_path", tmp_path / "d", *FAST), "no pictures", "thing")
     shutil.copy(data / "washer/train/good/000.png", tmp_path / "d/thing/train/good")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.readers.mvtec import LabelledPicture, read_mask
+from datasets.readers import LabelledPicture, read_mask
 from deploy import Preprocess, UserError
 from deploy.pictures.antialias import resize
 from deploy.pictures.decode import decode
@@ -115,7 +115,7 @@ def test_masks_keep_small_defects_and_their_place(tmp_path: Path) -> None:
         mask = np.zeros((1024, 1024), np.uint8)
         cv2.circle(mask, (512, 400), radius, 255, -1)
         path = save(tmp_path / "m.png", Image.fromarray(mask))
-        small = read_mask(LabelledPicture(tmp_path / "x.png", "dent", path), size)
+        small = read_mask(LabelledPicture(tmp_path / "x.png", "dent", (path,)), size)
         assert small.shape == (224, 224)
         assert small.sum() * 16 == pytest.approx((mask > 0).sum(), rel=0.1 if radius > 4 else 0.35)
         y, x = np.argwhere(small).mean(0)

@@ -23,7 +23,7 @@ BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) f
 OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "test_tipc/README.md")}
 HELP = (
     *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
-    *("-m benchmarks", "-m benchmarks.false_alarms"),
+    *("-m benchmarks", "-m benchmarks.false_alarms", "-m datasets"),
 )
 
 
@@ -71,7 +71,8 @@ def test_commands_run(page: str, place: Path) -> None:
                 assert f"make {words[1]}\n" in (ROOT / ".ci/run").read_text() + "\n"
                 continue
             assert words[0] == "python", line
-            done(run(words[1], *words[2:], cwd=place, env=env))
+            script, rest = (f"-m {words[2]}", words[3:]) if words[1] == "-m" else (words[1], words[2:])
+            done(run(script, *rest, cwd=place, env=env))
 
 
 def test_the_table_of_methods_is_the_registry() -> None:

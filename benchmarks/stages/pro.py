@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.readers.mvtec import read_mask
+from datasets.readers import read_mask
 from evaluation.aupro import aupro
 
 from ..report import Stage

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import options
-from datasets.readers.mvtec import Category, read_mask
+from datasets.readers import Category, read_mask
 from deploy.pictures.preprocess import Preprocess
 from deploy.storage.files import scratch_folder
 from evaluation.aupro import aupro

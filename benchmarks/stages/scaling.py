@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers.mvtec import Category
+from datasets.readers import Category
 from deploy.storage.files import make_folder, scratch_folder
 
 from ..engines import missing

@@ -9,7 +9,7 @@ from typing import Any, Callable
 import numpy as np
 import paddle
 
-from datasets.readers.mvtec import Category, read_mask
+from datasets.readers import Category, read_mask
 from deploy.errors import UserError
 from deploy.runtime.program import Runtime
 from evaluation.ranking import rank

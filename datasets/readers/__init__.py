@@ -1,1 +1,6 @@
-"""Data sets on disk: their categories, pictures and masks."""
+"""Data sets on disk: their categories, pictures and masks, in the layouts of `LAYOUTS`."""
+
+from .category import Category, LabelledPicture, read_mask
+from .layouts import LAYOUTS, find_categories, select_categories
+
+__all__ = ["LAYOUTS", "Category", "LabelledPicture", "find_categories", "read_mask", "select_categories"]

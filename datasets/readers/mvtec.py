@@ -1,4 +1,4 @@
-"""Data sets in MVTec AD's layout, MVTec's own or anybody's.
+"""MVTec AD's layout, and that of all who took it over: BTAD (ok and ko), MPDD, one's own pictures.
 
 CATEGORY/train/good/*.png            good pictures to fit on
 CATEGORY/test/good/*.png             good pictures to test on
@@ -8,15 +8,13 @@ CATEGORY/ground_truth/DEFECT/*_mask.png   their masks (optional): 0 good, else d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import ClassVar
 
 from deploy.errors import UserError
-from deploy.pictures.decode import decode
-from deploy.pictures.listing import SUFFIXES, list_pictures
-from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.listing import list_pictures
+
+from .category import GOOD, Category, LabelledPicture, good_folder, mask_of, pictures_by_kind
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 OBJECTS = (
@@ -31,101 +29,43 @@ OBJECTS = (
     "transistor",
     "zipper",
 )
-GOOD = "good"
+MASKS = "ground_truth"
 
 
-@dataclass(frozen=True)
-class LabelledPicture:
-    """One test picture with its label."""
+class MVTec(Category):
+    """Folders train, test and ground_truth."""
 
-    path: Path
-    defect: str
-    """`good`, or the kind of defect."""
-    mask: Path | None
-    """Where its defect is marked; None for good pictures and where there is no mask."""
+    TEST: ClassVar[str] = "test"
+    MASKS: ClassVar[str] = MASKS
+    """Where the test pictures' masks are, below the category."""
 
-    @property
-    def defective(self) -> bool:
-        """Whether the picture shows a defect."""
-        return self.defect != GOOD
+    @classmethod
+    def find(cls, data_path: Path) -> list[Category]:
+        """Every folder that holds train/good; `data_path` itself if it does."""
+        if cls.is_category(data_path):
+            return [cls(data_path.resolve().name, data_path)]
+        return [cls(p.name, p) for p in sorted(data_path.iterdir()) if cls.is_category(p)]
 
-
-@dataclass(frozen=True)
-class Category:
-    """One product: a folder of pictures."""
-
-    name: str
-    folder: Path
+    @classmethod
+    def is_category(cls, folder: Path) -> bool:
+        """Whether `folder` is a category of this layout."""
+        return (folder / "train").is_dir() and good_folder(folder / "train") is not None
 
     def train_pictures(self) -> list[Path]:
-        """The good pictures to fit on, sorted; UserError when there are none."""
-        return list_pictures(self.folder / "train" / GOOD)
+        """Those of train/good."""
+        return list_pictures(good_folder(self.folder / "train") or self.folder / "train" / GOOD)
 
     def test_pictures(self) -> list[LabelledPicture]:
-        """The pictures to test on, sorted by kind and name; UserError when there are none."""
-        test = self.folder / "test"
+        """Those of test, one kind per folder."""
+        test = self.folder / self.TEST
         if not test.is_dir():
             raise UserError(
                 f"no folder {test}: evaluation needs test/good and test/DEFECT folders; train without --eval"
             )
-        kinds = pictures_by_kind(test)
-        return [LabelledPicture(path, kind, None if kind == GOOD else self._mask(path)) for path, kind in kinds]
+        kinds = pictures_by_kind(test, leave_out=(MASKS,))
+        return [LabelledPicture(path, kind, () if kind == GOOD else self.masks_of(path)) for path, kind in kinds]
 
-    def _mask(self, path: Path) -> Path | None:
-        relative = path.relative_to(self.folder / "test")
-        place = self.folder / "ground_truth" / relative.parent
-        for stem in (f"{path.stem}_mask", path.stem):
-            for suffix in SUFFIXES:
-                if (place / f"{stem}{suffix}").is_file():
-                    return place / f"{stem}{suffix}"
-        return None
-
-
-def pictures_by_kind(folder: Path) -> list[tuple[Path, str]]:
-    """Every picture in a folder of folders, with the name of its one; UserError where a picture lies in none."""
-    found = []
-    for path in list_pictures(folder):
-        kind = path.relative_to(folder).parts[0]
-        if kind == path.name:
-            raise UserError(f"{path} lies in no folder of its kind: move it to {folder}/good or {folder}/DEFECT")
-        found.append((path, kind))
-    return found
-
-
-def find_categories(data_path: str | Path) -> list[Category]:
-    """Every category below `data_path`: a folder that holds train/good. UserError when there is none."""
-    data_path = Path(data_path)
-    if not data_path.is_dir():
-        raise UserError(f"--data_path {data_path}: no such folder; give the one that holds the categories")
-    found = [Category(p.name, p) for p in sorted(data_path.iterdir()) if (p / "train" / GOOD).is_dir()]
-    if not found:
-        cure = f"; did you mean --data_path {data_path.parent}?" if (data_path / "train" / GOOD).is_dir() else ""
-        raise UserError(f"--data_path {data_path}: no category in it, that is no folder with train/good{cure}")
-    return found
-
-
-def select_categories(data_path: str | Path, selection: str) -> list[Category]:
-    """Categories by `NAME[,NAME...]`, `all` that are there, or MVTec's `textures` or `objects` that are there."""
-    found = {category.name: category for category in find_categories(data_path)}
-    groups = {"all": tuple(found), "textures": TEXTURES, "objects": OBJECTS}
-    if selection in groups:
-        chosen = [found[name] for name in groups[selection] if name in found]
-        if not chosen:
-            raise UserError(f"--category {selection}: none of them in {data_path}; it holds {', '.join(found)}")
-        return chosen
-    names = [name.strip() for name in selection.split(",") if name.strip()]
-    for name in names:
-        if name not in found:
-            raise UserError(f"--category {name}: no such category in {data_path}; it holds {', '.join(found)}")
-    if not names:
-        raise UserError("--category is empty: give NAME[,NAME...], all, textures or objects")
-    return [found[name] for name in dict.fromkeys(names)]
-
-
-def read_mask(picture: LabelledPicture, preprocess: Preprocess) -> np.ndarray | None:
-    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known."""
-    if not picture.defective:
-        return np.zeros(preprocess.size, bool)
-    if picture.mask is None:
-        return None
-    return preprocess.crop(preprocess.resized_mask(decode(picture.mask, grey=True)))
+    def masks_of(self, path: Path) -> tuple[Path, ...]:
+        """The masks of a defective test picture; in ground_truth/defective/DEFECT as well, as some tools write."""
+        below, masks = path.relative_to(self.folder / self.TEST).parent, self.folder / self.MASKS
+        return mask_of(masks / below, path.stem) or mask_of(masks / "defective" / below, path.stem)

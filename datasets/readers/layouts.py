@@ -1,0 +1,78 @@
+"""Which layout a folder is of, and its categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.errors import UserError
+
+from .category import Category
+from .kolektor import Kolektor
+from .loco import LOCO
+from .mvtec import OBJECTS, TEXTURES, MVTec
+from .mvtec_ad2 import MVTecAD2
+from .plain import Plain
+from .table import TableCategory
+from .visa import VisA
+
+LAYOUTS: dict[str, type[Category]] = {
+    "table": TableCategory,
+    "visa": VisA,
+    "loco": LOCO,
+    "mvtec_ad2": MVTecAD2,
+    "mvtec": MVTec,
+    "btad": MVTec,
+    "mpdd": MVTec,
+    "kolektor": Kolektor,
+    "plain": Plain,
+}
+"""By the name that --layout takes, in the order in which they are tried."""
+
+
+def find_categories(data_path: str | Path, layout: str | None = None) -> list[Category]:
+    """Every category of `data_path`, in `layout`, or in the first of LAYOUTS of which there is one.
+
+    Raises:
+        UserError: there is nothing at `data_path`, or no category in it.
+    """
+    place = Path(data_path)
+    if not place.exists():
+        raise UserError(f"--data_path {place}: no such folder; give the one that holds the categories")
+    if place.is_file() and layout is None:
+        layout = "table"
+    for name, kind in LAYOUTS.items():
+        found = kind.find(place) if layout in (None, name) and (place.is_dir() or kind is TableCategory) else []
+        if found:
+            return found
+    raise UserError(f"--data_path {place}: {_why_nothing(place, layout)}")
+
+
+def layout_of(category: Category) -> str:
+    """The first name of a category's layout."""
+    return next(name for name, kind in LAYOUTS.items() if type(category) is kind)
+
+
+def _why_nothing(place: Path, layout: str | None) -> str:
+    if place.is_file():
+        return "is a file, and no table: give a folder, or a .csv or .jsonl with the columns path and label"
+    if layout is not None:
+        return f"no category in it in the layout {layout}; without --layout it is found by looking"
+    return "no category in it: no folder with train/good, no folder good, and no pictures; see docs/data.md"
+
+
+def select_categories(data_path: str | Path, selection: str, layout: str | None = None) -> list[Category]:
+    """Categories by `NAME[,NAME...]`, `all` that are there, or MVTec's `textures` or `objects` that are there."""
+    found = {category.name: category for category in find_categories(data_path, layout)}
+    groups = {"all": tuple(found), "textures": TEXTURES, "objects": OBJECTS}
+    if selection in groups:
+        chosen = [found[name] for name in groups[selection] if name in found]
+        if not chosen:
+            raise UserError(f"--category {selection}: none of them in {data_path}; it holds {', '.join(found)}")
+        return chosen
+    names = [name.strip() for name in selection.split(",") if name.strip()]
+    for name in names:
+        if name not in found:
+            raise UserError(f"--category {name}: no such category in {data_path}; it holds {', '.join(found)}")
+    if not names:
+        raise UserError("--category is empty: give NAME[,NAME...], all, textures or objects")
+    return [found[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,29 @@
+"""MVTec LOCO AD's layout: MVTec AD's, but each defective picture has a folder of masks, one per defect.
+
+CATEGORY/ground_truth/DEFECT/PICTURE/000.png
+
+Its validation/good is left out: thresholds come from the training pictures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.pictures.listing import list_pictures
+
+from .mvtec import MVTec
+
+
+class LOCO(MVTec):
+    """Several masks per picture."""
+
+    @classmethod
+    def is_category(cls, folder: Path) -> bool:
+        """Whether it is MVTec AD's and its masks lie in folders."""
+        masks = (path for kind in (folder / cls.MASKS).glob("*") for path in kind.glob("*"))
+        return super().is_category(folder) and any(path.is_dir() for path in masks) and (folder / "validation").is_dir()
+
+    def masks_of(self, path: Path) -> tuple[Path, ...]:
+        """All pictures in the folder that is called like the picture."""
+        place = self.folder / self.MASKS / path.relative_to(self.folder / self.TEST).with_suffix("")
+        return tuple(list_pictures(place)) if place.is_dir() else ()
