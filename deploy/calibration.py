@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -94,9 +95,21 @@ class Calibration:
         return Tail(self.scores)
 
     def scaled(self, score: float) -> float:
-        """An image score scaled so that the model's own threshold is 0.5; 0 stays 0, not clamped."""
-        threshold = (self.own or self).image_threshold
-        return 0.5 * score / threshold if threshold > 0 else (0.0 if score <= 0 else float("inf"))
+        """An image score scaled so that 0 is the median of good pictures and 0.5 the model's own threshold.
+
+        So models and methods whose scores differ in level and spread can be compared. It is not limited: half of the
+        good pictures are below 0, and defects may be far above 1.
+        """
+        low, threshold = self._scale
+        if threshold > low:
+            return 0.5 * (score - low) / (threshold - low)
+        return 0.0 if score <= threshold else math.inf
+
+    @cached_property
+    def _scale(self) -> tuple[float, float]:
+        """The scores that are 0 and 0.5. A threshold that is not above the median is scaled from 0 on."""
+        threshold, median = (self.own or self).image_threshold, float(np.median(self.scores))
+        return (median if median < threshold else 0.0), threshold
 
     def is_defect(self, score: float) -> bool:
         """Whether an image score is above the threshold."""
@@ -105,11 +118,11 @@ class Calibration:
     def at(self, threshold: float | None = None, scaled: bool = True, false_alarm: float | None = None) -> Calibration:
         """The levels for one run: for another rate of false alarms, or another image threshold, or the model's own.
 
-        A threshold is `scaled` (0.5 is the model's own) or raw, and the pixel threshold moves along. The colour scale
-        and what `scaled` gives stay, since they belong to the model.
+        A threshold is `scaled` (0.5 is the model's own) or raw, and the pixel threshold moves in proportion. The colour
+        scale and what `scaled` gives stay, since they belong to the model.
 
         Raises:
-            UserError: the threshold is not above 0, the rate not between 0 and 1, or both are given.
+            UserError: the threshold is no score above 0, the rate not between 0 and 1, or both are given.
         """
         own = self.own or self
         if threshold is not None and false_alarm is not None:
@@ -120,11 +133,11 @@ class Calibration:
             return own._for_one_run(*levels, false_alarm)
         if threshold is None:
             return self
-        if not threshold > 0:
-            raise UserError(f"--threshold {threshold} must be above 0")
-        factor = threshold / 0.5 if scaled else threshold / max(own.image_threshold, 1e-12)
-        level = own.image_threshold * factor if scaled else threshold
-        return own._for_one_run(level, own.pixel_threshold * factor, None)
+        low, middle = own._scale
+        level = low + (middle - low) * threshold / 0.5 if scaled else threshold
+        if not 0 < level < math.inf:
+            raise UserError(f"--threshold {threshold:g} is a score of {level:g}: it must be above 0, and a number")
+        return own._for_one_run(level, own.pixel_threshold * level / max(own.image_threshold, 1e-12), None)
 
     def _for_one_run(self, image: float, pixel: float, false_alarm: float | None) -> Calibration:
         """These own levels with other thresholds, which no labelled pictures set."""

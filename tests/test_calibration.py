@@ -84,6 +84,13 @@ def test_levels_come_from_good_pictures_alone() -> None:
     moved = found.at(false_alarm=0.5)
     assert moved.image_threshold == pytest.approx(np.sort(scores)[19])
     assert moved.scaled(found.image_threshold) == 0.5, "the scale is the model's"
+    assert moved.scaled(np.median(found.scores)) == 0.0
+    assert moved.at(0.5, True).image_threshold == pytest.approx(found.image_threshold)
+    other = Calibration.from_good(zip(3 * maps, 2 + 3 * scores), 0.1)
+    assert other.scaled(2 + 3 * 1.7) == pytest.approx(found.scaled(1.7), rel=1e-5), "whatever level and spread"
+    low = Calibration.from_good(zip(maps, scores), 0.9)
+    assert low.image_threshold < np.median(scores) and low.scaled(low.image_threshold) == 0.5
+    assert low.scaled(0.0) == 0.0, "a threshold below the median is scaled from 0 on"
     assert moved.to_dict() == found.to_dict()
     with pytest.raises(UserError, match="give one of them"):
         found.at(0.5, True, 0.1)

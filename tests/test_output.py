@@ -164,9 +164,9 @@ def test_a_single_picture_gets_its_line(
     [line] = [line for line in result.stdout.splitlines() if line.startswith(f"{picture}: ")]
     [known] = [row for row in table(trained.run / "washer/eval.csv") if row["path"] == str(picture)]
     score, scaled, levels = float(known["score"]), float(known["scaled"]), load_model(trained.model).calibration
-    defect = threshold is not None or score > levels.image_threshold
-    level = levels.image_threshold * (threshold or 0.5) / 0.5
-    said = f"{'DEFECT' if defect else 'good'}, score {score:.4f} (scaled {scaled:.3f}), "
+    low = float(np.median(levels.scores))
+    level = low + (levels.image_threshold - low) * (threshold or 0.5) / 0.5
+    said = f"{'DEFECT' if score > level else 'good'}, score {score:.4f} (scaled {scaled:.3f}), "
     said += f"threshold {level:.4f} (scaled {threshold or 0.5:.3f}), p-value {levels.p_value(score):.2g}"
     assert line == f"{picture}: {said}"
 
@@ -174,12 +174,17 @@ def test_a_single_picture_gets_its_line(
 LEVELS = Calibration((1.0, 2.0), (1.5, 3.0), 1.0, 5.0, false_alarm=0.05, image_threshold=2.0, pixel_threshold=3.0)
 
 
-@pytest.mark.parametrize(("threshold", "scaled", "level"), [(0.25, True, 1.0), (1.0, False, 1.0), (3.5, False, 3.5)])
+@pytest.mark.parametrize(("threshold", "scaled", "level"), [(0.25, True, 1.75), (1.0, False, 1.0), (3.5, False, 3.5)])
 def test_a_threshold_moves_verdicts_and_contour_and_nothing_else(threshold: float, scaled: bool, level: float) -> None:
     moved = LEVELS.at(threshold, scaled)
     assert moved.image_threshold == level and moved.pixel_threshold == pytest.approx(3 * level / 2)
     assert [moved.is_defect(score) for score in (level, level + 0.01)] == [False, True]
-    assert [moved.scaled(score) for score in (0.0, 2.0, 4.0)] == [0.0, 0.5, 1.0], "0.5 is the model's threshold"
+    assert [moved.scaled(score) for score in (1.5, 2.0, 4.0, 1.0)] == [
+        0.0,
+        0.5,
+        2.5,
+        -0.5,
+    ], "0.5 is the model's threshold"
     assert (moved.map_low, moved.map_high) == (1.0, 5.0), "colours are the model's"
     assert moved.to_dict() == LEVELS.to_dict() and "own" not in LEVELS.to_dict()
     again = moved.at(0.5, True)
@@ -188,7 +193,8 @@ def test_a_threshold_moves_verdicts_and_contour_and_nothing_else(threshold: floa
 
 def test_tables_keep_the_scale_whatever_the_threshold(trained: SimpleNamespace, tmp_path: Path) -> None:
     words = ["--stats", trained.export / "stats", "-i", trained.data / "washer/test", "--save_pic", "no", "--jsonl"]
-    done(run("infer.py", *words, "--save_path", tmp_path, "--threshold", "0.01"))
+    low, middle = load_model(trained.model).calibration._scale
+    done(run("infer.py", *words, "--save_path", tmp_path, f"--threshold={0.5 * (0.01 - low) / (middle - low)}"))
     known, found = table(trained.run / "washer/eval.csv"), table(tmp_path / "infer.csv")
     of_model = [pytest.approx(float(row["scaled"]), rel=1e-4) for row in known]
     assert [float(row["scaled"]) for row in found] == of_model
@@ -207,7 +213,7 @@ def test_several_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
         assert sheet.finish() == 0
     first, _, alone, _ = capsys.readouterr().out.splitlines()
     assert first == "2 pictures: 1 defective, 1 good; threshold 2.0000 for a false alarm rate of 0.05"
-    assert alone == "0.png: DEFECT, score 3.0000 (scaled 0.750), threshold 2.0000 (scaled 0.500), p-value 0.33"
+    assert alone == "0.png: DEFECT, score 3.0000 (scaled 1.500), threshold 2.0000 (scaled 0.500), p-value 0.33"
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import done, refused, run
 
-from deploy import Calibration, Preprocess
+from deploy import Calibration, Predictor, Preprocess
 from deploy.predictor import Prediction
 from deploy.results.heatmap import panel
 from deploy.results.regions import Region, find_regions
@@ -78,7 +78,9 @@ def test_numbers_are_drawn() -> None:
 def test_the_scripts_write_regions(script: str, trained: SimpleNamespace, tmp_path: Path) -> None:
     pictures = sorted((trained.data / "washer/test").rglob("*.png"))
     out = tmp_path / "out"
-    more = ["--save_path", out, "--save_regions", "--save_mask", "--threshold", "0.15", "--min_area", "12"]
+    levels = Predictor.load(trained.export / "stats").calibration
+    threshold = levels.scaled(0.3 * levels.image_threshold)
+    more = ["--save_path", out, "--save_regions", "--save_mask", "--threshold", threshold, "--min_area", "12"]
     if script == "infer.py":
         said = done(
             run(script, "--stats", trained.export / "stats", "-i", trained.data / "washer/test", *more, "--jsonl")

@@ -87,16 +87,17 @@ def test_lists_and_patterns(trained: SimpleNamespace, tmp_path: Path) -> None:
 @pytest.mark.once
 def test_masks_are_the_thresholded_maps(trained: SimpleNamespace, tmp_path: Path) -> None:
     picture = trained.data / "washer/test/chip/000.png"
-    done(infer(trained, tmp_path, picture, "--save_mask", "--save_pic", "False", "--threshold", "0.2"))
+    predictor = Predictor.load(trained.export / "stats")
+    scaled = predictor.calibration.scaled(0.4 * predictor.calibration.image_threshold)
+    done(infer(trained, tmp_path, picture, "--save_mask", "--save_pic", "False", "--threshold", scaled))
     [path] = (tmp_path / "masks").rglob("*.png")
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    predictor = Predictor.load(trained.export / "stats")
     [prediction] = predictor.predict([picture])
     assert mask.shape == prediction.resized.shape[:2]
     crop, size = predictor.preprocess.crop_size, mask.shape
     top, left = (size[0] - crop) // 2, (size[1] - crop) // 2
     inside = mask[top : top + crop, left : left + crop]
-    threshold = predictor.calibration.at(0.2, scaled=True).pixel_threshold
+    threshold = predictor.calibration.at(scaled).pixel_threshold
     np.testing.assert_array_equal(inside, 255 * (prediction.anomaly_map > threshold))
     assert (mask == 127).sum() == mask.size - crop * crop
     assert 0 < inside.mean() < 255

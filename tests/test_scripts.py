@@ -133,7 +133,7 @@ def test_threshold_decides_scaled_or_raw(trained: SimpleNamespace) -> None:
     done(run("predict.py", *words))
     row = table(trained.run / "washer/predict.csv")[0]
     score, scaled = float(row["score"]), float(row["scaled"])
-    for threshold, norm, verdict in ((scaled * 0.9, True, "1"), (scaled * 1.1, True, "0"), (score * 0.9, False, "1"), (score * 1.1, False, "0")):  # fmt: skip  # noqa: E501
+    for threshold, norm, verdict in ((scaled - 0.1, True, "1"), (scaled + 0.1, True, "0"), (score * 0.9, False, "1"), (score * 1.1, False, "0")):  # fmt: skip  # noqa: E501
         done(run("predict.py", *words, "--threshold", threshold, "--norm", norm))
         assert table(trained.run / "washer/predict.csv")[0]["defective"] == verdict
 

@@ -109,7 +109,9 @@ def read_rows(place: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 2 if place.suffix.lower() == ".csv" else 1):
         missing = [name for name in columns if name not in row]
         if missing:
-            raise UserError(f"{place}, row {number}: no {' and no '.join(missing)}; it needs the columns {' and '.join(columns)}")
+            raise UserError(
+                f"{place}, row {number}: no {' and no '.join(missing)}; it needs the columns {' and '.join(columns)}"
+            )
         row["row"] = f"{place}, row {number}"
     if not rows:
         raise UserError(f"{place} has no rows: give one per picture with {' and '.join(columns)}")
