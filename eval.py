@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import options
-from datasets.readers import select_categories
 from datasets.readers.labelled import labelled_pictures, picture_digests
 from deploy.calibration import RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, rate
@@ -49,7 +48,7 @@ def main() -> int:
 
     if args.calibrate is None and "goal" in args.given:
         raise UserError("--goal is what --calibrate sets the threshold for: give --calibrate too")
-    categories = select_categories(args.data_path, args.category, args.layout)
+    categories = options.categories(args)
     if args.model_path is not None and len(categories) > 1:
         raise UserError(
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import options
-from datasets.readers import Category, select_categories
+from datasets.readers import Category
 from datasets.readers.layouts import layout_of
 from datasets.readers.survey import overview
 from deploy.calibration import FALSE_ALARM, RATE_HELP
@@ -49,7 +49,7 @@ def main() -> int:
 
     preset = options.settle(args)
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
-    categories = select_categories(args.data_path, args.category, args.layout)
+    categories = options.categories(args)
     command, seeds = options.command(parser, args), options.seeds(args)
     print(f"{options.run_name(args)}: {options.names(categories)}")
     reports = []

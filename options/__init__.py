@@ -12,6 +12,7 @@ from .arguments import (
 from .selection import (
     archs,
     asked_seeds,
+    categories,
     check_model,
     command,
     method_options,
@@ -42,6 +43,7 @@ __all__ = [
     "add_size_options",
     "archs",
     "asked_seeds",
+    "categories",
     "check_model",
     "command",
     "method_options",

@@ -38,6 +38,7 @@ def add_data_option(parser: Parser, what: str, several: bool) -> None:
     parser.group("data", f"--data_path data/mvtec --category bottle{',tile' if several else ''}")
     parser.add_argument("--data_path", default="./data/mvtec", help=what)
     if several:
+        parser.flag("download", False, "fetch those of MVTec AD's categories that --data_path lacks (5 GB for all)")
         names = ", ".join(LAYOUTS)
         parser.add_argument(
             "--layout", choices=LAYOUTS, default=None, help=f"of the data, found by looking if not given: {names}"

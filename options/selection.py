@@ -10,7 +10,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from datasets.readers import Category
+from datasets.readers import Category, select_categories
+from datasets.readers.download import download
 from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
 from deploy.pictures.decode import decode_bgr
@@ -43,6 +44,13 @@ LOOKED_AT = 16
 """Pictures whose shape is looked at."""
 ALIKE = 2
 """Other models that an error names where the one that was looked for is missing."""
+
+
+def categories(args: Arguments) -> list[Category]:
+    """What --data_path, --category and --layout name, after --download fetched what is missing."""
+    if args.download:
+        download(Path(args.data_path), args.category)
+    return select_categories(args.data_path, args.category, args.layout)
 
 
 def method_options(args: Arguments) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def find_categories(data_path: str | Path, layout: str | None = None) -> list[Ca
     """
     place = Path(data_path)
     if not place.exists():
-        raise UserError(f"--data_path {place}: no such folder; give the one that holds the categories")
+        raise UserError(
+            f"--data_path {place}: no such folder; give the one that holds the categories, or --download for MVTec AD"
+        )
     if place.is_file() and layout is None:
         layout = "table"
     for name, kind in LAYOUTS.items():
