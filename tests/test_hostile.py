@@ -1,0 +1,109 @@
+"""Hostile and damaged files: read whole, or refused in one line, with memory bounded by the file's size."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from deploy import UserError
+from models.backbones.weights import read_weights
+
+NAME = b"\x8c\x01a"  # the text "a"
+
+
+def mutations(whole: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Copies of `whole` with a few bytes changed, taken out, doubled, or cut off at the end."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        data = bytearray(whole)
+        for _ in range(random.integers(1, 4)):
+            at, how = int(random.integers(len(data))), random.integers(8)
+            if how < 5:
+                data[at] = random.choice([random.integers(256), 0, 255, data[at] ^ 1])
+            elif how == 5:
+                del data[at : at + int(random.integers(1, 9))]
+            elif how == 6:
+                data[at:at] = data[at : at + int(random.integers(1, 40))]
+            else:
+                del data[at + 1 :]
+        yield bytes(data)
+
+
+def read_or_refused(path: Path, data: bytes) -> bool:
+    """Whether weights are read from these bytes; a UserError is the only other way out."""
+    path.write_bytes(data)
+    try:
+        read_weights(path)
+    except UserError as error:
+        assert path.name in str(error) and len(str(error)) < 400
+        return False
+    return True
+
+
+def state() -> dict[str, object]:
+    """What `paddle.save` takes, with the kinds of arrays that networks have."""
+    layer = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.BatchNorm2D(4))
+    more = {"half": np.ones(3, np.float16), "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3))}
+    return {**layer.state_dict(), **more, "flag": np.array([True]), "scalar": np.array(7), "none": np.zeros((0, 2))}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_weights_are_those_that_paddle_loads(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "w.pdparams"
+    for saved in (state(), OrderedDict(state())):
+        paddle.save(saved, str(path), protocol=protocol)
+        theirs = {name: np.asarray(value) for name, value in paddle.load(str(path)).items()}
+        ours = read_weights(path)
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert (value.dtype, value.shape) == (theirs[name].dtype, theirs[name].shape)
+            assert value.tobytes() == theirs[name].tobytes() and value.flags.writeable and value.flags.aligned
+
+
+def test_weights_that_would_fill_memory_or_crash_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.pdparams"
+    encode = b"c_codecs\nencode\n"
+    nested = b"\x8c\x01a" + b"".join(b"\x94" + encode + b"h\x00\x8c\x07unicode\x86R" for _ in range(3))
+    again = (
+        b"X" + (20_000).to_bytes(4, "little") + b"a" * 20_000 + b"q\x00" + (encode + b"(h\x00\x8c\x06latin1tR") * 999
+    )
+    dtype = b"cnumpy\ndtype\n\x8c\x02f4\x85R"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+    for content in (
+        NAME + b"r\xff\xff\xff\xff",  # a memo of 4 thousand million places
+        nested,
+        again,
+        b")" + b"\x85" * 20_000,
+        b"}" + b")" + b"\x85" * 20_000 + b"Ns",  # as a name, it would be hashed
+        b"]" * 3000 + b"a" * 2999,
+        b"(" * 20_000,
+        b"]" * 20_000,
+        b"cnumpy\ndtype\n)" + b"\x85" * 20_000 + b"\x85R",
+        dtype + b"(K\x03" + NAME + b"NNNJ\xff\xff\xff\xff" * 3 + b"tb",
+        dtype + b"(K\x03\x8c\x01<(K\x01K\x02tNNNtb",
+        array + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + dtype + b"\x89C\x00tb",
+        array + b"(K\x01\x8a\xff" + b"\x01" * 255 + b"\x85" + dtype + b"\x89C\x00tb",
+        array + b"(K\x01K\x00\x8a\x0a" + b"\x01" * 10 + b"\x86" + dtype + b"\x89C\x00tb",
+        b"B\xff\xff\xff\x7f",
+        b"e", b"t", b"R", b"b", b"0", b"s", b"(u", b"\x94", b"h\x07",
+    ):  # fmt: skip
+        tracemalloc.start()
+        assert not read_or_refused(path, b"\x80\x04" + content + b".")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 500_000 + 80 * len(content)
+    assert not read_or_refused(path, b"")
+
+
+def test_damaged_weights_are_read_or_refused(tmp_path: Path) -> None:
+    path, read = tmp_path / "w.pdparams", 0
+    for protocol in (2, 4):
+        paddle.save(state(), str(path), protocol=protocol)
+        read += sum(read_or_refused(path, data) for data in mutations(path.read_bytes(), 300, protocol))
+    assert 20 < read < 580
