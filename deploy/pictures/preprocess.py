@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, Union
 
 import cv2
 import numpy as np
 
 from ..errors import UserError
+from ..storage.header import LARGEST
 from .antialias import resize
 from .decode import Picture, decode_bgr
 
@@ -21,6 +23,10 @@ would be enlarged to many megabytes."""
 FITS = ("crop", "stretch", "pad")
 Size = Union[int, Sequence[int]]
 """Height and width in pixels, or one number for both."""
+
+
+def _sides(size: Size) -> tuple[Any, ...]:
+    return tuple(size) if isinstance(size, (tuple, list)) else (size,)
 
 
 def height_width(size: Size) -> tuple[int, int]:
@@ -49,6 +55,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
+        for name, size in (("resize", self.resize), *(("crop_size", side) for side in _sides(self.crop_size))):
+            if not isinstance(size, Integral) or not 0 < size <= LARGEST:
+                raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
         if not isinstance(self.crop_size, int):
             height, width = self.crop_size
             # as one number where it is one: a square, however it was given, is the same setting

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Callable, ClassVar
 
@@ -25,6 +25,9 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .detector import Detector, MapAndScore, OnBad
+
+MOST_SEED = 2**32 - 1
+BIG = 10**9  # no number of an option is larger
 
 
 class AnomalyMethod(Detector):
@@ -55,6 +58,9 @@ class AnomalyMethod(Detector):
     FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
     """Options that a saved model records and does not need again."""
 
+    WHOLE: ClassVar[frozenset[str]] = frozenset()
+    """Options that are whole numbers, where their default is None."""
+
     HELD_OUT: ClassVar[int] = 1
     """How many pictures `leave_one_out` takes at a time."""
     channels: int
@@ -76,8 +82,9 @@ class AnomalyMethod(Detector):
         if unknown:
             raise UserError(f"{self.NAME} has no option {', '.join(sorted(unknown))}")
         for name, value in {"k": k, **options}.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"--{name} {value} is not a finite number")
+            self._check_type(name, value)
+        if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
+            raise UserError(f"--seed {seed}: give a whole number from 0 to {MOST_SEED}")
         self.k = self.check_k(self.K if k is None else k)
         self.options = self.resolve(arch, options)
         self.layers = tuple(layers or self.LAYERS)
@@ -86,6 +93,20 @@ class AnomalyMethod(Detector):
         self.names: list[str] = []
         self.build()
         self.eval()
+
+    def _check_type(self, name: str, value: Any) -> None:
+        """Raise UserError unless an option has the type of its default, and is finite; `k` is a number."""
+        default = self.K if name == "k" else self.OPTIONS[name]
+        whole = isinstance(default, int) or name in self.WHOLE
+        if value is None and (default is None or name == "k"):
+            return
+        if name == "k" or isinstance(default, float):
+            if isinstance(value, bool) or not isinstance(value, Real) or not -BIG < value < BIG:
+                raise UserError(f"--{name} {value} is not a finite number")
+        elif whole and (isinstance(value, bool) or not isinstance(value, Integral) or abs(value) > BIG):
+            raise UserError(f"--{name} {value} is not a whole number")
+        elif not whole and not isinstance(value, (str, Path)):
+            raise UserError(f"--{name} {value} is not text")
 
     # What a method defines ------------------------------------------------------------------------------------------
 
