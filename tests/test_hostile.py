@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import tracemalloc
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import paddle
 import pytest
 
-from deploy import UserError
+from deploy import Preprocess, UserError
+from deploy.pictures.decode import decode, decode_mask
+from deploy.pictures.formats import stated
 from models.backbones.weights import read_weights
 
 NAME = b"\x8c\x01a"  # the text "a"
@@ -107,3 +111,98 @@ def test_damaged_weights_are_read_or_refused(tmp_path: Path) -> None:
         paddle.save(state(), str(path), protocol=protocol)
         read += sum(read_or_refused(path, data) for data in mutations(path.read_bytes(), 300, protocol))
     assert 20 < read < 580
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def encoded(suffix: str, picture: np.ndarray, *settings: int) -> bytes:
+    return cv2.imencode(suffix, picture, settings)[1].tobytes()
+
+
+def decoded_or_refused(path: Path, data: bytes) -> bool:
+    """Whether a picture is decoded from these bytes; a UserError is the only other way out."""
+    path.write_bytes(data)
+    try:
+        picture = decode(path)
+    except UserError as error:
+        assert path.name in str(error)
+        return False
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    return True
+
+
+SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), (0, 0), 2)
+DEFLATED, LZW = (cv2.IMWRITE_TIFF_COMPRESSION, 8), (cv2.IMWRITE_TIFF_COMPRESSION, 5)
+FORMATS = [
+    (".png", ()),
+    (".jpg", ()),
+    (".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
+    (".tif", LZW),
+    (".tif", DEFLATED),
+    (".bmp", ()),
+    (".webp", ()),
+    (".ppm", ()),
+    (".jp2", ()),
+]
+
+
+@pytest.mark.parametrize(("suffix", "settings"), FORMATS)
+def test_every_format_says_its_size(tmp_path: Path, suffix: str, settings: tuple[int, ...]) -> None:
+    data = encoded(suffix, SMOOTH, *settings)
+    assert stated(data) == (120, 90, 8)
+    assert decoded_or_refused(tmp_path / f"x{suffix}", data)
+    for share in (0.3, 0.7, 0.97):
+        assert not decoded_or_refused(tmp_path / f"x{suffix}", data[: int(len(data) * share)]), share
+
+
+def test_damage_that_a_checksum_tells_is_refused(tmp_path: Path) -> None:
+    for suffix, settings in ((".png", ()), (".tif", DEFLATED)):
+        data = bytearray(encoded(suffix, SMOOTH, *settings))
+        data[len(data) // 2] ^= 5
+        assert not decoded_or_refused(tmp_path / f"x{suffix}", bytes(data))
+    # a thumbnail's end is not the picture's
+    whole, thumbnail = encoded(".jpg", SMOOTH), encoded(".jpg", SMOOTH[:20, :20])
+    with_thumbnail = b"\xff\xd8\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[2:]
+    assert decoded_or_refused(tmp_path / "x.jpg", with_thumbnail)
+    assert not decoded_or_refused(tmp_path / "x.jpg", with_thumbnail[:-300])
+
+
+def test_small_files_of_huge_pictures_are_refused_by_their_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def png(width: int, height: int) -> bytes:
+        head = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\1\0\0\0\0"
+        return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + head + zlib.crc32(head).to_bytes(4, "big") + b"IEND"
+
+    for width, height in ((32_000, 32_000), (2**31 - 1, 1), (1, 2**31 - 1)):
+        (tmp_path / "x.png").write_bytes(png(width, height))
+        with pytest.raises(UserError, match=f"{width} x {height} pixels.*PADDLEPATCH_MAX_PIXELS"):
+            decode(tmp_path / "x.png")
+    monkeypatch.setenv("PADDLEPATCH_MAX_PIXELS", str(SMOOTH[..., 0].size - 1))
+    assert not decoded_or_refused(tmp_path / "x.png", encoded(".png", SMOOTH))
+    with pytest.raises(UserError, match="smaller --resize"):
+        Preprocess(112, 96).resized(np.zeros((96, 96, 3), np.uint8))
+    monkeypatch.setenv("PADDLEPATCH_MAX_PIXELS", "many")
+    with pytest.raises(UserError, match="PADDLEPATCH_MAX_PIXELS many"):
+        decode(tmp_path / "x.png")
+    monkeypatch.delenv("PADDLEPATCH_MAX_PIXELS")
+    with pytest.raises(UserError, match="over 32 times"):
+        Preprocess(112, 96).resized(np.zeros((30_000, 1, 3), np.uint8))
+
+
+def test_twelve_bits_in_sixteen_are_not_read_as_black(tmp_path: Path) -> None:
+    deep = SMOOTH[..., 0].astype(np.uint16)
+    for suffix in (".png", ".tif"):
+        assert decoded_or_refused(tmp_path / f"x{suffix}", encoded(suffix, deep << 8))
+        assert decoded_or_refused(tmp_path / f"x{suffix}", encoded(suffix, deep * 0))
+        assert not decoded_or_refused(tmp_path / f"x{suffix}", encoded(suffix, deep << 4))
+        (tmp_path / f"m{suffix}").write_bytes(encoded(suffix, (deep > 128).astype(np.uint16)))
+        assert decode_mask(tmp_path / f"m{suffix}").sum() == (deep > 128).sum()
+
+
+@pytest.mark.parametrize(("suffix", "settings"), FORMATS)
+def test_damaged_pictures_are_decoded_or_refused(tmp_path: Path, suffix: str, settings: tuple[int, ...]) -> None:
+    data = encoded(suffix, SMOOTH[:64, :64], *settings)
+    read = sum(decoded_or_refused(tmp_path / f"x{suffix}", changed) for changed in mutations(data, 60, 1))
+    assert read < 60

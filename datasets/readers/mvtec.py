@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.errors import UserError
-from deploy.pictures.decode import decode
+from deploy.pictures.decode import decode_mask
 from deploy.pictures.listing import SUFFIXES, list_pictures
 from deploy.pictures.preprocess import Preprocess
 
@@ -128,4 +128,4 @@ def read_mask(picture: LabelledPicture, preprocess: Preprocess) -> np.ndarray | 
         return np.zeros(preprocess.size, bool)
     if picture.mask is None:
         return None
-    return preprocess.crop(preprocess.resized_mask(decode(picture.mask, grey=True)))
+    return preprocess.crop(preprocess.resized_mask(decode_mask(picture.mask)))

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..storage.header import LARGEST
 from .antialias import resize
-from .decode import Picture, decode_bgr
+from .decode import Picture, decode_bgr, most_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -105,7 +105,12 @@ class Preprocess:
         return self._smaller(picture), picture.shape[:2]
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
-        small = resize(picture, *self._scaled_shape(*picture.shape[:2]))
+        height, width = self._scaled_shape(*picture.shape[:2])
+        if height * width > most_pixels():
+            raise UserError(
+                f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels would become {width} x {height}: give a smaller --resize"
+            )
+        small = resize(picture, height, width)
         return self._padded(small, cv2.BORDER_REPLICATE)
 
     def _padded(self, small: np.ndarray, border: int) -> np.ndarray:

@@ -32,6 +32,8 @@ def plain_name(name: object, what: str) -> str:
     """Return `name`, which comes from outside, when a file or folder can have it; UserError when it leads elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or Path(name).name != name:
         raise UserError(f"{what} {name!r} is not a plain name: it must not lead to another folder")
+    if len(name.encode(errors="surrogatepass")) > LONGEST_NAME or any("\ud800" <= letter < "\udc80" for letter in name):
+        raise UserError(f"{what} {name[:40]!r}... is no name that a file can have")
     return name
 
 
