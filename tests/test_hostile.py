@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import tracemalloc
 import zlib
 from collections import OrderedDict
@@ -14,8 +16,13 @@ import paddle
 import pytest
 
 from deploy import Preprocess, UserError
+from deploy.calibration import Calibration
 from deploy.pictures.decode import decode, decode_mask
 from deploy.pictures.formats import stated
+from deploy.results.description import header_text, levels_text, recorded
+from deploy.results.tables import provenance_columns
+from deploy.storage.tensors import read_tensors, write_tensors
+from models import OrthoAD
 from models.backbones.weights import read_weights
 
 NAME = b"\x8c\x01a"  # the text "a"
@@ -175,6 +182,9 @@ def test_small_files_of_huge_pictures_are_refused_by_their_header(
         head = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\1\0\0\0\0"
         return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + head + zlib.crc32(head).to_bytes(4, "big") + b"IEND"
 
+    whole = bytearray(encoded(".png", SMOOTH))
+    whole[33:37] = b"\xff\0\x19\x66"  # the length of a chunk
+    assert not decoded_or_refused(tmp_path / "x.png", bytes(whole))
     for width, height in ((32_000, 32_000), (2**31 - 1, 1), (1, 2**31 - 1)):
         (tmp_path / "x.png").write_bytes(png(width, height))
         with pytest.raises(UserError, match=f"{width} x {height} pixels.*PADDLEPATCH_MAX_PIXELS"):
@@ -206,3 +216,115 @@ def test_damaged_pictures_are_decoded_or_refused(tmp_path: Path, suffix: str, se
     data = encoded(suffix, SMOOTH[:64, :64], *settings)
     read = sum(decoded_or_refused(tmp_path / f"x{suffix}", changed) for changed in mutations(data, 60, 1))
     assert read < 60
+
+
+# Headers and projections ----------------------------------------------------------------------------------------------
+
+HEADER = {
+    "kind": "stats",
+    "method": "patchcore",
+    "arch": "compact",
+    "layers": ["layer2"],
+    "k": 2.0,
+    "seed": 521,
+    "options": {"sigma": 4.0, "grid": None, "search": "coarse"},
+    "backbone": {"file": "compact-1.safetensors", "sha256": "1"},
+    "preprocess": Preprocess(112, 96).to_dict(),
+    "calibration": Calibration((0.5, 1.0), (5.0, 6.0), 1.0, 9.0, 0.05, 1.0, 5.0, (80.0, 81.0)).to_dict(),
+    "versions": {"numpy": "2"},
+    "data": {"pictures": 8, "sha256": "1"},
+    "command": "python train.py --sigma 4",
+    "layout": "split",
+    "input": "float32",
+    "program": {"graph_sha256": "1", "params_sha256": "1"},
+}
+ODD = [None, True, -1, 10**30, math.nan, math.inf, "", "../x", "x" * 300, [1], {}]
+
+
+def places(value: object, place: tuple = ()) -> Iterator[tuple]:
+    """Where something is in a header."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*place, key)
+        yield from places(value[key], (*place, key))
+
+
+def with_header(path: Path, header: dict) -> str:
+    """What reading a stats file with this header, and describing it, is refused for; empty where it is not."""
+    write_tensors(path, {"a": np.zeros(2, np.float32)}, header)
+    try:
+        read = read_tensors(path, "stats")[1]
+        Preprocess.from_dict(read["preprocess"])
+    except UserError as error:
+        return str(error)
+    header_text(read, {"a": (2,)}, *recorded(read))
+    levels = Calibration.from_dict(read["calibration"])
+    assert levels_text(levels) and provenance_columns(read, "x")
+    assert math.isfinite(levels.image_threshold + levels.p_value(1.0))
+    return ""
+
+
+def test_headers_are_checked_against_one_schema(tmp_path: Path) -> None:
+    path, refused = tmp_path / "stats", 0
+    assert with_header(path, HEADER) == ""
+    for place in places(HEADER):
+        if place == ("kind",):
+            continue
+        for odd in ["missing", *ODD]:
+            header = copy.deepcopy(HEADER)
+            inner = header
+            for key in place[:-1]:
+                inner = inner[key]
+            if odd == "missing":
+                del inner[place[-1]]
+            else:
+                inner[place[-1]] = odd
+            refused += bool(with_header(path, header))
+    assert refused > 200
+    for value in (math.nan, math.inf, None, "1"):
+        header = copy.deepcopy(HEADER)
+        header["calibration"]["image_threshold"] = value
+        assert str(path) in with_header(path, header)
+    for depth in (20, 500):
+        deep = 1
+        for _ in range(depth):
+            deep = [deep]
+        assert "nested" in with_header(path, {**HEADER, "more": deep})
+
+
+def test_arrays_outside_of_a_file_are_refused(tmp_path: Path) -> None:
+    whole = write_tensors(tmp_path / "stats", {"a": np.zeros(2, np.float32)}, HEADER).read_bytes()
+    for old, new in ((b"[0, 8]", b"[0,99]"), (b"[0, 8]", b"[8, 0]"), (b'"F32"', b'"F99"'), (b"[2]", b"[3]")):
+        assert old in whole
+        (tmp_path / "stats").write_bytes(whole.replace(old, new))
+        with pytest.raises(UserError, match="stats is damaged"):
+            read_tensors(tmp_path / "stats", "stats")
+    head = b'{"a":' + b"[" * 100_000
+    (tmp_path / "stats").write_bytes(len(head).to_bytes(8, "little") + head)
+    with pytest.raises(UserError, match="stats is damaged"):
+        read_tensors(tmp_path / "stats", "stats")
+
+
+def test_projections_that_are_damaged_or_not_finite_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.npy"
+    model = OrthoAD("compact", 4, weights="random", preprocess=Preprocess(64, 64), orthogonal="none")
+    channels = model.projection.shape[0]
+    np.save(path, np.full((channels, 4), np.nan))
+    contents = [path.read_bytes(), b"", b"\x93NUMPY\1\0", b"PK\3\4" + bytes(40)]
+    np.save(path, model.projection.numpy())
+    whole = path.read_bytes()
+    contents += [
+        whole.replace(b"(%d," % channels, b"(9%d9999999999," % channels),
+        whole[:-1],
+        whole.replace(b"{", b"("),
+    ]
+    contents += [head + whole[128:] for head in mutations(whole[:128], 150, 3)]
+    model.options["load_projection"] = str(path)
+    read = 0
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            model._projection(channels)
+            read += 1
+        except UserError as error:
+            assert "--load_projection" in str(error)
+    assert 0 < read < 100

@@ -108,7 +108,8 @@ class Preprocess:
         height, width = self._scaled_shape(*picture.shape[:2])
         if height * width > most_pixels():
             raise UserError(
-                f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels would become {width} x {height}: give a smaller --resize"
+                f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels would become {width} x {height}: "
+                "give a smaller --resize"
             )
         small = resize(picture, height, width)
         return self._padded(small, cv2.BORDER_REPLICATE)

@@ -18,13 +18,13 @@ LARGEST = 16384
 SEED = whole(0, 2**33)
 LEVELS = fields(
     {
-        "scores": items(number(), 1, ascending=True),
-        "maxima": items(number(), 1, ascending=True),
+        "scores": items(number(0), 1, ascending=True),
+        "maxima": items(number(0), 1, ascending=True),
         "map_low": number(),
         "map_high": number(),
         "false_alarm": maybe(number(0, 1)),
-        "image_threshold": number(),
-        "pixel_threshold": number(),
+        "image_threshold": number(0),
+        "pixel_threshold": number(0),
     },
     {
         "brightness": items(number(0, 255), ascending=True),
@@ -77,7 +77,7 @@ HEADERS: dict[str, Check] = {
             }
         ),
     ),
-    "backbone": fields({"arch": _name, "sha256": text}),
+    "backbone": fields({"arch": _name}, {"sha256": text}),
     "training": fields(
         {
             "settings": each(lambda value, place: None),

@@ -215,7 +215,9 @@ class AnomalyMethod(Detector):
         if model.backbone.sha256 != header["backbone"]["sha256"]:
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
         model.load_constants({name: tensors[name] for name in model.constants() if name in tensors})
-        model.load_statistics({name: tensors[name] for name in model.statistics() if name in tensors})
+        statistics = {name: tensors[name] for name in model.statistics() if name in tensors}
+        model.check_shapes(path, statistics)
+        model.load_statistics(statistics)
         return model
 
     def fit_statistics(
