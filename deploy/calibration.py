@@ -120,8 +120,8 @@ class Calibration:
             return own._for_one_run(*levels, false_alarm)
         if threshold is None:
             return self
-        if not threshold > 0:
-            raise UserError(f"--threshold {threshold} must be above 0")
+        if not 0 < threshold < float("inf"):
+            raise UserError(f"--threshold {threshold} must be a number above 0")
         factor = threshold / 0.5 if scaled else threshold / max(own.image_threshold, 1e-12)
         level = own.image_threshold * factor if scaled else threshold
         return own._for_one_run(level, own.pixel_threshold * factor, None)

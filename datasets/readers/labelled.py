@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deploy.errors import UserError
 from deploy.predictor import file_sha256
+from deploy.storage.table import original
 
 from .mvtec import GOOD, pictures_by_kind
 
@@ -47,6 +48,8 @@ def _table(place: Path) -> list[tuple[Path, bool]]:
         if label not in VERDICTS:
             raise UserError(f"{place}, row {number}: label {label!r} is none of {', '.join(VERDICTS)}")
         path = place.parent / (row["path"] or "")
+        if not path.is_file():
+            path = place.parent / original(row["path"] or "")  # of a table that we wrote
         if not path.is_file():
             raise UserError(f"{place}, row {number}: no picture at {path}")
         found.append((path, VERDICTS[label]))

@@ -122,10 +122,21 @@ def select_categories(data_path: str | Path, selection: str) -> list[Category]:
     return [found[name] for name in dict.fromkeys(names)]
 
 
-def read_mask(picture: LabelledPicture, preprocess: Preprocess) -> np.ndarray | None:
-    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known."""
+def read_mask(
+    picture: LabelledPicture, preprocess: Preprocess, shape: tuple[int, int] | None = None
+) -> np.ndarray | None:
+    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known.
+
+    UserError when the mask is not of the picture's own `shape`, height and width, where that is given.
+    """
     if not picture.defective:
         return np.zeros(preprocess.size, bool)
     if picture.mask is None:
         return None
-    return preprocess.crop(preprocess.resized_mask(decode_mask(picture.mask)))
+    mask = decode_mask(picture.mask)
+    if shape is not None and mask.shape != tuple(shape):
+        raise UserError(
+            f"mask {picture.mask} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture {picture.path} "
+            f"{shape[1]} x {shape[0]}: give the mask in the picture's own size"
+        )
+    return preprocess.crop(preprocess.resized_mask(mask))

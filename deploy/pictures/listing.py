@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,9 +61,12 @@ def walk_pictures(folder: Path) -> Iterator[Path]:
 
 def _listed(place: Path) -> list[Path]:
     try:
-        lines = place.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
+        data = place.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of Windows' editors
+        text = data.decode("utf-16") if wide else data.decode("utf-8-sig", errors="surrogateescape")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {place} as a list of pictures, one path per line: {error}") from error
+    lines = re.split("[\r\n]+", text)
     found = [Path(line.strip()) for line in lines if line.strip()]
     if not found:
         raise UserError(f"{place} lists no pictures: write a path on each line")

@@ -102,9 +102,9 @@ class AnomalyMethod(Detector):
             return
         if name == "k" or isinstance(default, float):
             if isinstance(value, bool) or not isinstance(value, Real) or not -BIG < value < BIG:
-                raise UserError(f"--{name} {value} is not a finite number")
+                raise UserError(f"--{name} {value} is no number between -{BIG:g} and {BIG:g}")
         elif whole and (isinstance(value, bool) or not isinstance(value, Integral) or abs(value) > BIG):
-            raise UserError(f"--{name} {value} is not a whole number")
+            raise UserError(f"--{name} {value} is no whole number up to {BIG:g}")
         elif not whole and not isinstance(value, (str, Path)):
             raise UserError(f"--{name} {value} is not text")
 
