@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.errors import UserError
+from deploy.errors import UserError, report
 from deploy.pictures.decode import decode_mask
 from deploy.pictures.listing import SUFFIXES, list_pictures
 from deploy.pictures.preprocess import Preprocess
@@ -32,6 +32,8 @@ OBJECTS = (
     "zipper",
 )
 GOOD = "good"
+SOUNDS_GOOD = {"ok", "okay", "normal", "pass", "passed", "nominal", "io", "non_defective", "no_defect"}
+"""Names of folders that may mean good pictures: they count as a kind of defect, and we say so."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Category:
 
     def train_pictures(self) -> list[Path]:
         """The good pictures to fit on, sorted; UserError when there are none."""
-        return list_pictures(self.folder / "train" / GOOD)
+        return list_pictures(good_folder(self.folder / "train") or self.folder / "train" / GOOD)
 
     def test_pictures(self) -> list[LabelledPicture]:
         """The pictures to test on, sorted by kind and name; UserError when there are none."""
@@ -82,14 +84,33 @@ class Category:
 
 
 def pictures_by_kind(folder: Path) -> list[tuple[Path, str]]:
-    """Every picture in a folder of folders, with the name of its one; UserError where a picture lies in none."""
+    """Every picture in a folder of folders, with the name of its one; UserError where a picture lies in none.
+
+    `Good` and the like are `good`.
+    """
     found = []
     for path in list_pictures(folder):
         kind = path.relative_to(folder).parts[0]
         if kind == path.name:
             raise UserError(f"{path} lies in no folder of its kind: move it to {folder}/good or {folder}/DEFECT")
-        found.append((path, kind))
+        found.append((path, GOOD if _means_good(kind) else kind))
+    doubtful = sorted({kind for _, kind in found if kind.strip().lower().replace("-", "_") in SOUNDS_GOOD})
+    if doubtful:
+        report(
+            f"note: {folder}: {', '.join(doubtful)} counts as a kind of defect; call the folder {GOOD} if it is none"
+        )
     return found
+
+
+def good_folder(place: Path) -> Path | None:
+    """The folder of good pictures in `place`: `good`, or the same in other letters (`Good`)."""
+    if (place / GOOD).is_dir() or not place.is_dir():
+        return place / GOOD if place.is_dir() else None
+    return next((path for path in sorted(place.iterdir()) if path.is_dir() and _means_good(path.name)), None)
+
+
+def _means_good(name: str) -> bool:
+    return name.strip().lower() == GOOD
 
 
 def find_categories(data_path: str | Path) -> list[Category]:
@@ -97,9 +118,9 @@ def find_categories(data_path: str | Path) -> list[Category]:
     data_path = Path(data_path)
     if not data_path.is_dir():
         raise UserError(f"--data_path {data_path}: no such folder; give the one that holds the categories")
-    found = [Category(p.name, p) for p in sorted(data_path.iterdir()) if (p / "train" / GOOD).is_dir()]
+    found = [Category(p.name, p) for p in sorted(data_path.iterdir()) if good_folder(p / "train")]
     if not found:
-        cure = f"; did you mean --data_path {data_path.parent}?" if (data_path / "train" / GOOD).is_dir() else ""
+        cure = f"; did you mean --data_path {data_path.parent}?" if good_folder(data_path / "train") else ""
         raise UserError(f"--data_path {data_path}: no category in it, that is no folder with train/good{cure}")
     return found
 
