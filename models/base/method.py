@@ -202,16 +202,19 @@ class AnomalyMethod(Detector):
         """Build the method that `header` describes, with those statistics that are in `tensors`."""
         backbone = path.parent / header["backbone"]["file"]
         options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
-        model = cls(
-            header["arch"],
-            header["k"],
-            header["layers"],
-            Preprocess.from_dict(header["preprocess"]),
-            backbone,
-            header["seed"],
-            runtime,
-            **options,
-        )
+        try:
+            model = cls(
+                header["arch"],
+                header["k"],
+                header["layers"],
+                Preprocess.from_dict(header["preprocess"]),
+                backbone,
+                header["seed"],
+                runtime,
+                **options,
+            )
+        except UserError as error:
+            raise UserError(f"{path} does not describe a model that can be made: {error}") from error
         if model.backbone.sha256 != header["backbone"]["sha256"]:
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
         model.load_constants({name: tensors[name] for name in model.constants() if name in tensors})
