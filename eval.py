@@ -15,7 +15,7 @@ from deploy.calibration import RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, rate
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
-from deploy.errors import UserError
+from deploy.errors import Failed, UserError
 from deploy.results.tables import provenance_columns
 from evaluation.decisions import BEST_F1, Decisions, Goal, choose_threshold
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
@@ -54,34 +54,37 @@ def main() -> int:
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
         )
     reports, seeds = [], options.asked_seeds(args)
+    failed = Failed(len(seeds) * len(categories))
     files = [[options.model_file(args, category.name, seed) for category in categories] for seed in seeds]
     for paths in files:
         report, seed = Report(), options.shared_seed(paths)
         for path, category in zip(paths, categories):
-            model = load_model(path, options.runtime(args))
-            options.check_model(args, model, path)
-            print(f"== {category.name}: {model_text(model)}", flush=True)
-            if args.calibrate is not None:
-                calibrate(args, model, path)
-            folder = options.results_folder(args, model, path)
-            provenance, limit = (
-                provenance_columns(model.header, options.command(parser, args, model)),
-                options.pro_limit(args),
-            )
-            batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-            where, drift = folder / category.name, args.enable_drift
-            row = evaluate_category(
-                model, category, where, provenance, batch, workers, limit, pictures, args.false_alarm, drift
-            )
-            print(summary(row), flush=True)
-            report.rows.append(row)
-            report.provenance.append(provenance)
-        print(f"figures: {write_report(folder / seeds_table(args.category, [seed]), report)}")
+            with failed.noted(category.name):
+                model = load_model(path, options.runtime(args))
+                options.check_model(args, model, path)
+                print(f"== {category.name}: {model_text(model)}", flush=True)
+                if args.calibrate is not None:
+                    calibrate(args, model, path)
+                folder = options.results_folder(args, model, path)
+                provenance, limit = (
+                    provenance_columns(model.header, options.command(parser, args, model)),
+                    options.pro_limit(args),
+                )
+                batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+                where, drift = folder / category.name, args.enable_drift
+                row = evaluate_category(
+                    model, category, where, provenance, batch, workers, limit, pictures, args.false_alarm, drift
+                )
+                print(summary(row), flush=True)
+                report.rows.append(row)
+                report.provenance.append(provenance)
+        if report.rows:
+            print(f"figures: {write_report(folder / seeds_table(args.category, [seed]), report)}")
         reports.append(report)
-    if len(seeds) > 1:
+    if len(seeds) > 1 and not failed:
         path = options.run_folder(args) / seeds_table(args.category, seeds)
         print(f"mean and deviation: {write_seeds_report(path, reports)}")
-    return 0
+    return failed.finish()
 
 
 def calibrate(args: Arguments, model: Detector, path: Path) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 import options
 from datasets.readers import Category
 from datasets.readers.layouts import layout_of
-from datasets.readers.survey import overview
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
 from deploy.command_line.script import run_script
-from deploy.errors import Skipped
+from deploy.errors import Failed, Skipped
 from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
@@ -52,39 +51,53 @@ def main() -> int:
     categories = options.categories(args)
     command, seeds = options.command(parser, args), options.seeds(args)
     print(f"{options.run_name(args)}: {options.names(categories)}")
-    reports = []
+    reports, failed = [], Failed(len(seeds) * len(categories))
     for seed in seeds:
         own = folder
         if len(seeds) > 1:
             print(f"seed {seed}")
             own = options.seed_folder(folder, seed)
-        reports.append(train(args, preset, categories, seed, own, command))
-    if args.eval and len(seeds) > 1:
+        reports.append(train(args, preset, categories, seed, own, command, failed))
+    if args.eval and len(seeds) > 1 and not failed:
         print(f"mean and deviation: {write_seeds_report(folder / seeds_table(args.category, seeds), reports)}")
-    return 0
+    return failed.finish()
 
 
-def train(args: Arguments, preset: Preset, categories: list[Category], seed: int, folder: Path, command: str) -> Report:
-    """A model per category in `folder`, and their figures if --eval was given."""
+def train(
+    args: Arguments,
+    preset: Preset,
+    categories: list[Category],
+    seed: int,
+    folder: Path,
+    command: str,
+    failed: Failed,
+) -> Report:
+    """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
     report = Report()
     for category in categories:
-        log = TimedLog()
-        model = fit(args, preset, category, seed, log)
-        if args.save_model:
-            log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
-        if args.eval:
-            provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
-            batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-            row = evaluate_category(
-                model, category, folder / category.name, provenance, batch, workers, limit, pictures
-            )
-            log(summary(row))
-            report.rows.append(row)
-            report.provenance.append(provenance)
-            table = write_report(folder / seeds_table(args.category, [seed]), report)
+        with failed.noted(category.name):
+            train_one(args, preset, category, seed, folder, command, report)
     if report.rows:
-        print(f"figures: {table}")
+        print(f"figures: {folder / seeds_table(args.category, [seed])}")
     return report
+
+
+def train_one(
+    args: Arguments, preset: Preset, category: Category, seed: int, folder: Path, command: str, report: Report
+) -> None:
+    """The model of a category, and, if --eval was given, its figures, added to the report and its table."""
+    log = TimedLog()
+    model = fit(args, preset, category, seed, log)
+    if args.save_model:
+        log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
+    if args.eval:
+        provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
+        batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+        row = evaluate_category(model, category, folder / category.name, provenance, batch, workers, limit, pictures)
+        log(summary(row))
+        report.rows.append(row)
+        report.provenance.append(provenance)
+        write_report(folder / seeds_table(args.category, [seed]), report)
 
 
 class TimedLog:
@@ -100,8 +113,8 @@ class TimedLog:
 
 def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
     """A model of the category's good pictures."""
-    print(f"== {category.name} (layout {layout_of(category)})", *overview(category), sep="\n", flush=True)
     pictures = category.train_pictures()
+    print(f"== {category.name} (layout {layout_of(category)}): {len(pictures)} good pictures to fit on", flush=True)
     model = build_model(
         args.method,
         **options.per_backbone(args),

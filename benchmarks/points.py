@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers.mvtec import Category
+from datasets.readers import Category
 from deploy.pictures.stream import Loaded, stream
 from deploy.runtime.program import release_memory
 from models.graph.compiled import compile_embedding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,8 +73,8 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
         """The inverse of `to_dict`."""
-        lists = ("scores", "maxima", "brightness")
-        return cls(**{**values, **{name: tuple(values[name]) for name in lists if name in values}})
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
     def p_value(self, score: float) -> float:
         """The share of good pictures whose image score is as high, at most: see `deploy.conformal.p_value`."""

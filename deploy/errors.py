@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -21,3 +23,31 @@ class Skipped(list[str]):
         """Report why a picture is skipped, and add its name."""
         self.append(name)
         report(f"skipped: {error}")
+
+
+class Failed(list[str]):
+    """Names of the parts of a run that could not be done while others go on. A single part's error ends the run."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self._parts = parts
+        self._told: set[str] = set()
+
+    @contextmanager
+    def noted(self, name: str) -> Iterator[None]:
+        """Report a UserError, one line for each that is new, and go on after what is inside."""
+        try:
+            yield
+        except UserError as error:
+            if self._parts == 1:
+                raise
+            if str(error) not in self._told:
+                report(f"error: {name}: {error}")
+            self._told.add(str(error))
+            self.append(name)
+
+    def finish(self) -> int:
+        """Print what was not done; return the exit code."""
+        if self:
+            print(f"not done, see the errors: {len(self)} of {self._parts} ({', '.join(self)})"[:160], flush=True)
+        return 2 if self else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .calibration import RATE_HELP
-from .command_line.parser import Parser, command_line, natural, positive, rate
+from .command_line.parser import Parser, command_line, natural, positive, rate, threads
 from .command_line.progress import progress
 from .command_line.script import run_script
 from .drift import Drift
@@ -59,7 +59,7 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
     parser.flag("use_tensorrt", False, "run on TensorRT (unmeasured)")
     parser.flag("enable_mkldnn", True, "use oneDNN on the CPU")
-    parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
+    parser.add_argument("--cpu_threads", type=threads, default=None, help="CPU threads; one per core if not given")
     parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the computation")
     parser.flag("ir_optim", True, "let Paddle Inference optimise the graph")

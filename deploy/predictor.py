@@ -61,7 +61,7 @@ class Predictor:
         self.shapes = {name: value.shape for name, value in tensors.items()}
         """Shapes of the statistics that are in the stats file, by name."""
         statistics = [name for name in program.inputs if name != "image"]
-        missing = [name for name in statistics if name not in tensors]
+        missing = [name for name in (*statistics, selfcheck.SCORE, selfcheck.MAP) if name not in tensors]
         if missing or "image" not in program.inputs or len(program.outputs) != 2:
             raise UserError(
                 f"{program.name} and the stats are not of one export: the program wants {program.inputs}, "

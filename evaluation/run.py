@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.readers import Category, read_mask
+import numpy as np
+
+from datasets.readers import Category, LabelledPicture, read_mask
 from datasets.readers.labelled import picture_digests
+from datasets.readers.survey import test_overview
 from deploy.calibration import Calibration
 from deploy.command_line.progress import progress
 from deploy.drift import Drift
@@ -52,19 +55,26 @@ def evaluate_category(
     """
     pictures, levels = category.test_pictures(), model.calibration.at(false_alarm=false_alarm)
     paths = [picture.path for picture in pictures]
+    print(test_overview(pictures), flush=True)
     sheet = ScoreSheet(folder, "eval", levels, model.preprocess, provenance, heat_maps, extra=("kind",))
     name = picture_namer(paths)
     found, masks = [], []
     predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
-    truths = prefetch(lambda picture: read_mask(picture, model.preprocess), pictures, workers)
+
+    def read(pair: tuple[Prediction, LabelledPicture]) -> np.ndarray | None:
+        return read_mask(pair[1], model.preprocess, pair[0].shape)
+
     with sheet:
-        for prediction, (picture, truth) in zip(predictions, truths):
+        for (prediction, picture), truth in prefetch(read, zip(predictions, pictures), workers):
             mask = truth()
             shown = mask if mask is not None and mask.any() else None
             sheet.add(prediction, name(prediction.name), shown, (picture.defect,))
             found.append(prediction)
             masks.append(mask)
         sheet.finish()
+    told = mask_note([mask for mask, picture in zip(masks, pictures) if picture.defective])
+    if told:
+        print(told, flush=True)
     if watch_drift:
         drift = Drift(levels.scores, levels.brightness)
         for prediction, picture in zip(found, pictures):
@@ -77,3 +87,15 @@ def evaluate_category(
         print(f"note: {again} of these {len(paths)} pictures set the threshold, so what it decides looks too good")
     figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, pro_limit)
     return {"category": category.name, **figures}
+
+
+def mask_note(masks: Sequence[np.ndarray | None]) -> str:
+    """One line where some masks of defective pictures are missing or empty while others are not; else no text."""
+    missing = sum(mask is None for mask in masks)
+    empty = sum(mask is not None and not mask.any() for mask in masks)
+    if not empty and missing in (0, len(masks)):
+        return ""
+    return (
+        f"note: {missing} of {len(masks)} defective pictures have no mask (not in pixel figures), {empty} an empty "
+        "one, black or outside of the crop (all good there)"
+    )

@@ -161,6 +161,9 @@ class Ensemble(Detector):
             members.append(method.from_header(Path(path), part, {**header, **own}, runtime))
         model = cls(members)
         model.restore(Path(path), tensors, header)
+        model.check_shapes(Path(path), {"spreads": tensors["spreads"]})
+        if tensors["spreads"].shape[0] != len(members):
+            raise UserError(f"{path} is damaged: it has spreads for other members than it names; train it again")
         model.load_statistics({"spreads": tensors["spreads"]})
         return model
 

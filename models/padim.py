@@ -40,9 +40,9 @@ class PaDiM(GaussianMethod):
 
     def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
         """Return a loaded projection as k different channel numbers; UserError when it is something else."""
-        numbers = np.sort(projection.ravel())
-        fits = numbers.dtype.kind in "iu" and len(np.unique(numbers)) == self.k == len(numbers)
-        if not fits or numbers[0] < 0 or numbers[-1] >= channels:
+        fits = projection.dtype.kind in "iu" and projection.size == self.k
+        numbers = np.sort(projection.ravel()) if fits else np.zeros(0)
+        if not fits or len(np.unique(numbers)) < self.k or numbers[0] < 0 or numbers[-1] >= channels:
             raise UserError(f"--load_projection must hold {self.k} different whole numbers from 0 to {channels - 1}")
         return numbers.astype(np.int64)
 

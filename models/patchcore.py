@@ -76,6 +76,7 @@ class PatchCore(AnomalyMethod):
         "sigma": 4.0,
     }
     FIT_ONLY = frozenset({"coreset_block", "spool_dir"})
+    WHOLE = frozenset({"pretrain_dim", "target_dim"})
 
     @classmethod
     def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datasets.readers import LAYOUTS
-from deploy.command_line.parser import KEPT, Parser, natural, positive
+from deploy.command_line.parser import KEPT, Parser, natural, positive, threads
 from deploy.pictures.preprocess import FITS
 from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
@@ -152,7 +152,7 @@ def add_run_options(parser: Parser) -> None:
     parser.group("running", "--cpu --cpu_threads 4 --num_workers 2")
     parser.flag("cpu", False, "use the CPU even where there is a GPU")
     parser.add_argument("--gpu", type=natural, default=None, help="use the GPU of this number (unmeasured)")
-    parser.add_argument("--cpu_threads", type=positive, default=None, help="CPU threads; one per core if not given")
+    parser.add_argument("--cpu_threads", type=threads, default=None, help="CPU threads; one per core if not given")
     parser.add_argument("--num_workers", type=natural, default=None, help="decoding threads; one per core if not given")
 
 

@@ -159,7 +159,7 @@ def test_train_downloads_what_is_missing(
     words = ["--data_path", tmp_path / "mvtec", "--category", "bottle", *FAST, "--save_path", tmp_path / "out"]
     refused(run("train.py", *words), "--download")
     said = done(run("train.py", *words, "--download")).stdout
-    assert "CC BY-NC-SA 4.0" in said and "downloaded" in said and "8 to fit on" in said
+    assert "CC BY-NC-SA 4.0" in said and "downloaded" in said and "8 good pictures to fit on" in said
     assert len(list((tmp_path / "mvtec/bottle").rglob("*.png"))) == len(files)
     assert not list((tmp_path / "cache/paddlepatch").iterdir()), "the archive is not kept"
     again = done(run("train.py", *words, "--download", "--save_model", "False")).stdout

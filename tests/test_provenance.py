@@ -334,13 +334,13 @@ def test_the_predecessors_files_are_named_and_not_executed(one: SimpleNamespace,
 def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(tmp_path: Path, length: int) -> None:
     path, text = tmp_path / "model", ""
     while True:
-        write_tensors(path, {"a": np.zeros(3)}, {"kind": "model", "text": text})
+        write_tensors(path, {"a": np.zeros(3)}, {"kind": "note", "text": text})
         found = int.from_bytes(path.read_bytes()[:8], "little")
         if found >= length:
             break
         text += "x"
     assert found == length
-    assert read_tensors(path, "model")[1]["text"] == text
+    assert read_tensors(path, "note")[1]["text"] == text
 
 
 @pytest.mark.skipif(paddle.is_compiled_with_cuda(), reason="this Paddle build has CUDA")

@@ -15,7 +15,6 @@ from conftest import FAST, done, fitted, refused, run, table
 from datasets.readers import LAYOUTS, Category, find_categories, read_mask
 from datasets.readers.layouts import layout_of
 from deploy import UserError
-from deploy.pictures.decode import decode
 from deploy.pictures.preprocess import Preprocess
 
 GOOD_TESTS = 2
@@ -60,7 +59,7 @@ def as_btad(washer: Path, root: Path) -> Path:
     for number, (path, mask) in enumerate(defective(washer)):
         copied(path, root / f"01/test/ko/{number:04d}.png")
         (root / "01/ground_truth/ko").mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(root / f"01/ground_truth/ko/{number:04d}.bmp"), decode(mask, grey=True))
+        cv2.imwrite(str(root / f"01/ground_truth/ko/{number:04d}.bmp"), cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))
     return root
 
 
@@ -71,7 +70,7 @@ def as_loco(washer: Path, root: Path) -> Path:
     for path, mask in defective(washer):
         place = root / "washer/ground_truth" / path.parent.name / path.stem
         place.mkdir(parents=True)
-        whole = decode(mask, grey=True)
+        whole = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
         for number, rows in enumerate((slice(0, 40), slice(40, None))):
             part = np.zeros_like(whole)
             part[rows] = whole[rows]
@@ -114,7 +113,11 @@ def as_kolektor(washer: Path, root: Path) -> Path:
     parts += [(path, 1 + number % 5, mask) for number, (path, mask) in enumerate(defective(washer))]
     for number, (path, item, mask) in enumerate(parts):
         picture = copied(path, root / f"kos{item:02d}/Part{number}.png")
-        label = decode(mask, grey=True) if mask else np.zeros(decode(path, grey=True).shape, np.uint8)
+        label = (
+            cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+            if mask
+            else np.zeros(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).shape, np.uint8)
+        )
         cv2.imwrite(str(picture.with_name(f"Part{number}_label.bmp")), label)
     return root
 
@@ -198,7 +201,7 @@ def test_a_table_gives_the_figures_of_the_folders(trained, tmp_path: Path) -> No
         csv.writer(file).writerows(rows)
     words = ["--data_path", tmp_path / "parts.csv", "--category", "washer", *FAST, "--save_path", tmp_path]
     said = done(run("train.py", *words, "--eval", "--eval_PRO", "--save_pic", "False")).stdout
-    assert "layout table" in said and "good pictures: 8 to fit on, 3 to test on" in said
+    assert "layout table" in said and "8 good pictures to fit on" in said and "to test on: 3 good pictures" in said
     run_folder = tmp_path / trained.run.name
     ours, theirs = (table(folder / "washer_seed521.csv")[0] for folder in (run_folder, trained.run))
     assert {k: v for k, v in ours.items() if k != "command"} == {k: v for k, v in theirs.items() if k != "command"}
@@ -235,7 +238,14 @@ def test_what_is_no_data_set(data: Path, tmp_path: Path) -> None:
 
 def test_a_look_at_good_data(washer: Path) -> None:
     said = done(run("-m datasets", washer)).stdout
-    for line in ("layout mvtec", "good pictures: 8 to fit on, 2 to test on", "uint8 x 3", "are few", "can start"):
+    for line in (
+        "layout mvtec",
+        "to fit on: 8 good pictures",
+        "to test on: 2 good pictures",
+        "uint8 x 3",
+        "are few",
+        "can start",
+    ):
         assert line in said
     assert "nearly" not in said and "copies" not in said and "error" not in said
 

@@ -91,7 +91,7 @@ def test_good_pictures_vary_as_a_cameras_do(category: str) -> None:
 def test_masks_on_disk_are_black_and_white(tmp_path: Path) -> None:
     write_sample(tmp_path, seed=1, train=1, good=0, bad=1, categories=["connector"])
     for path in sorted((tmp_path / "connector/ground_truth").rglob("*.png")):
-        assert set(np.unique(decode(path, grey=True))) == {0, 255}
+        assert set(np.unique(decode(path))) == {0, 255}
 
 
 def test_nothing_that_lies_there_is_overwritten(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import FAST, ROOT, done, fitted, refused, run, run_process, table
 
-from deploy.pictures.decode import decode
+from deploy.pictures.decode import decode, decode_mask
 from deploy.storage.tensors import read_tensors
 from models import load_model
 
@@ -286,4 +286,4 @@ def test_inputs_that_are_no_squares(method: str, fit: str, size: list[str], data
         [known] = [score for path, score in evaluated.items() if path.endswith(row["path"][-12:])]
         assert float(row["score"]) == pytest.approx(known, rel=1e-5)
     [mask, *_] = sorted((tmp_path / "out/masks").rglob("*.png"))
-    assert decode(mask, grey=True).shape == {"stretch": (64, 128), "pad": (96, 64), "crop": (96, 96)}[fit]
+    assert decode_mask(mask).shape == {"stretch": (64, 128), "pad": (96, 64), "crop": (96, 96)}[fit]

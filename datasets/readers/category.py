@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.errors import UserError
-from deploy.pictures.decode import decode
+from deploy.errors import UserError, report
+from deploy.pictures.decode import decode_mask
 from deploy.pictures.listing import SUFFIXES, list_pictures
 from deploy.pictures.preprocess import Preprocess
 
 GOOD = "good"
 GOOD_NAMES = (GOOD, "ok", "normal")
 """What folders of good pictures are called, in any case."""
+SOUNDS_GOOD = {"okay", "pass", "passed", "nominal", "io", "non_defective", "no_defect"}
+"""Names of folders that may mean good pictures: they count as a kind of defect, and we say so."""
 TEST_EVERY = 5
 """Where a layout does not say which good pictures are for testing, every fifth is."""
 
@@ -82,6 +84,11 @@ def pictures_by_kind(folder: Path, leave_out: Iterable[str] = ()) -> list[tuple[
             raise UserError(f"{path} lies in no folder of its kind: move it to {folder}/good or {folder}/DEFECT")
         if kind not in leave_out:
             found.append((path, GOOD if is_good(kind) else kind))
+    doubtful = sorted({kind for _, kind in found if kind.strip().lower().replace("-", "_") in SOUNDS_GOOD})
+    if doubtful:
+        report(
+            f"note: {folder}: {', '.join(doubtful)} counts as a kind of defect; call the folder {GOOD} if it is none"
+        )
     return sorted(found, key=lambda item: (item[1], item[0]))
 
 
@@ -100,13 +107,24 @@ def divide(good: list[Path]) -> tuple[list[Path], list[Path]]:
     return kept, good[TEST_EVERY - 1 :: TEST_EVERY]
 
 
-def read_mask(picture: LabelledPicture, preprocess: Preprocess) -> np.ndarray | None:
-    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known."""
+def read_mask(
+    picture: LabelledPicture, preprocess: Preprocess, shape: tuple[int, int] | None = None
+) -> np.ndarray | None:
+    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known.
+
+    UserError when a mask is not of the picture's own `shape`, height and width, where that is given.
+    """
     if not picture.defective:
         return np.zeros(preprocess.size, bool)
     if not picture.masks:
         return None
-    parts = [preprocess.resized_mask(decode(path, grey=True)) for path in picture.masks]
-    if len({part.shape for part in parts}) > 1:
-        raise UserError(f"the masks of {picture.path} differ in size: {', '.join(map(str, picture.masks))}")
-    return preprocess.crop(np.any(parts, axis=0))
+    parts = []
+    for path in picture.masks:
+        mask = decode_mask(path)
+        if shape is not None and mask.shape != tuple(shape):
+            raise UserError(
+                f"mask {path} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture {picture.path} "
+                f"{shape[1]} x {shape[0]}: give the mask in the picture's own size"
+            )
+        parts.append(preprocess.crop(preprocess.resized_mask(mask)))
+    return np.any(parts, axis=0)

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from deploy.errors import UserError
-from deploy.pictures.decode import decode
+from deploy.pictures.decode import decode_mask
 
 from .category import GOOD, TEST_EVERY, Category, LabelledPicture
 
@@ -50,7 +50,7 @@ class Kolektor(Category):
                 pictures = [path for path in label.parent.glob(f"{stem}.*") if path != label]
                 if len(pictures) != 1:
                     raise UserError(f"{label} is the mask of {len(pictures)} pictures: there must be one, {stem}.jpg")
-                defective = bool(decode(label, grey=True).any())
+                defective = bool(decode_mask(label).any())
                 picture = LabelledPicture(pictures[0], "defect" if defective else GOOD, (label,) if defective else ())
                 found.append((picture, number % TEST_EVERY == 0))
         return found

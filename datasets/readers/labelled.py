@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.errors import UserError
 from deploy.predictor import file_sha256
+from deploy.storage.table import original
 
 from .category import GOOD, pictures_by_kind
 from .table import SUFFIXES, read_rows
@@ -41,6 +42,8 @@ def _table(place: Path) -> list[tuple[Path, bool]]:
         if label not in VERDICTS:
             raise UserError(f"{row['row']}: label {label!r} is none of {', '.join(VERDICTS)}")
         path = place.parent / row["path"]
+        if not path.is_file():
+            path = place.parent / original(row["path"])  # of a table that we wrote
         if not path.is_file():
             raise UserError(f"{row['row']}: no picture at {path}")
         found.append((path, VERDICTS[label]))

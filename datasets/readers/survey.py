@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
-from deploy.pictures.decode import decode_bgr
+from deploy.pictures.decode import decode_bgr, decode_mask
 from deploy.pictures.stream import prefetch
 
 from .category import Category, LabelledPicture
@@ -73,7 +72,8 @@ def survey(category: Category, workers: int | None = None) -> Survey:
         found.warnings.append(str(error))
     unreadable: list[tuple[Path, UserError]] = []
     looks = _look_at([*train, *(picture.path for picture in test)], unreadable, workers, category.name)
-    found.facts += counts(train, test)
+    found.facts.append(f"to fit on: {len(train)} good pictures")
+    found.facts += [test_overview(test)] if test else []
     found.facts += _sizes(looks.values())
     for path, error in unreadable:
         (found.errors if path in train else found.warnings).append(str(error))
@@ -91,24 +91,13 @@ def survey(category: Category, workers: int | None = None) -> Survey:
     return found
 
 
-def overview(category: Category) -> list[str]:
-    """What `counts` says of a category with good pictures, whether or not there is something to test on."""
-    test = []
-    with suppress(UserError):
-        test = category.test_pictures()
-    return counts(category.train_pictures(), test)
-
-
-def counts(train: Sequence[Path], test: Sequence[LabelledPicture]) -> list[str]:
-    """One or two lines about how many pictures there are of which kind."""
+def test_overview(test: Sequence[LabelledPicture]) -> str:
+    """One line about how many test pictures there are of which kind."""
     kinds = Counter(picture.defect for picture in test if picture.defective)
-    good = sum(not picture.defective for picture in test)
-    lines = [f"good pictures: {len(train)} to fit on, {good} to test on"]
-    if kinds:
-        masked = sum(bool(picture.masks) for picture in test)
-        named = _named((f"{name} {count}" for name, count in sorted(kinds.items())), 8)
-        lines.append(f"defective: {sum(kinds.values())}, of which {masked} with a mask ({named})")
-    return lines
+    good, masked = sum(not picture.defective for picture in test), sum(bool(picture.masks) for picture in test)
+    named = _named((f"{name} {count}" for name, count in sorted(kinds.items())), 8)
+    bad = f"{sum(kinds.values())} defective, of which {masked} with a mask ({named})" if kinds else "none defective"
+    return f"to test on: {good} good pictures, {bad}"
 
 
 def look(path: Path) -> Look:
@@ -216,7 +205,7 @@ def _masks(test: list[LabelledPicture], looks: dict[Path, Look], workers: int | 
 
 
 def _mask_look(path: Path) -> tuple[tuple[int, int], bool]:
-    mask = decode_bgr(path, grey=True)
+    mask = decode_mask(path)
     return mask.shape, bool(mask.any())
 
 

@@ -19,6 +19,7 @@ class Arguments(argparse.Namespace):
 
 
 NOT_GIVEN = object()
+MOST_THREADS = 1024  # more make the system refuse, and Paddle abort
 KEPT = "kept from Anomaly.Paddle"
 """The group of options that are accepted and decide nothing; --help shows it last."""
 
@@ -105,18 +106,28 @@ def boolean(text: str) -> bool:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return value
+    return _whole(text, 1)
 
 
 def natural(text: str) -> int:
     """A whole number of at least 0."""
-    return 0 if text.strip() == "0" else positive(text)
+    return _whole(text, 0)
+
+
+def threads(text: str) -> int:
+    """A number of threads, 1 to MOST_THREADS."""
+    return _whole(text, 1, MOST_THREADS)
+
+
+def _whole(text: str, least: int, most: int = 10**12) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        limit = f"from {least} to {most}" if value > most else f"of at least {least}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limit}")
+    return value
 
 
 def rate(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Callable, NoReturn
 
@@ -10,12 +11,16 @@ from ..errors import UserError, report
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's `main` and exit: 0 done, 2 bad input (one line on stderr), 1 a bug (traceback), 130 on Ctrl-C."""
+    """Run a script's `main` and exit: 0 done, 2 bad input (one line on stderr), 1 a bug (traceback), 130 on Ctrl-C.
+
+    Where stdout is closed before the end, as `| head` does it, the run ends there with 141, as other programs do.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         code = main() or 0
+        sys.stdout.flush()
     except UserError as error:
         report(f"error: {error}")
         code = 2
@@ -23,6 +28,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         report("interrupted: files written so far are complete, the one in progress was dropped")
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        report("error: stopped before the end, since what it prints is not read any more: let its reader run on")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left there is flushed at exit
+        code = 141
     sys.exit(code)

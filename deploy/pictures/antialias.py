@@ -26,7 +26,7 @@ class Band(NamedTuple):
 def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize uint8 [rows, columns, channels], values 0-255, to uint8 [height, width, channels]."""
     channels = picture.shape[2]
-    rows = _one_side(picture.reshape(len(picture), -1).astype(np.float32), height)
+    rows = _one_side(picture.reshape(len(picture), -1), height)
     turned = rows.reshape(height, -1, channels).transpose(1, 0, 2)
     columns = _one_side(np.ascontiguousarray(turned).reshape(len(turned), -1), width)
     rounded = cv2.convertScaleAbs(columns).reshape(width, height, channels)  # halves to even, never above 255
@@ -34,11 +34,12 @@ def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _one_side(values: np.ndarray, size: int) -> np.ndarray:
-    """Resize float32 [rows, any] to [size, any]."""
+    """Resize [rows, any] to float32 [size, any]."""
     output = np.empty((size, values.shape[1]), np.float32)
     for start, first, weights in bands(len(values), size):
         count, given = weights.shape
-        np.matmul(weights, values[first : first + given], out=output[start : start + count])
+        given_rows = values[first : first + given].astype(np.float32, copy=False)  # never all of a large picture
+        np.matmul(weights, given_rows, out=output[start : start + count])
     return output
 
 

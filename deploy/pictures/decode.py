@@ -11,25 +11,57 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
+from .formats import check_whole, stated
 
 Picture = Union[str, Path, np.ndarray]
 """A path, or an array uint8 [height, width, 3] in RGB, values 0-255."""
 
+MOST_VARIABLE = "PADDLEPATCH_MAX_PIXELS"
+MOST_PIXELS = 1 << 27
+"""Pixels of the largest picture that is decoded unless MOST_VARIABLE says otherwise: 11,585 x 11,585."""
+DARK = 1 << 12
+
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
 
-def decode(path: str | Path, grey: bool = False) -> np.ndarray:
+def decode(path: str | Path) -> np.ndarray:
     """`decode_bgr` with the channels in the order red, green, blue."""
-    picture = decode_bgr(path, grey)
-    return picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decode_bgr(path), cv2.COLOR_BGR2RGB)
 
 
-def decode_bgr(path: str | Path, grey: bool = False) -> np.ndarray:
-    """Decode a file to uint8 BGR [height, width, 3], values 0-255 (or [height, width] if `grey`).
+def decode_bgr(path: str | Path) -> np.ndarray:
+    """Decode a file to uint8 BGR [height, width, 3], values 0-255.
 
     Grey, palette, CMYK and 16-bit pictures are converted (16 bits by their upper 8), alpha is dropped, and the EXIF
-    orientation is applied. Raises UserError naming the file when it is missing, cut short or no picture.
+    orientation is applied. Raises UserError naming the file when it is missing, cut short, no picture, larger than
+    `most_pixels`, or of 16 bits of which the upper four are never used.
     """
+    picture = _decoded(path, cv2.IMREAD_COLOR)
+    if picture.dtype == np.uint16:
+        if 0 < picture.max() < DARK:
+            raise UserError(
+                f"cannot read picture {path}: its 16-bit values end at {picture.max()}, as 12-bit data do, and would "
+                f"be read as black: multiply them by 16, or save 8 bits"
+            )
+        picture = (picture >> 8).astype(np.uint8)
+    return picture
+
+
+def decode_mask(path: str | Path) -> np.ndarray:
+    """Decode a mask of 8 or 16 bits to bool [height, width]: whether a pixel is above 0; errors as `decode_bgr`."""
+    return _decoded(path, cv2.IMREAD_GRAYSCALE) > 0
+
+
+def most_pixels() -> int:
+    """Pixels that a picture may have, by the environment variable MOST_VARIABLE; UserError when that is no number."""
+    told = os.environ.get(MOST_VARIABLE, "")
+    if told and not (told.isascii() and told.isdigit() and int(told) > 0):
+        raise UserError(f"${MOST_VARIABLE} {told} is no number of pixels: give a whole number of at least 1")
+    return int(told or MOST_PIXELS)
+
+
+def _decoded(path: str | Path, colours: int) -> np.ndarray:
+    """The file's picture, uint8, or uint16 where the file has 16 bits."""
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):  # reading a pipe or a device might never end
@@ -43,13 +75,23 @@ def decode_bgr(path: str | Path, grey: bool = False) -> np.ndarray:
         raise UserError(f"cannot read picture {path}: {error}") from error
     if data.size == 0:
         raise UserError(f"cannot read picture {path}: the file is empty")
-    if _cut_short(data):
-        raise UserError(f"cannot read picture {path}: the file is cut short; copy it again")
+    plain = data.tobytes()
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+        told = stated(plain)
+        if told is not None and told.width * told.height > most_pixels():
+            raise UserError(
+                f"cannot read picture {path}: it has {told.width} x {told.height} pixels, more than {most_pixels()}; "
+                f"set ${MOST_VARIABLE} to allow more"
+            )
+        if told is not None:
+            check_whole(plain, told)
+        depth = cv2.IMREAD_ANYDEPTH if told is not None and told.bits == 16 else 0
+        picture = None if told is None else cv2.imdecode(data, colours | depth)
+    except ValueError as error:
+        raise UserError(f"cannot read picture {path}: {error}") from error
     except cv2.error as error:
         raise UserError(f"cannot read picture {path}: {error.err}") from error
-    if picture is None:
+    if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise UserError(f"cannot read picture {path}: not a picture that OpenCV {cv2.__version__} can decode")
     return picture
 
@@ -57,13 +99,3 @@ def decode_bgr(path: str | Path, grey: bool = False) -> np.ndarray:
 def encode_png(picture: np.ndarray) -> bytes:
     """PNG bytes of uint8 RGB [height, width, 3] or grey [height, width]."""
     return cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _cut_short(data: np.ndarray) -> bool:
-    # Decoders print to stderr, or fill the rest with grey, when the end of a file is missing: look for it first.
-    head, tail = data[:8].tobytes(), data[-4096:].tobytes()
-    if head == b"\x89PNG\r\n\x1a\n":
-        return b"IEND" not in tail and b"IEND" not in data.tobytes()
-    if head[:3] == b"\xff\xd8\xff":
-        return b"\xff\xd9" not in tail and b"\xff\xd9" not in data[2:].tobytes()
-    return False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from ..errors import UserError, report
 from .mark import is_marked
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+OTHER_SUFFIXES = (".jfif", ".jpe", ".jp2", ".gif", ".heic", ".avif", ".pgm", ".ppm", ".pbm", ".dng", ".raw")
+"""Pictures that we do not look for in folders, and say so."""
 LIST_SUFFIX = ".txt"
 
 
@@ -29,7 +33,10 @@ def list_pictures(place: str | Path) -> list[Path]:
     if place.is_file():
         return [place]
     if place.is_dir():
-        found = sorted(walk_pictures(place))
+        passed: list[Path] = []
+        found = sorted(walk_pictures(place, passed))
+        if passed:
+            report(_passed_over(place, passed))
         if not found:
             raise UserError(f"no pictures in {place}: put {', '.join(SUFFIXES)} files there")
     else:
@@ -45,23 +52,39 @@ def list_pictures(place: str | Path) -> list[Path]:
     return pictures
 
 
-def walk_pictures(folder: Path) -> Iterator[Path]:
+def walk_pictures(folder: Path, passed: list[Path] | None = None) -> Iterator[Path]:
     """Everything below `folder` that is called like a picture, in any order.
 
-    Names that start with a dot (editors' and systems' own files) are passed over, and so are all below them.
+    Names that start with a dot (editors' and systems' own files) are passed over, and so are all below them. Added to
+    `passed` are pictures of kinds that we do not look for, and folders that are links, which are not entered.
     """
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if passed is not None:
+            passed += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+            passed += [Path(place, name) for name in files if os.path.splitext(name)[1].lower() in OTHER_SUFFIXES]
         for name in (*folders, *files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
                 yield Path(place, name)
 
 
+def _passed_over(place: Path, passed: list[Path]) -> str:
+    """The line about what in a folder is passed over."""
+    links = sum(path.is_dir() for path in passed)
+    kinds = sorted({path.suffix.lower() for path in passed if not path.is_dir()})
+    told = [f"{len(passed) - links} files of other kinds ({', '.join(kinds)})"] if kinds else []
+    told += [f"{links} folders that are links"] if links else []
+    return f"note: passed over in {place}: {' and '.join(told)}; only {', '.join(SUFFIXES)} are read"
+
+
 def _listed(place: Path) -> list[Path]:
     try:
-        lines = place.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
+        data = place.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of Windows' editors
+        text = data.decode("utf-16") if wide else data.decode("utf-8-sig", errors="surrogateescape")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {place} as a list of pictures, one path per line: {error}") from error
+    lines = re.split("[\r\n]+", text)
     found = [Path(line.strip()) for line in lines if line.strip()]
     if not found:
         raise UserError(f"{place} lists no pictures: write a path on each line")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, Union
 
 import cv2
 import numpy as np
 
 from ..errors import UserError
+from ..storage.header import LARGEST
 from .antialias import resize
-from .decode import Picture, decode_bgr
+from .decode import Picture, decode_bgr, most_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,6 +23,10 @@ would be enlarged to many megabytes."""
 FITS = ("crop", "stretch", "pad")
 Size = Union[int, Sequence[int]]
 """Height and width in pixels, or one number for both."""
+
+
+def _sides(size: Size) -> tuple[Any, ...]:
+    return tuple(size) if isinstance(size, (tuple, list)) else (size,)
 
 
 def height_width(size: Size) -> tuple[int, int]:
@@ -49,6 +55,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
+        for name, size in (("resize", self.resize), *(("crop_size", side) for side in _sides(self.crop_size))):
+            if not isinstance(size, Integral) or not 0 < size <= LARGEST:
+                raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
         if not isinstance(self.crop_size, int):
             height, width = self.crop_size
             # as one number where it is one: a square, however it was given, is the same setting
@@ -96,7 +105,13 @@ class Preprocess:
         return self._smaller(picture), picture.shape[:2]
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
-        small = resize(picture, *self._scaled_shape(*picture.shape[:2]))
+        height, width = self._scaled_shape(*picture.shape[:2])
+        if height * width > most_pixels():
+            raise UserError(
+                f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels would become {width} x {height}: "
+                "give a smaller --resize"
+            )
+        small = resize(picture, height, width)
         return self._padded(small, cv2.BORDER_REPLICATE)
 
     def _padded(self, small: np.ndarray, border: int) -> np.ndarray:

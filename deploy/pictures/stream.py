@@ -21,6 +21,7 @@ from ..errors import UserError
 from .decode import Picture
 from .preprocess import Preprocess
 
+MOST_WORKERS = 1024  # two pictures per worker wait in memory
 PREFETCH = 16  # pictures: a batch or two
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -88,6 +89,8 @@ def prefetch(
     """
     cv2.setNumThreads(1)  # one picture per thread is faster than one picture on all threads
     workers = cores() if workers is None else workers
+    if not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
+        raise UserError(f"--num_workers {workers}: give a whole number from 0 to {MOST_WORKERS}")
     if workers == 0:
         for item in items:
             yield item, partial(work, item)
@@ -137,6 +140,8 @@ class BackgroundTasks:
 
 def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     """Group consecutive pictures into lists of `size`, the last one possibly shorter."""
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"a batch of {size} pictures: give a whole number of at least 1")
     group: list[Loaded] = []
     for item in loaded:
         group.append(item)

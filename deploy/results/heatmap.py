@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,10 @@ def _hatched(picture: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
 
 
 def _readable(name: str) -> str:
-    """The end of a path in letters that OpenCV's font has."""
-    short = "/".join(Path(name).parts[-3:])
-    return short.encode("ascii", "replace").decode()[-60:]
+    """The end of a path in letters that OpenCV's font has: without accents, and others by their numbers, \\u56fe."""
+    short = unicodedata.normalize("NFKD", "/".join(Path(name).parts[-3:]))
+    plain = "".join(letter for letter in short if not unicodedata.combining(letter))
+    return plain.encode("ascii", "backslashreplace").decode()[-60:]
 
 
 def _write(sheet: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:

@@ -20,7 +20,7 @@ from ..pictures.listing import walk_pictures
 from ..pictures.mark import is_marked
 from ..predictor import Predictor
 from ..storage.files import make_folder
-from ..storage.table import csv_line
+from ..storage.table import csv_line, original
 from .tables import ScoreSheet
 
 try:
@@ -140,7 +140,7 @@ class Journal:
         if end < len(whole):
             with self._told():
                 self._file.truncate(end)
-        return {row[0] for row in rows}
+        return {original(row[0]) for row in rows}
 
     def _rows(self, text: str) -> list[list[str]]:
         """The lines below the head, without blank ones; UserError when they are not ours."""

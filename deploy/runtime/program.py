@@ -34,6 +34,7 @@ with warnings.catch_warnings():
 
 import numpy as np
 
+from ..command_line.parser import MOST_THREADS
 from ..errors import UserError
 from ..pictures.stream import cores
 from ..storage.files import make_folder
@@ -61,6 +62,8 @@ class Runtime:
 
     def check(self) -> None:
         """UserError when this Paddle build or machine cannot run so."""
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= MOST_THREADS):
+            raise UserError(f"--cpu_threads {self.threads}: give a whole number from 1 to {MOST_THREADS}")
         if self.use_gpu and not paddle.is_compiled_with_cuda():
             raise UserError("--use_gpu, --gpu: this Paddle build has no CUDA; install paddlepaddle-gpu or use the CPU")
         if self.use_gpu and self.gpu >= paddle.device.cuda.device_count():

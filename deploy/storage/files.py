@@ -8,13 +8,17 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import UserError
 
 ASIDE = ".paddlepatch-"
 """How the names begin of files and folders that are being written; the dot keeps them out of listings."""
+LEFT = 24 * 3600.0
+"""Seconds without change after which such a one is taken for what a killed run has left."""
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux's file systems; the names of others are as long in letters
 
 
@@ -32,6 +36,8 @@ def plain_name(name: object, what: str) -> str:
     """Return `name`, which comes from outside, when a file or folder can have it; UserError when it leads elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or Path(name).name != name:
         raise UserError(f"{what} {name!r} is not a plain name: it must not lead to another folder")
+    if len(name.encode(errors="surrogatepass")) > LONGEST_NAME or any("\ud800" <= letter < "\udc80" for letter in name):
+        raise UserError(f"{what} {name[:40]!r}... is no name that a file can have")
     return name
 
 
@@ -70,12 +76,27 @@ def _cut(text: str, longest: int) -> str:
     return f"{data[: max(0, longest - 33)].decode(errors='ignore')}-{digest}"
 
 
+@lru_cache(None)  # once per folder and process
+def remove_leftovers(folder: Path) -> None:
+    """Remove what runs that were killed have left in `folder`: names that begin with ASIDE, a day old or more."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{ASIDE}*"):
+            with contextlib.suppress(OSError):
+                newest = max(inner.lstat().st_mtime for inner in (path, *path.rglob("*")))
+                if time.time() - newest < LEFT:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+
+
 class GrowingFile:
     """A file written bit by bit beside `path`, which takes its name when it is finished and is gone otherwise."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        make_folder(self.path.parent)
+        remove_leftovers(make_folder(self.path.parent))
         self._aside = self.path.with_name(f"{ASIDE}{secrets.token_hex(4)}")  # short: `path` may have the longest name
         with self._told():
             self._file = open(self._aside, "xb")  # noqa: SIM115
@@ -123,8 +144,7 @@ def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryvie
 @contextlib.contextmanager
 def scratch_folder(beside: str | Path | None = None) -> Iterator[Path]:
     """A temporary folder, inside `beside` when its files will be renamed to there, that is gone afterwards."""
-    if beside is not None:
-        make_folder(beside)
+    remove_leftovers(Path(tempfile.gettempdir()) if beside is None else make_folder(beside))
     try:
         folder = Path(tempfile.mkdtemp(prefix=ASIDE, dir=beside))
     except OSError as error:

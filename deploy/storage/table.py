@@ -10,6 +10,9 @@ from typing import Any
 
 from .files import check_replaceable, write_whole
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How cells begin that spreadsheets take for formulas."""
+
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> Path:
     """Write a csv file whole; None becomes an empty cell. UserError where another program's file lies."""
@@ -18,7 +21,25 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Iterable[
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """One line of a csv table."""
+    """One line of a csv table; see `neutral` for what becomes of text."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    csv.writer(text, lineterminator="\n").writerow([neutral(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue()
+
+
+def neutral(cell: str) -> str:
+    """The text with an apostrophe in front where a spreadsheet would run it as a formula; numbers stay as they are."""
+    return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) and not _is_number(cell) else cell
+
+
+def original(cell: str) -> str:
+    """The inverse of `neutral`."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

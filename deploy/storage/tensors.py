@@ -13,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 
 from ..command_line.progress import progress
 from ..errors import UserError
-from .files import check_replaceable, plain_name, write_whole
+from .files import check_replaceable, write_whole
+from .header import check_entries, check_header
+from .schema import parse_json
 
 FORMAT = 4
 HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our header as json; over it and the arrays
 START = f'{{"__metadata__": {{"{HEADER_KEY}": '.encode()  # of our files, after the 8 bytes of the header's length
-PLAIN = ("method", "arch", "file")  # what a header calls these becomes a part of paths
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 """safetensors' names of the types that we write, and numpy's."""
 BLOCK = 1 << 22  # bytes read at a time
@@ -103,9 +104,10 @@ def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]
             length = int.from_bytes(start[:8], "little")
             if length > path.stat().st_size:
                 raise ValueError("it is too short for its header")
-            entries = json.loads(file.read(length))
+            entries = parse_json(file.read(length))
         metadata = entries.pop("__metadata__")
-        header = json.loads(metadata[HEADER_KEY])
+        header = parse_json(metadata[HEADER_KEY])
+        check_entries(entries, TYPES, path.stat().st_size - 8 - length)
         found, version = header["kind"], header["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, kind, error) from error
@@ -113,19 +115,11 @@ def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]
         raise UserError(f"{path} holds a PaddlePatch {found}, not a {kind}: give the {kind} file")
     if version != FORMAT:
         raise UserError(f"{path} has format {version}, this PaddlePatch reads {FORMAT}: update or train again")
-    _check_names(path, header)
+    try:
+        check_header(header, kind)
+    except (ValueError, UserError) as error:
+        raise _damaged(path, kind, error) from error
     return header, entries, 8 + length, metadata
-
-
-def _check_names(path: Path, value: Any) -> None:
-    """Raise UserError when a header would lead runs to read or write elsewhere than in their own folders."""
-    for inside in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
-        _check_names(path, inside)
-    if isinstance(value, dict):
-        for key in value.keys() & PLAIN:
-            plain_name(value[key], f"{path}: {key}")
-        if not isinstance(value.get("seed", 0), int) or not isinstance(value.get("k", 0), (int, float)):
-            raise UserError(f"{path} is damaged: its seed or k is no number; make it again")
 
 
 def _in_memory(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray, list[memoryview]]]:

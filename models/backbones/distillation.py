@@ -258,7 +258,7 @@ class Training:
     def load(self, path: str | Path) -> None:
         """Go on from what `save` wrote; UserError when it was trained with other settings."""
         tensors, header = read_tensors(path, "training")
-        former = Schedule(**header["schedule"])
+        former = Schedule(**{name: header["schedule"][name] for name in Schedule._fields})
         self._check(path, header, former)
         parts: dict[str, dict[str, np.ndarray]] = {"net": {}, "average": {}, "adam": {}}
         for name, value in tensors.items():

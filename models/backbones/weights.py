@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -16,6 +15,7 @@ from deploy.errors import UserError
 from deploy.storage.tensors import HEADER_KEY, read_tensors
 
 from .compact import EMBEDDED as COMPACT
+from .pickled import read_pickle
 
 FOLDER_VARIABLE = "PADDLEPATCH_WEIGHTS"
 EMBEDDED = {"compact": COMPACT}
@@ -92,25 +92,21 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if path.suffix == ".safetensors":
         return _read_torch(path) if _is_foreign(path) else read_tensors(path, "backbone")[0]
+    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
+        raise UserError(f"cannot read weights {path}: it is no file; check --weights")
     try:
-        with open(path, "rb") as file:
-            content = _ArraysOnly(file).load()
+        content = read_pickle(path)
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror}; check --weights") from error
     except UserError as error:
         raise UserError(f"weights {path} refused: {error}") from error
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except ValueError as error:
         raise UserError(f"weights {path} are damaged or no .pdparams file ({error}): fetch them again") from error
     if not isinstance(content, dict):
         raise UserError(f"weights {path} hold a {type(content).__name__}, not parameters by name")
     if isinstance(content.get("params"), dict):
         raise UserError(f"weights {path} are a model file of Anomaly.Paddle: give the backbone's own .pdparams")
-    arrays = {}
-    for name, value in content.items():
-        if isinstance(value, tuple) and len(value) == 2:  # paddle.save's (tensor name, array)
-            value = value[1]
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            arrays[str(name)] = value
+    arrays = {str(name): value for name, value in content.items() if isinstance(value, np.ndarray)}
     if not arrays:
         raise UserError(f"weights {path} hold no arrays")
     return arrays
@@ -145,24 +141,3 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             if name.endswith(theirs):
                 arrays[name[: -len(theirs)] + ours] = arrays.pop(name)
     return arrays
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Admits what `paddle.save` needs for arrays and nothing that could run code."""
-
-    ALLOWED = {
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy.core.numeric", "_frombuffer"),
-        ("numpy._core.numeric", "_frombuffer"),
-        ("collections", "OrderedDict"),
-        ("builtins", "tuple"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise UserError(f"it wants to run {module}.{name}, and weights may hold plain arrays only")
-        return super().find_class(module, name)

@@ -125,6 +125,8 @@ class Detector(nn.Layer):
 
         def noted(answers: Iterator[MapAndScore]) -> Iterator[MapAndScore]:
             for anomaly_map, score in answers:
+                if not np.isfinite(score) or not np.isfinite(anomaly_map).all():
+                    raise UserError("good pictures get scores that are no finite numbers: check --weights, and options")
                 scores.append(score)
                 yield anomaly_map, score
 
@@ -220,6 +222,17 @@ class Detector(nn.Layer):
             buffer = paddle.to_tensor(value) if self.runtime.use_gpu else tensor_over(self.fitted[name])
             self.register_buffer(name, buffer)
         self._predictor = self._program = None
+
+    def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:
+        """Raise UserError when a statistic from a file has another type or shape than this model's own."""
+        free = self.free_dimensions()
+        for name, own in self.statistics().items():
+            value = statistics.get(name)
+            if value is None:
+                continue
+            same = [a == b or place in free.get(name, (0,)) for place, (a, b) in enumerate(zip(value.shape, own.shape))]
+            if value.ndim != own.ndim or not all(same) or str(value.dtype) != str(own.dtype).replace("paddle.", ""):
+                raise UserError(f"{path} is damaged: its {name} is {value.dtype} {value.shape}; train it again")
 
     def restore(self, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
         """Load calibration, header and self-check from a file; UserError when something is missing."""

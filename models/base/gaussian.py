@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -116,13 +117,19 @@ class GaussianMethod(AnomalyMethod):
         path = self.options["load_projection"]
         if path is None:
             return self.make_projection(channels)
+        if not Path(path).is_file():
+            raise UserError(f"--load_projection {path}: no such file")
         try:
-            loaded = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"--load_projection {path}: cannot read it as an .npy array ({error})") from error
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a header may state any shape
+        except Exception as error:  # a damaged file raises nearly anything
+            told = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(f"--load_projection {path}: cannot read it as an .npy array ({told[:200]})") from error
         if not isinstance(loaded, np.ndarray):
             raise UserError(f"--load_projection {path}: holds several arrays; give an .npy file with one")
-        return self.check_projection(loaded, channels)
+        found = self.check_projection(loaded, channels)
+        if not np.isfinite(found).all():
+            raise UserError(f"--load_projection {path}: holds values that are no finite numbers")
+        return found
 
     def constants(self) -> dict[str, paddle.Tensor]:
         """Return the projection: drawn or loaded before fitting, the same for every category."""
@@ -130,7 +137,11 @@ class GaussianMethod(AnomalyMethod):
 
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
         """Load the projection that a model was fitted with."""
-        self.use_projection(constants["projection"])
+        channels = sum(feature.channels for feature in self.backbone.features)
+        try:
+            self.use_projection(self.check_projection(constants["projection"], channels))
+        except (UserError, KeyError) as error:
+            raise UserError(f"the model's projection is missing or damaged: train it again ({error})") from error
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
         """Compute features [batch * positions, k] on the grid."""

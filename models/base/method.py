@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Callable, ClassVar
 
@@ -25,6 +25,9 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .detector import Detector, MapAndScore, OnBad
+
+MOST_SEED = 2**32 - 1
+BIG = 10**9  # no number of an option is larger
 
 
 class AnomalyMethod(Detector):
@@ -55,6 +58,9 @@ class AnomalyMethod(Detector):
     FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
     """Options that a saved model records and does not need again."""
 
+    WHOLE: ClassVar[frozenset[str]] = frozenset()
+    """Options that are whole numbers, where their default is None."""
+
     HELD_OUT: ClassVar[int] = 1
     """How many pictures `leave_one_out` takes at a time."""
     channels: int
@@ -76,8 +82,9 @@ class AnomalyMethod(Detector):
         if unknown:
             raise UserError(f"{self.NAME} has no option {', '.join(sorted(unknown))}")
         for name, value in {"k": k, **options}.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"--{name} {value} is not a finite number")
+            self._check_type(name, value)
+        if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
+            raise UserError(f"--seed {seed}: give a whole number from 0 to {MOST_SEED}")
         self.k = self.check_k(self.K if k is None else k)
         self.options = self.resolve(arch, options)
         self.layers = tuple(layers or self.LAYERS)
@@ -86,6 +93,20 @@ class AnomalyMethod(Detector):
         self.names: list[str] = []
         self.build()
         self.eval()
+
+    def _check_type(self, name: str, value: Any) -> None:
+        """Raise UserError unless an option has the type of its default, and is finite; `k` is a number."""
+        default = self.K if name == "k" else self.OPTIONS[name]
+        whole = isinstance(default, int) or name in self.WHOLE
+        if value is None and (default is None or name == "k"):
+            return
+        if name == "k" or isinstance(default, float):
+            if isinstance(value, bool) or not isinstance(value, Real) or not -BIG < value < BIG:
+                raise UserError(f"--{name} {value} is no number between -{BIG:g} and {BIG:g}")
+        elif whole and (isinstance(value, bool) or not isinstance(value, Integral) or abs(value) > BIG):
+            raise UserError(f"--{name} {value} is no whole number up to {BIG:g}")
+        elif not whole and not isinstance(value, (str, Path)):
+            raise UserError(f"--{name} {value} is not text")
 
     # What a method defines ------------------------------------------------------------------------------------------
 
@@ -181,20 +202,25 @@ class AnomalyMethod(Detector):
         """Build the method that `header` describes, with those statistics that are in `tensors`."""
         backbone = path.parent / header["backbone"]["file"]
         options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
-        model = cls(
-            header["arch"],
-            header["k"],
-            header["layers"],
-            Preprocess.from_dict(header["preprocess"]),
-            backbone,
-            header["seed"],
-            runtime,
-            **options,
-        )
+        try:
+            model = cls(
+                header["arch"],
+                header["k"],
+                header["layers"],
+                Preprocess.from_dict(header["preprocess"]),
+                backbone,
+                header["seed"],
+                runtime,
+                **options,
+            )
+        except UserError as error:
+            raise UserError(f"{path} does not describe a model that can be made: {error}") from error
         if model.backbone.sha256 != header["backbone"]["sha256"]:
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
         model.load_constants({name: tensors[name] for name in model.constants() if name in tensors})
-        model.load_statistics({name: tensors[name] for name in model.statistics() if name in tensors})
+        statistics = {name: tensors[name] for name in model.statistics() if name in tensors}
+        model.check_shapes(path, statistics)
+        model.load_statistics(statistics)
         return model
 
     def fit_statistics(

@@ -42,8 +42,8 @@ def strided_matrix(size: int, stride: int) -> np.ndarray:
 
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
     """float32 [size, size]: `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4)."""
-    if sigma < 0:
-        raise UserError(f"--sigma {sigma} must be 0 or above")
+    if not 0 <= sigma <= size:
+        raise UserError(f"--sigma {sigma:g} must be from 0 to the map's {size} pixels")
     if sigma == 0:
         return np.eye(size, dtype=np.float32)
     return gaussian_filter1d(np.eye(size), sigma, axis=0).astype(np.float32)
