@@ -13,11 +13,11 @@ from datasets.readers.mvtec import Category, select_categories
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
 from deploy.command_line.script import run_script
-from deploy.errors import Skipped
+from deploy.errors import Skipped, UserError
 from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
-from models import Detector, build_model, model_text
+from models import Detector, build_model, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.presets import Preset
 
@@ -35,6 +35,11 @@ def main() -> int:
     options.add_size_options(parser, sets=True)
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     options.add_method_options(parser)
+    parser.group("update", "--update output/patchcore_resnet18_3/bottle.safetensors --data_path new")
+    parser.add_argument("--update", metavar="MODEL", default=None, help="add the pictures to this model, do not train")
+    parser.add_argument(
+        "--max_size", type=positive, default=None, help="patchcore: most rows of the bank then; spade: most pictures"
+    )
     parser.group("evaluation", "--eval --eval_PRO")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     options.add_evaluation_options(parser)
@@ -45,6 +50,10 @@ def main() -> int:
     parser.no_effect("debug", "errors carry their traceback without it")
     args = parser.parse()
 
+    if args.update is not None:
+        return update(args, parser)
+    if args.max_size is not None:
+        raise UserError("--max_size bounds what --update adds to: give --update too")
     preset = options.settle(args)
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = select_categories(args.data_path, args.category)
@@ -64,25 +73,48 @@ def main() -> int:
 
 def train(args: Arguments, preset: Preset, categories: list[Category], seed: int, folder: Path, command: str) -> Report:
     """A model per category in `folder`, and their figures if --eval was given."""
-    report = Report()
+    report, table = Report(), folder / seeds_table(args.category, [seed])
     for category in categories:
         log = TimedLog()
-        model = fit(args, preset, category, seed, log)
-        if args.save_model:
-            log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
-        if args.eval:
-            provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
-            batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-            row = evaluate_category(
-                model, category, folder / category.name, provenance, batch, workers, limit, pictures
-            )
-            log(summary(row))
-            report.rows.append(row)
-            report.provenance.append(provenance)
-            table = write_report(folder / seeds_table(args.category, [seed]), report)
+        keep(args, fit(args, preset, category, seed, log), category, table, command, report, log)
     if report.rows:
         print(f"figures: {table}")
     return report
+
+
+def keep(
+    args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
+) -> None:
+    """Write the model beside `table`; if --eval was given, add its figures to `report` and write that."""
+    if args.save_model:
+        log(f"model: {model.save(table.parent / f'{category.name}.safetensors', command)}")
+    if args.eval:
+        provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
+        batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+        place = table.parent / category.name
+        row = evaluate_category(model, category, place, provenance, batch, workers, limit, pictures)
+        log(summary(row))
+        report.rows.append(row)
+        report.provenance.append(provenance)
+        write_report(table, report)
+
+
+def update(args: Arguments, parser: Parser) -> int:
+    """Add the category's good pictures to the model of --update, and write the result as a trained model is."""
+    path, log = Path(args.update), TimedLog()
+    model = options.check_update(args, load_model(path, options.runtime(args)), path)
+    category = options.update_category(args, path)
+    print(f"== {category.name}: {model_text(model)}", flush=True)
+    if model.calibration.labelled is not None:
+        print("the threshold that labelled pictures set is given up: set it again with eval.py --calibrate")
+    skipped, rate = Skipped(), args.false_alarm if "false_alarm" in args.given else None
+    pictures, on_bad = category.train_pictures(), skipped if args.skip_bad else None
+    model.update(pictures, args.batch_size, args.num_workers, on_bad, log, rate, args.max_size)
+    print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    command = options.command(parser, args, model)
+    folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)
+    keep(args, model, category, folder / seeds_table(category.name, [model.seed]), command, Report(), log)
+    return 0
 
 
 class TimedLog:

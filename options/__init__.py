@@ -31,6 +31,7 @@ from .selection import (
     settle,
     shared_seed,
 )
+from .update import check_update, update_category
 
 __all__ = [
     "add_data_option",
@@ -43,6 +44,7 @@ __all__ = [
     "archs",
     "asked_seeds",
     "check_model",
+    "check_update",
     "command",
     "method_options",
     "model_file",
@@ -60,4 +62,5 @@ __all__ = [
     "seeds",
     "settle",
     "shared_seed",
+    "update_category",
 ]
