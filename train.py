@@ -5,13 +5,13 @@ python train.py --data_path DATA --category bottle --method patchcore --arch res
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import options
 from datasets.readers.mvtec import Category, select_categories
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
+from deploy.command_line.progress import TimedLog
 from deploy.command_line.script import run_script
 from deploy.errors import Skipped, UserError
 from deploy.results.tables import provenance_columns
@@ -115,17 +115,6 @@ def update(args: Arguments, parser: Parser) -> int:
     folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)
     keep(args, model, category, folder / seeds_table(category.name, [model.seed]), command, Report(), log)
     return 0
-
-
-class TimedLog:
-    """Prints lines with the seconds since its creation."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __call__(self, text: str) -> None:
-        """Print one line."""
-        print(f"[{time.perf_counter() - self.start:6.1f} s] {text}", flush=True)
 
 
 def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
