@@ -37,6 +37,7 @@ def main() -> int:
     options.add_method_options(parser)
     parser.group("update", "--update output/patchcore_resnet18_3/bottle.safetensors --data_path new")
     parser.add_argument("--update", metavar="MODEL", default=None, help="add the pictures to this model, do not train")
+    parser.add_argument("--forget", nargs="+", metavar="PICTURE", help="take these out of it first; alone without data")
     parser.add_argument(
         "--max_size", type=positive, default=None, help="patchcore: most rows of the bank then; spade: most pictures"
     )
@@ -52,8 +53,8 @@ def main() -> int:
 
     if args.update is not None:
         return update(args, parser)
-    if args.max_size is not None:
-        raise UserError("--max_size bounds what --update adds to: give --update too")
+    for name in {"forget", "max_size"}.intersection(args.given):
+        raise UserError(f"--{name} changes a model that is there: give --update MODEL too")
     preset = options.settle(args)
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = select_categories(args.data_path, args.category)
@@ -108,8 +109,11 @@ def update(args: Arguments, parser: Parser) -> int:
     if model.calibration.labelled is not None:
         print("the threshold that labelled pictures set is given up: set it again with eval.py --calibrate")
     skipped, rate = Skipped(), args.false_alarm if "false_alarm" in args.given else None
-    pictures, on_bad = category.train_pictures(), skipped if args.skip_bad else None
-    model.update(pictures, args.batch_size, args.num_workers, on_bad, log, rate, args.max_size)
+    if args.forget:
+        model.forget(args.forget, log)
+    if options.adds(args):
+        pictures, on_bad = category.train_pictures(), skipped if args.skip_bad else None
+        model.update(pictures, args.batch_size, args.num_workers, on_bad, log, rate, args.max_size)
     print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     command = options.command(parser, args, model)
     folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)

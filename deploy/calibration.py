@@ -81,6 +81,17 @@ class Calibration:
         both = self._of(scores, maxima, low, self.false_alarm)
         return both.with_brightness([*self.brightness, *own.brightness])
 
+    def without(self, rows: Sequence[tuple[float, float, float]], brightness: Sequence[float]) -> Calibration:
+        """The model's own levels without pictures that have about these levels, see `levels_of`, and brightness."""
+        own = self.own or self
+        values = {"scores": [row[0] for row in rows], "maxima": [row[1] for row in rows], "brightness": brightness}
+        left = {name: np.array(getattr(own, name)) for name in values}
+        for name, gone in values.items():
+            for value in gone:
+                left[name] = np.delete(left[name], np.abs(left[name] - value).argmin() if len(left[name]) else [])
+        found = self._of(_short(left["scores"]), _short(left["maxima"]), own.map_low, own.false_alarm or FALSE_ALARM)
+        return found.with_brightness(left["brightness"])
+
     @property
     def pictures(self) -> int:
         """How many good pictures the levels come from."""

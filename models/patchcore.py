@@ -299,6 +299,16 @@ class PatchCore(AnomalyMethod):
             bank = self._step.bank()
         return self._tables(bank, mean)
 
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the pictures' rows out of the bank."""
+        kept = ~np.isin(self._owner, numbers)
+        least = max(2, self.options["num_neighbors"])
+        if kept.sum() < least:
+            raise UserError(f"--forget: a memory bank needs {least} rows at least, {kept.sum()} are left")
+        owner, self._blocks = self._owner[kept], 1
+        self._owner = owner - np.searchsorted(np.sort(numbers), owner)
+        return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])
+
     def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """Return the bank so far and new rows, centred alike, who gave each, and how many are of the bank so far.
 

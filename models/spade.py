@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -185,10 +185,25 @@ class SPADE(AnomalyMethod):
             raise UserError(f"--max_size {max_size} is too small for a gallery with {pictures} new pictures")
         self.start_fit(pictures)
         self._earlier, self._limit = len(self.fitted["descriptors"]), max_size or 0
-        self._descriptors += list(self.fitted["descriptors"])
+        self._hold(range(self._earlier))
+
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the pictures out of the gallery, unless they have left it."""
+        pictures = len(self.fitted["descriptors"])
+        left_before = self.data["pictures"] - pictures
+        kept = [picture for picture in range(pictures) if picture + left_before not in numbers]
+        if len(kept) < 2:
+            raise UserError(f"--forget: a gallery needs at least two pictures, {len(kept)} are left")
+        self.start_fit(0)
+        self._hold(kept)
+        return self.finish_fit()
+
+    def _hold(self, pictures: Iterable[int]) -> None:
+        """Take pictures of the gallery that is there."""
+        self._descriptors += [self.fitted["descriptors"][picture] for picture in pictures]
         for file, name in zip(self._spool, self.galleries):
-            for picture in self.fitted[name]:
-                self._write(file, picture)
+            for picture in pictures:
+                self._write(file, self.fitted[name][picture])
 
     def partial_fit(self, features: np.ndarray) -> None:
         """Append the pyramids to the files and keep the descriptors."""

@@ -31,9 +31,10 @@ from .selection import (
     settle,
     shared_seed,
 )
-from .update import check_update, update_category
+from .update import adds, check_update, update_category
 
 __all__ = [
+    "adds",
     "add_data_option",
     "add_evaluation_options",
     "add_method_options",

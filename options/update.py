@@ -41,8 +41,15 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
     return model
 
 
+def adds(args: Arguments) -> bool:
+    """Whether pictures are added: not where --forget is given without --data_path."""
+    return args.forget is None or "data_path" in args.given
+
+
 def update_category(args: Arguments, path: Path) -> Category:
     """The category whose pictures are added: that of --category, or of the model file's name; UserError for several."""
+    if not adds(args):
+        return Category(path.stem, Path(args.data_path) / path.stem)
     chosen = select_categories(args.data_path, args.category if "category" in args.given else path.stem)
     if len(chosen) > 1:
         raise UserError(f"--update is of one model, --category {args.category} are {len(chosen)}: name one category")

@@ -104,6 +104,27 @@ def test_size_is_bounded(both: SimpleNamespace) -> None:
             model.update(SECOND, max_size=9)
 
 
+def test_a_picture_is_forgotten(both: SimpleNamespace) -> None:
+    """The model that was updated with one more becomes the one that was not."""
+    odd = np.full((120, 130, 3), 255, np.uint8)
+    model = load_model(both.file)
+    before, known = {name: value.copy() for name, value in model.fitted.items()}, model.calibration
+    high = model.update([odd]).calibration
+    assert len(high.scores) == 9
+    model.forget([odd])
+    assert model.data["pictures"] == 8 == model.calibration.pictures == len(model.data["fingerprints"])
+    assert len(model.data["forgotten"]) == 1 and model.data == model.header["data"]
+    assert model.calibration.brightness == known.brightness, "255 has left"
+    for name in ("memory_bank", "position_mean", "descriptors", "whitening_1"):
+        if name in before:
+            np.testing.assert_allclose(model.fitted[name], before[name], atol=0.01 * np.abs(before[name]).max())
+    test = pictures(2, 9)
+    scores = [[p.score for p in one.predict(test)] for one in (model, load_model(both.file))]
+    np.testing.assert_allclose(*scores, rtol=0.02)
+    with pytest.raises(UserError, match="--forget picture 0: it is none of the model's pictures"):
+        model.forget([odd])
+
+
 def test_the_greedy_choice_goes_on_from_the_bank() -> None:
     """Chosen one by one, each row is the farthest from bank and chosen ones (no projection below 128 dimensions)."""
     random = np.random.default_rng(4)
@@ -150,7 +171,9 @@ def test_scripts_know_an_updated_model(trained: SimpleNamespace, more: Path, tmp
     for found, known in zip(exported.predict(test), load_model(model).predict(test)):
         assert found.score == pytest.approx(known.score, rel=1e-5)
         np.testing.assert_allclose(found.anomaly_map, known.anomaly_map, rtol=1e-4)
-    done(run("train.py", "--update", model, "--data_path", trained.data, "--save_path", tmp_path / "again"))
+    gone = more / "washer/train/good/000.png"
+    done(run("train.py", "--update", model, "--forget", gone, "--save_path", tmp_path / "again"))
+    assert read_header(tmp_path / "again/patchcore_compact_2/washer.safetensors", "model")["data"]["pictures"] == 10
 
 
 def test_a_threshold_by_labelled_pictures_is_given_up_and_said_so(
@@ -186,7 +209,7 @@ def test_contradictions_are_refused(words: list[str], told: str, trained: Simple
 
 
 def test_what_cannot_be_updated_is_refused(trained: SimpleNamespace, tmp_path: Path) -> None:
-    refused(run("train.py", *trained.words, "--save_path", tmp_path, "--max_size", "9"), "give --update too")
+    refused(run("train.py", *trained.words, "--save_path", tmp_path, "--max_size", "9"), "give --update MODEL too")
     refused(run("train.py", "--update", tmp_path / "none", "--data_path", trained.data), "no model file at")
     with pytest.raises(UserError, match="not fitted"):
         PatchCore(preprocess=SMALL, arch="compact", weights="random").update(SECOND)

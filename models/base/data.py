@@ -33,6 +33,17 @@ def joined_data(earlier: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         "sha256": hashlib.sha256("".join(part["sha256"] for part in parts).encode()).hexdigest(),
         "parts": [*earlier.get("parts", parts[:1]), parts[1]],
     }
+    if "forgotten" in earlier:
+        found["forgotten"] = earlier["forgotten"]
     if "fingerprints" in earlier:
         found["fingerprints"] = earlier["fingerprints"] + new["fingerprints"]
     return found
+
+
+def data_without(data: dict[str, Any], numbers: list[int]) -> dict[str, Any]:
+    """Return the same about all pictures but those of these numbers, which `forgotten` names by their fingerprints."""
+    marks = data["fingerprints"]
+    gone = [*data.get("forgotten", []), *(marks[number] for number in numbers)]
+    digest = hashlib.sha256("".join([data["sha256"], *gone]).encode()).hexdigest()
+    left = [mark for number, mark in enumerate(marks) if number not in numbers]
+    return {**data, "pictures": len(left), "sha256": digest, "fingerprints": left, "forgotten": gone}

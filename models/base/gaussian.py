@@ -234,6 +234,26 @@ class GaussianMethod(AnomalyMethod):
         del self._scatter
         return found
 
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the pictures' features out of mean and covariance again."""
+        left = self.data["pictures"] - len(features)
+        if left < 3:
+            raise UserError(f"--forget: {self.NAME} needs at least three good pictures, {left} are left")
+        self.start_update(0, None)
+        for picture in features:
+            shift = picture - self._mean
+            for rows in _blocks(self.positions):
+                column = shift[rows, :, None] * np.float32(np.sqrt(self._seen / (self._seen - 1)))
+                self._scatter[rows] -= column @ column.transpose(0, 2, 1)
+            self._mean -= shift / np.float32(self._seen - 1)
+            self._seen -= 1
+        try:
+            return self.finish_fit()
+        except np.linalg.LinAlgError as error:
+            raise UserError(f"--forget: --eps {self.options['eps']} is too small for it: train again") from error
+        finally:
+            self.end_fit()
+
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the features of training pictures from the spool file."""
         return self._spool.read_block(pictures.start * self.positions, len(pictures) * self.positions)

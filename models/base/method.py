@@ -25,6 +25,7 @@ from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, MapAndScore, OnBad
+from .forget import forget_pictures
 from .update import update_model
 
 
@@ -156,6 +157,13 @@ class AnomalyMethod(Detector):
         """
         raise NotImplementedError
 
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the statistics without the training pictures of these numbers; UserError when too few are left.
+
+        Numbers count the pictures of fit and updates; `features` [pictures, rows, channels] are what `embed` gives.
+        """
+        raise NotImplementedError
+
     def end_fit(self) -> None:
         """Drop what `training_features` needed."""
 
@@ -248,6 +256,20 @@ class AnomalyMethod(Detector):
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: there is nothing to update")
         update_model(self, list(pictures), batch_size, workers, on_bad, log, false_alarm, max_size)
+        return self
+
+    def forget(self, pictures: Iterable[Picture], log: Callable[[str], None] = lambda text: None) -> AnomalyMethod:
+        """Take pictures out of a fitted model that were defective after all; see `models.base.forget`.
+
+        Gaussians and galleries become as if the pictures had not been there, but for rounding. PatchCore's bank loses
+        the rows that came from them; which others were chosen, and how far they moved, stays.
+
+        Raises:
+            UserError: not fitted, a picture that the model was not fitted on, or too few are left.
+        """
+        if self.calibration is None:
+            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to forget")
+        forget_pictures(self, list(pictures), log)
         return self
 
     def describe(self) -> str:
