@@ -34,7 +34,8 @@ class AnomalyMethod(Detector):
 
     A subclass defines how features are computed (`embed`), how statistics are fitted on them, batch by batch
     (`start_fit`, `partial_fit`, `finish_fit`), how features are scored with these statistics (`score_features`), and
-    what changes where a training picture is scored as if it had not been there (`leave_one_out`).
+    what changes where a training picture is scored as if it had not been there (`leave_one_out`). `start_update` and
+    `without` go on from fitted statistics.
 
     Args:
         arch: backbone, one of `models.backbones.backbone.ARCHS`.
