@@ -276,12 +276,12 @@ class PatchCore(AnomalyMethod):
         if not self._first and count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = self._sampler.choose()
-        bank, owner = self._spool.read(chosen), chosen // self.positions
+        bank, owner, fixed = self._spool.read(chosen), chosen // self.positions, 0
         self._blocks = self._sampler.blocks
         del self._sampler
         if self._first:
             mean = self.fitted["bank_mean"]
-            bank, owner = self._joined(bank - mean, owner)
+            bank, owner, fixed = self._joined(bank - mean, owner)
         else:
             mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
             bank -= mean
@@ -294,7 +294,7 @@ class PatchCore(AnomalyMethod):
                 lambda picture: self.training_features(range(picture, picture + 1)) - mean,
                 patches // self.positions,
                 self.positions,
-                np.where(owner < self._first, self._stood_for(), 0),
+                fixed,
             )
             bank = self._step.bank()
         return self._tables(bank, mean)
@@ -309,21 +309,17 @@ class PatchCore(AnomalyMethod):
         self._owner = owner - np.searchsorted(np.sort(numbers), owner)
         return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])
 
-    def _stood_for(self) -> float:
-        """Return for how many patches a row was moved so far, on average."""
-        return self._first * self.positions / len(self.fitted["memory_bank"]) if self._first else 0.0
-
-    def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the bank so far and new rows, centred alike, and who gave each.
+    def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the bank so far and new rows, centred alike, who gave each, and how many are of the bank so far.
 
         Where they are more than allowed, they are chosen again among themselves.
         """
-        bank = np.concatenate([self.fitted["memory_bank"], new])
+        bank, fixed = np.concatenate([self.fitted["memory_bank"], new]), len(self.fitted["memory_bank"])
         owner = np.concatenate([self._owner, owner + self._first])
         if not 0 < self._limit < len(bank):
-            return bank, owner
+            return bank, owner, fixed
         kept = thinned(bank, self._limit, self.seed, self.runtime.use_gpu)
-        return bank[kept], owner[kept]
+        return bank[kept], owner[kept], int((kept < fixed).sum())
 
     def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
         """Return the statistics: the centred bank and what is found in it once."""

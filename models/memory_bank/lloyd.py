@@ -30,7 +30,7 @@ class LloydStep:
         patches: called here, gives a picture's patches, float32 [positions, channels], centred like the bank.
         pictures: their number.
         positions: patches per picture.
-        stood_for: [rows], for how many patches each row was moved before; they count as being where the row is.
+        fixed: so many rows, the first, stay where they are.
     """
 
     def __init__(
@@ -40,11 +40,10 @@ class LloydStep:
         patches: Callable[[int], np.ndarray],
         pictures: int,
         positions: int,
-        stood_for: np.ndarray | None = None,
+        fixed: int = 0,
     ) -> None:
-        self._bank, self._share = bank, share
-        self._count = np.zeros(len(bank), np.float32) if stood_for is None else stood_for.astype(np.float32)
-        self._total = bank * self._count[:, None]
+        self._bank, self._share, self._fixed = bank, share, fixed
+        self._total, self._count = np.zeros_like(bank), np.zeros(len(bank), np.float32)
         self._nearest: dict[int, np.ndarray] = {}
         axes = principal_axes(bank)[1][:, :AXES]
         form = coarse_form(bank, axes).T.copy()
@@ -77,7 +76,8 @@ class LloydStep:
         nearest = self._nearest[picture]
         order = np.argsort(nearest, kind="stable")
         rows, start, count = np.unique(nearest[order], return_index=True, return_counts=True)
-        return rows.astype(np.int64), np.add.reduceat(patches[order], start), count.astype(np.float32)
+        total, free = np.add.reduceat(patches[order], start), rows >= self._fixed
+        return rows[free].astype(np.int64), total[free], count[free].astype(np.float32)
 
     def _moved(self, bank: np.ndarray, total: np.ndarray, count: np.ndarray) -> np.ndarray:
         """Rows that no patch is nearest to stay."""
