@@ -30,7 +30,7 @@ class LloydStep:
         patches: called here, gives a picture's patches, float32 [positions, channels], centred like the bank.
         pictures: their number.
         positions: patches per picture.
-        fixed: so many rows, the first, stay where they are.
+        fixed: so many rows, the first, stay where they are: moved again and again, they would become means.
     """
 
     def __init__(
