@@ -5,7 +5,6 @@ python train.py --data_path DATA --category bottle --method patchcore --arch res
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import options
@@ -13,12 +12,13 @@ from datasets.readers import Category
 from datasets.readers.layouts import layout_of
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
+from deploy.command_line.progress import TimedLog
 from deploy.command_line.script import run_script
-from deploy.errors import Failed, Skipped
+from deploy.errors import Failed, Skipped, UserError
 from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
-from models import Detector, build_model, model_text
+from models import Detector, build_model, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.presets import Preset
 
@@ -36,6 +36,12 @@ def main() -> int:
     options.add_size_options(parser, sets=True)
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     options.add_method_options(parser)
+    parser.group("update", "--update output/patchcore_resnet18_3/bottle.safetensors --data_path new")
+    parser.add_argument("--update", metavar="MODEL", default=None, help="add the pictures to this model, do not train")
+    parser.add_argument("--forget", nargs="+", metavar="PICTURE", help="take these out of it first; alone without data")
+    parser.add_argument(
+        "--max_size", type=positive, default=None, help="patchcore: most rows of the bank then; spade: most pictures"
+    )
     parser.group("evaluation", "--eval --eval_PRO")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     options.add_evaluation_options(parser)
@@ -46,6 +52,10 @@ def main() -> int:
     parser.no_effect("debug", "errors carry their traceback without it")
     args = parser.parse()
 
+    if args.update is not None:
+        return update(args, parser)
+    for name in {"forget", "max_size"}.intersection(args.given):
+        raise UserError(f"--{name} changes a model that is there: give --update MODEL too")
     preset = options.settle(args)
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = options.categories(args)
@@ -73,42 +83,52 @@ def train(
     failed: Failed,
 ) -> Report:
     """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
-    report = Report()
+    report, table = Report(), folder / seeds_table(args.category, [seed])
     for category in categories:
         with failed.noted(category.name):
-            train_one(args, preset, category, seed, folder, command, report)
+            log = TimedLog()
+            keep(args, fit(args, preset, category, seed, log), category, table, command, report, log)
     if report.rows:
-        print(f"figures: {folder / seeds_table(args.category, [seed])}")
+        print(f"figures: {table}")
     return report
 
 
-def train_one(
-    args: Arguments, preset: Preset, category: Category, seed: int, folder: Path, command: str, report: Report
+def keep(
+    args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> None:
-    """The model of a category, and, if --eval was given, its figures, added to the report and its table."""
-    log = TimedLog()
-    model = fit(args, preset, category, seed, log)
+    """Write the model beside `table`; if --eval was given, add its figures to `report` and write that."""
     if args.save_model:
-        log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
+        log(f"model: {model.save(table.parent / f'{category.name}.safetensors', command)}")
     if args.eval:
         provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
         batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-        row = evaluate_category(model, category, folder / category.name, provenance, batch, workers, limit, pictures)
+        place = table.parent / category.name
+        row = evaluate_category(model, category, place, provenance, batch, workers, limit, pictures)
         log(summary(row))
         report.rows.append(row)
         report.provenance.append(provenance)
-        write_report(folder / seeds_table(args.category, [seed]), report)
+        write_report(table, report)
 
 
-class TimedLog:
-    """Prints lines with the seconds since its creation."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __call__(self, text: str) -> None:
-        """Print one line."""
-        print(f"[{time.perf_counter() - self.start:6.1f} s] {text}", flush=True)
+def update(args: Arguments, parser: Parser) -> int:
+    """Add the category's good pictures to the model of --update, and write the result as a trained model is."""
+    path, log = Path(args.update), TimedLog()
+    model = options.check_update(args, load_model(path, options.runtime(args)), path)
+    category = options.update_category(args, path)
+    print(f"== {category.name}: {model_text(model)}", flush=True)
+    if model.calibration.labelled is not None:
+        print("the threshold that labelled pictures set is given up: set it again with eval.py --calibrate")
+    skipped, rate = Skipped(), args.false_alarm if "false_alarm" in args.given else None
+    if args.forget:
+        model.forget(args.forget, log)
+    if options.adds(args):
+        pictures, on_bad = category.train_pictures(), skipped if args.skip_bad else None
+        model.update(pictures, args.batch_size, args.num_workers, on_bad, log, rate, args.max_size)
+    print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    command = options.command(parser, args, model)
+    folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)
+    keep(args, model, category, folder / seeds_table(category.name, [model.seed]), command, Report(), log)
+    return 0
 
 
 def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:

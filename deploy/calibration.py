@@ -51,15 +51,47 @@ class Calibration:
         Raises:
             UserError: the rate is not between 0 and 1.
         """
+        return cls.from_levels([levels_of(*answer) for answer in answers], false_alarm)
+
+    @classmethod
+    def from_levels(cls, rows: Sequence[tuple[float, float, float]], false_alarm: float) -> Calibration:
+        """The same from what `levels_of` gives of every picture."""
         check_rate(false_alarm)
-        rows = [(score, anomaly_map.max(), np.median(anomaly_map)) for anomaly_map, score in answers]
         scores, maxima, medians = (_short(values) for values in np.array(rows, np.float64).T)
-        low, level = float(np.median(medians)), threshold_for(maxima, false_alarm)
+        return cls._of(scores, maxima, float(np.median(medians)), false_alarm)
+
+    @classmethod
+    def _of(cls, scores: Sequence[float], maxima: Sequence[float], low: float, false_alarm: float) -> Calibration:
+        level = threshold_for(maxima, false_alarm)
         return cls(scores, maxima, low, 2 * level - low, false_alarm, threshold_for(scores, false_alarm), level)
 
     def with_brightness(self, values: Sequence[float]) -> Calibration:
         """The same with the good pictures' mean values."""
         return replace(self, brightness=_short(np.array(values)))
+
+    def joined(self, earlier: Calibration, factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Calibration:
+        """The levels of these good pictures and those of `earlier`, for this rate of false alarms.
+
+        `factors` multiply the image scores, map maxima and map medians of `earlier`.
+        """
+        own, count = earlier.own or earlier, self.pictures + earlier.pictures
+        scores = _short(np.array([*self.scores, *(value * factors[0] for value in own.scores)]))
+        maxima = _short(np.array([*self.maxima, *(value * factors[1] for value in own.maxima)]))
+        # of the medians of single pictures only their own median was kept
+        low = (self.pictures * self.map_low + own.pictures * own.map_low * factors[2]) / count
+        both = self._of(scores, maxima, low, self.false_alarm)
+        return both.with_brightness([*self.brightness, *own.brightness])
+
+    def without(self, rows: Sequence[tuple[float, float, float]], brightness: Sequence[float]) -> Calibration:
+        """The model's own levels without pictures that have about these levels, see `levels_of`, and brightness."""
+        own = self.own or self
+        values = {"scores": [row[0] for row in rows], "maxima": [row[1] for row in rows], "brightness": brightness}
+        left = {name: np.array(getattr(own, name)) for name in values}
+        for name, gone in values.items():
+            for value in gone:
+                left[name] = np.delete(left[name], np.abs(left[name] - value).argmin() if len(left[name]) else [])
+        found = self._of(_short(left["scores"]), _short(left["maxima"]), own.map_low, own.false_alarm or FALSE_ALARM)
+        return found.with_brightness(left["brightness"])
 
     @property
     def pictures(self) -> int:
@@ -170,6 +202,11 @@ class Calibration:
             f"{self.pictures} good pictures can promise a false alarm rate of {least:.2g}, not {self.false_alarm:g}; "
             "the threshold is an estimate from the tail of their scores"
         )
+
+
+def levels_of(anomaly_map: np.ndarray, score: float) -> tuple[float, float, float]:
+    """Image score, largest and median value of the map [height, width] of one picture."""
+    return float(score), float(anomaly_map.max()), float(np.median(anomaly_map))
 
 
 def check_rate(rate: float) -> None:

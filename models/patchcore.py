@@ -17,7 +17,7 @@ from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import upsample
 from .graph.scores import check_image_score, columns, image_score
-from .memory_bank.coreset import SAMPLERS, Sampler
+from .memory_bank.coreset import SAMPLERS, Sampler, thinned
 from .memory_bank.lloyd import LloydStep
 from .memory_bank.search import (
     CoarseSearch,
@@ -232,15 +232,34 @@ class PatchCore(AnomalyMethod):
 
     def start_fit(self, pictures: int) -> None:
         """Open the spool file and the sampler."""
+        self._first, self._limit = 0, 0
+        self._start(pictures, self.k, None)
+
+    def start_update(self, pictures: int, max_size: int | None) -> None:
+        """Open them, with a sampler that goes on from the bank and takes the share that the bank has of its patches.
+
+        The bank may have `max_size` rows in the end, and no more than a `k` above 100.
+        """
+        limits = [size for size in (max_size, int(self.k) if self.k > 100 else None) if size is not None]
+        least = max(2, self.options["num_neighbors"])
+        self._limit = min(limits, default=0)
+        if limits and self._limit < least:
+            raise UserError(f"--max_size {max_size}: a memory bank needs {least} rows at least")
+        self._first, bank = self.data["pictures"], self.fitted["memory_bank"]
+        share = 100 * len(bank) / (self._first * self.positions)
+        self._start(pictures, share, bank + self.fitted["bank_mean"])
+
+    def _start(self, pictures: int, k: float, bank: np.ndarray | None) -> None:
         self._spool = Spool(self.options["spool_dir"], self.channels)
         self._sampler = Sampler(
             self.options["sampler"],
             self.channels,
             pictures * self.positions,
-            self.k,
+            k,
             self.options["coreset_block"],
             self.seed,
             self.runtime.use_gpu,
+            bank,
         )
 
     def partial_fit(self, features: np.ndarray) -> None:
@@ -253,17 +272,21 @@ class PatchCore(AnomalyMethod):
         """Choose the coreset; return the memory bank, centred, with the tables of the search."""
         patches = self._sampler.seen
         count = self._sampler.wanted(patches)
-        if count < 2:
+        if not self._first and count < 2:
             raise UserError(f"--k {self.k:g} keeps {count} of {patches} patches: two are needed; raise --k")
-        if count < self.options["num_neighbors"]:
+        if not self._first and count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = self._sampler.choose()
-        bank = self._spool.read(chosen)
+        bank, owner, fixed = self._spool.read(chosen), chosen // self.positions, 0
         self._blocks = self._sampler.blocks
         del self._sampler
-        mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
-        bank -= mean
-        self._owner = chosen // self.positions
+        if self._first:
+            mean = self.fitted["bank_mean"]
+            bank, owner, fixed = self._joined(bank - mean, owner)
+        else:
+            mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+            bank -= mean
+        self._owner = owner
         self._step: LloydStep | None = None
         if self.options["lloyd"] > 0:
             self._step = LloydStep(
@@ -272,8 +295,35 @@ class PatchCore(AnomalyMethod):
                 lambda picture: self.training_features(range(picture, picture + 1)) - mean,
                 patches // self.positions,
                 self.positions,
+                fixed,
             )
             bank = self._step.bank()
+        return self._tables(bank, mean)
+
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the pictures' rows out of the bank."""
+        kept = ~np.isin(self._owner, numbers)
+        least = max(2, self.options["num_neighbors"])
+        if kept.sum() < least:
+            raise UserError(f"--forget: a memory bank needs {least} rows at least, {kept.sum()} are left")
+        owner, self._blocks = self._owner[kept], 1
+        self._owner = owner - np.searchsorted(np.sort(numbers), owner)
+        return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])
+
+    def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the bank so far and new rows, centred alike, who gave each, and how many are of the bank so far.
+
+        Where they are more than allowed, they are chosen again among themselves.
+        """
+        bank, fixed = np.concatenate([self.fitted["memory_bank"], new]), len(self.fitted["memory_bank"])
+        owner = np.concatenate([self._owner, owner + self._first])
+        if not 0 < self._limit < len(bank):
+            return bank, owner, fixed
+        kept = thinned(bank, self._limit, self.seed, self.runtime.use_gpu)
+        return bank[kept], owner[kept], int((kept < fixed).sum())
+
+    def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the statistics: the centred bank and what is found in it once."""
         half_norms = half_norms_of(bank)
         from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
 
@@ -285,6 +335,15 @@ class PatchCore(AnomalyMethod):
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank))
         return {name: found[name] for name in self.statistics()}
+
+    def records(self) -> dict[str, np.ndarray]:
+        """Return which picture gave each row of the bank, int32 [rows]."""
+        return {"bank_owner": self._owner.astype(np.int32)}
+
+    def load_records(self, tensors: dict[str, np.ndarray]) -> None:
+        """Load them; models of older versions do not know, and then each row counts as another picture's."""
+        unknown = -1 - np.arange(len(tensors.get("memory_bank", ())))
+        self._owner = tensors.get("bank_owner", unknown).astype(np.int64)
 
     def describe(self) -> str:
         """Return the bank's size, and the number of blocks if the coreset was chosen in blocks."""
@@ -307,7 +366,7 @@ class PatchCore(AnomalyMethod):
 
         Rows that moved towards its patches are what they would be without it.
         """
-        rows = np.flatnonzero(self._owner == pictures.start)
+        rows = np.flatnonzero(self._owner == self._first + pictures.start)
         replacement = np.arange(len(self._owner))
         replacement[rows] = self._replacement[rows]
         bank, half_norms = self.fitted["memory_bank"], self.fitted["half_norms"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import paddle
@@ -177,35 +177,67 @@ class SPADE(AnomalyMethod):
         """Open an unnamed temporary file per layer; the system deletes it when nothing maps it any more."""
         self._spool = [tempfile.TemporaryFile() for _ in self.features]  # noqa: SIM115
         self._descriptors: list[np.ndarray] = []
+        self._earlier = self._limit = 0
+
+    def start_update(self, pictures: int, max_size: int | None) -> None:
+        """Start with the gallery that is there; `max_size` is how many pictures it may have in the end."""
+        if max_size is not None and max_size < max(pictures, 2):
+            raise UserError(f"--max_size {max_size} is too small for a gallery with {pictures} new pictures")
+        self.start_fit(pictures)
+        self._earlier, self._limit = len(self.fitted["descriptors"]), max_size or 0
+        self._hold(range(self._earlier))
+
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the pictures out of the gallery, unless they have left it."""
+        pictures = len(self.fitted["descriptors"])
+        left_before = self.data["pictures"] - pictures
+        kept = [picture for picture in range(pictures) if picture + left_before not in numbers]
+        if len(kept) < 2:
+            raise UserError(f"--forget: a gallery needs at least two pictures, {len(kept)} are left")
+        self.start_fit(0)
+        self._hold(kept)
+        return self.finish_fit()
+
+    def _hold(self, pictures: Iterable[int]) -> None:
+        """Take pictures of the gallery that is there."""
+        self._descriptors += [self.fitted["descriptors"][picture] for picture in pictures]
+        for file, name in zip(self._spool, self.galleries):
+            for picture in pictures:
+                self._write(file, self.fitted[name][picture])
 
     def partial_fit(self, features: np.ndarray) -> None:
         """Append the pyramids to the files and keep the descriptors."""
         start = 0
         for file, f, width in zip(self._spool, self.features, self.widths):
             layer = features[:, start : start + width].reshape(len(features), f.channels, -1)
-            try:
-                file.write(np.ascontiguousarray(layer.transpose(0, 2, 1)).data)
-            except OSError as error:
-                raise UserError(
-                    f"cannot write the gallery in {tempfile.gettempdir()}: {error.strerror}; free space there, or set "
-                    "TMPDIR to a folder with more"
-                ) from error
+            self._write(file, layer.transpose(0, 2, 1))
             start += width
         self._descriptors += [row.copy() for row in features[:, start:]]
 
+    def _write(self, file: IO[bytes], layer: np.ndarray) -> None:
+        try:
+            file.write(np.ascontiguousarray(layer).data)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the gallery in {tempfile.gettempdir()}: {error.strerror}; free space there, or set "
+                "TMPDIR to a folder with more"
+            ) from error
+
     def finish_fit(self) -> dict[str, np.ndarray]:
-        """Descriptors in memory, galleries mapped."""
-        found = {"descriptors": np.stack(self._descriptors), "gallery_rows": np.arange(len(self._descriptors))}
+        """Descriptors in memory, galleries mapped; the oldest pictures leave where there are more than allowed."""
+        pictures = len(self._descriptors)
+        oldest = max(0, pictures - (self._limit or pictures))
+        self._earlier -= oldest
+        found = {"descriptors": np.stack(self._descriptors[oldest:]), "gallery_rows": np.arange(pictures - oldest)}
         for name, file, f in zip(self.galleries, self._spool, self.features):
             file.flush()
-            found[name] = np.memmap(
-                file, np.float32, "r+", shape=(len(self._descriptors), f.height * f.width, f.channels)
-            )
+            found[name] = np.memmap(file, np.float32, "r+", shape=(pictures, f.height * f.width, f.channels))[oldest:]
         del self._spool, self._descriptors
         return found
 
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the pyramid of a training picture from the galleries."""
+        pictures = range(self._earlier + pictures.start, self._earlier + pictures.stop)
         layers = [self.fitted[name][pictures].transpose(0, 2, 1) for name in self.galleries]
         rows = [layer.reshape(len(pictures), -1) for layer in layers]
         return np.concatenate([*rows, self.fitted["descriptors"][pictures]], axis=1)
@@ -216,7 +248,7 @@ class SPADE(AnomalyMethod):
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
         descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
-        picture = pictures.start
+        picture = self._earlier + pictures.start
         rows[picture] = (picture + 1) % len(rows)
         descriptors[picture] = FAR
         yield features, {"descriptors": descriptors, "gallery_rows": rows}

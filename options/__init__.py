@@ -32,8 +32,10 @@ from .selection import (
     settle,
     shared_seed,
 )
+from .update import adds, check_update, update_category
 
 __all__ = [
+    "adds",
     "add_data_option",
     "add_evaluation_options",
     "add_method_options",
@@ -45,6 +47,7 @@ __all__ = [
     "asked_seeds",
     "categories",
     "check_model",
+    "check_update",
     "command",
     "method_options",
     "model_file",
@@ -62,4 +65,5 @@ __all__ = [
     "seeds",
     "settle",
     "shared_seed",
+    "update_category",
 ]

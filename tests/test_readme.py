@@ -29,12 +29,13 @@ HELP = (
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout as the pages assume it: MVTec's folders (with generated pictures) and a customer's own."""
+    """A checkout as the pages assume it: MVTec's folders (with generated pictures), a customer's own, and new ones."""
     place = tmp_path_factory.mktemp("readme") / "checkout"
     # numba's compiled functions, in __pycache__, come along
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "output", "demo", "tests", "*.pyc*", "*.tmp*"))
-    for folder, drawn, name in (("data/mvtec", "washer", "bottle"), ("parts", "fabric", "gasket")):
-        write_sample(place / folder, seed=1, train=4, good=2, bad=1, categories=[drawn])
+    folders = ("data/mvtec", "washer", "bottle", 1), ("parts", "fabric", "gasket", 1), ("new", "fabric", "gasket", 2)
+    for folder, drawn, name, seed in folders:
+        write_sample(place / folder, seed=seed, train=4, good=2, bad=1, categories=[drawn])
         (place / folder / drawn).rename(place / folder / name)
     state = paddle.vision.models.resnet18().state_dict()
     (place / "weights").mkdir()

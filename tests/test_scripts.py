@@ -27,7 +27,7 @@ def test_train_writes_what_the_interface_says(trained: SimpleNamespace) -> None:
         assert word in rows[0]["command"]
     _, header = read_tensors(trained.model, "model")
     assert header["versions"]["paddle"] in rows[0]["versions"]
-    assert header["data"] == {"pictures": 8, "sha256": rows[0]["data_sha256"]}
+    assert (header["data"]["pictures"], header["data"]["sha256"]) == (8, rows[0]["data_sha256"])
     assert header["command"] == rows[0]["command"]
     for kind in ("good", "scratch", "chip", "stain", "dent"):
         panels = sorted((trained.run / "washer/heatmaps" / kind).iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -23,3 +24,14 @@ def progress(
     except ImportError:  # infer.py runs on machines that carry the deployment packages only
         return items
     return tqdm(items, total=total, desc=what, unit=unit, delay=delay, leave=False)
+
+
+class TimedLog:
+    """Prints lines with the seconds since its creation."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __call__(self, text: str) -> None:
+        """Print one line."""
+        print(f"[{time.perf_counter() - self.start:6.1f} s] {text}", flush=True)

@@ -42,6 +42,7 @@ PREPROCESS = fields(
         "std": items(number(1e-6, 1e6), 3, 3),
     }
 )
+PART = {"pictures": whole(0, 10**12), "sha256": text}
 BACKBONE = fields({"file": _name, "sha256": text})
 MEMBER = {"arch": _name, "layers": items(text, 1), "backbone": BACKBONE, "seed": SEED}
 SHARED = {
@@ -54,7 +55,7 @@ SHARED = {
     "preprocess": PREPROCESS,
     "calibration": LEVELS,
     "versions": each(text),
-    "data": fields({"pictures": whole(0, 10**12), "sha256": text}),
+    "data": fields(PART, {"fingerprints": items(text), "forgotten": items(text), "parts": items(fields(PART))}),
 }
 
 

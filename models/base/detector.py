@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -132,12 +132,20 @@ class Detector(nn.Layer):
 
         held_out = noted(self.fit_statistics(list(pictures), batch_size, workers, on_bad, log))
         self.calibration = Calibration.from_good(held_out, false_alarm).with_brightness(self.brightness)
+        self.tell_levels(scores, log)
+        return self.describe_fit()
+
+    def tell_levels(self, scores: Sequence[float], log: Callable[[str], None]) -> None:
+        """Log the thresholds, and the pictures with the highest held-out `scores`, in the order of `names`."""
         log(
             f"calibration: {self.calibration.pictures} good pictures scored as if not seen; pixel threshold "
             f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"
         )
         odd = np.argsort(scores)[: -ODD - 1 : -1]
         log(f"least like the others: {', '.join(f'{self.names[i]} ({scores[i]:.4f})' for i in odd)}")
+
+    def describe_fit(self) -> Detector:
+        """Set self-check and header of what was fitted and calibrated; return the model."""
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
@@ -190,7 +198,7 @@ class Detector(nn.Layer):
                 content = {"kind": "backbone", "arch": backbone.arch, "sha256": backbone.sha256}
                 write_tensors(file, backbone.arrays(), content)
         self.header["command"] = command
-        return write_tensors(path, self.tensors(), self.header)
+        return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
 
     def set_thresholds(self, calibration: Calibration, path: str | Path) -> Path:
         """Replace the thresholds of the model that was read from `path`, there too; nothing else of the file changes.
@@ -201,7 +209,7 @@ class Detector(nn.Layer):
         self.calibration = calibration
         self.header["calibration"] = calibration.to_dict()
         self._predictor = None
-        return write_tensors(path, self.tensors(), self.header)
+        return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
 
     # For export and evaluation --------------------------------------------------------------------------------------
 
@@ -214,6 +222,10 @@ class Detector(nn.Layer):
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays of a model or stats file: statistics, constants and the self-check's map and score."""
         return {**self.fitted, **{name: tensor.numpy() for name, tensor in self.constants().items()}, **self.checks}
+
+    def records(self) -> dict[str, np.ndarray]:
+        """Return arrays of a model file that updating needs and scoring does not, by name."""
+        return {}
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         """Set the model's statistics; on the CPU the arrays are not copied."""

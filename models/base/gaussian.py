@@ -187,6 +187,31 @@ class GaussianMethod(AnomalyMethod):
         self._mean = np.zeros((self.positions, self.k), np.float32)
         self._scatter = np.zeros((self.positions, self.k, self.k), np.float32)
 
+    def start_update(self, pictures: int, max_size: int | None) -> None:
+        """Go on from the stored Gaussians, whose covariances are recovered; they do not grow."""
+        if max_size is not None:
+            raise UserError(f"--max_size {max_size}: a {self.NAME} model does not grow; leave it out")
+        self.start_fit(pictures)
+        self._seen, self._mean = self.data["pictures"], self.fitted["position_mean"].copy()
+        self._recover_scatter()
+
+    @one_thread
+    def _recover_scatter(self) -> None:
+        """Set the scatter to what the whitening was made of.
+
+        The whitening is L^-T where S = L L^T is the covariance with `eps` on its diagonal. It is stored in float32,
+        and its inverse is taken in double precision.
+        """
+        diagonal = np.arange(self.k)
+        for rows in _blocks(self.positions):
+            whitening = np.zeros((rows.stop - rows.start, self.k, self.k))
+            for name, (start, end) in self.parts().items():
+                whitening[:, :end, start:end] = self.fitted[name][rows]
+            factor = np.linalg.inv(whitening)
+            covariance = factor.transpose(0, 2, 1) @ factor
+            covariance[:, diagonal, diagonal] -= self.options["eps"]
+            self._scatter[rows] = covariance * (self._seen - 1)
+
     def partial_fit(self, features: np.ndarray) -> None:
         """Add a batch by Chan, Golub and LeVeque's update, which never subtracts large sums from each other."""
         self._spool.append(features)
@@ -219,6 +244,26 @@ class GaussianMethod(AnomalyMethod):
                 found[name][rows] = whitening[:, :end, start:end]
         del self._scatter
         return found
+
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the pictures' features out of mean and covariance again."""
+        left = self.data["pictures"] - len(features)
+        if left < 3:
+            raise UserError(f"--forget: {self.NAME} needs at least three good pictures, {left} are left")
+        self.start_update(0, None)
+        for picture in features:
+            shift = picture - self._mean
+            for rows in _blocks(self.positions):
+                column = shift[rows, :, None] * np.float32(np.sqrt(self._seen / (self._seen - 1)))
+                self._scatter[rows] -= column @ column.transpose(0, 2, 1)
+            self._mean -= shift / np.float32(self._seen - 1)
+            self._seen -= 1
+        try:
+            return self.finish_fit()
+        except np.linalg.LinAlgError as error:
+            raise UserError(f"--forget: --eps {self.options['eps']} is too small for it: train again") from error
+        finally:
+            self.end_fit()
 
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the features of training pictures from the spool file."""

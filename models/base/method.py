@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from pathlib import Path
@@ -24,7 +23,10 @@ from deploy.storage.tensors import read_tensors
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
+from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, MapAndScore, OnBad
+from .forget import forget_pictures
+from .update import update_model
 
 MOST_SEED = 2**32 - 1
 BIG = 10**9  # no number of an option is larger
@@ -35,7 +37,8 @@ class AnomalyMethod(Detector):
 
     A subclass defines how features are computed (`embed`), how statistics are fitted on them, batch by batch
     (`start_fit`, `partial_fit`, `finish_fit`), how features are scored with these statistics (`score_features`), and
-    what changes where a training picture is scored as if it had not been there (`leave_one_out`).
+    what changes where a training picture is scored as if it had not been there (`leave_one_out`). `start_update` and
+    `without` go on from fitted statistics.
 
     Args:
         arch: backbone, one of `models.backbones.backbone.ARCHS`.
@@ -140,8 +143,18 @@ class AnomalyMethod(Detector):
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
         """Load what `constants` gave when the model was saved."""
 
+    def load_records(self, tensors: dict[str, np.ndarray]) -> None:
+        """Load what `records` gave, where it is there."""
+
     def start_fit(self, pictures: int) -> None:
         """Start fitting on at most `pictures` pictures."""
+        raise NotImplementedError
+
+    def start_update(self, pictures: int, max_size: int | None) -> None:
+        """Start adding at most `pictures` pictures to the statistics that are there.
+
+        `max_size` bounds what grows, see `update`; UserError where nothing does, or it is too small.
+        """
         raise NotImplementedError
 
     def partial_fit(self, features: np.ndarray) -> None:
@@ -153,16 +166,23 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def training_features(self, pictures: range) -> np.ndarray:
-        """Return the features of training pictures, as `embed` gave them; not after `end_fit`."""
+        """Return the features of the pictures that were added last, as `embed` gave them; not after `end_fit`."""
         raise NotImplementedError
 
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> AbstractContextManager[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Context manager: what is scored where each of the training `pictures` is held out from the statistics.
+        """Context manager: what is scored where each of the pictures that were added last is held out.
 
         It yields features, and the statistics that differ from `fitted`; it may change others of `fitted` in place
         until it exits. `features` are those of `training_features`. `pictures` are HELD_OUT or fewer.
+        """
+        raise NotImplementedError
+
+    def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the statistics without the training pictures of these numbers; UserError when too few are left.
+
+        Numbers count the pictures of fit and updates; `features` [pictures, rows, channels] are what `embed` gives.
         """
         raise NotImplementedError
 
@@ -217,10 +237,12 @@ class AnomalyMethod(Detector):
             raise UserError(f"{path} does not describe a model that can be made: {error}") from error
         if model.backbone.sha256 != header["backbone"]["sha256"]:
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
+        model.data = header["data"]
         model.load_constants({name: tensors[name] for name in model.constants() if name in tensors})
         statistics = {name: tensors[name] for name in model.statistics() if name in tensors}
         model.check_shapes(path, statistics)
         model.load_statistics(statistics)
+        model.load_records(tensors)
         return model
 
     def fit_statistics(
@@ -237,8 +259,45 @@ class AnomalyMethod(Detector):
         self.load_statistics(self.finish_fit())
         release_memory()
         log(self.describe())
-        self.data = {"pictures": len(seen), "sha256": hashlib.sha256("".join(seen).encode()).hexdigest()}
-        return self._score_held_out(len(seen))
+        self.data = data_of(seen)
+        return self.score_held_out(len(seen))
+
+    def update(
+        self,
+        pictures: Iterable[Picture],
+        batch_size: int = 8,
+        workers: int | None = None,
+        on_bad: OnBad | None = None,
+        log: Callable[[str], None] = lambda text: None,
+        false_alarm: float | None = None,
+        max_size: int | None = None,
+    ) -> AnomalyMethod:
+        """Add good pictures to a fitted model, without those that it was fitted on; see `models.base.update`.
+
+        Arguments are those of `fit`, but one picture is enough, `false_alarm` is the model's own if not given, and
+        `max_size` is how many rows PatchCore's bank, or pictures SPADE's gallery, may have afterwards.
+
+        Raises:
+            UserError: not fitted, an unreadable picture, no new one, or `max_size` does not fit the method.
+        """
+        if self.calibration is None:
+            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to update")
+        update_model(self, list(pictures), batch_size, workers, on_bad, log, false_alarm, max_size)
+        return self
+
+    def forget(self, pictures: Iterable[Picture], log: Callable[[str], None] = lambda text: None) -> AnomalyMethod:
+        """Take pictures out of a fitted model that were defective after all; see `models.base.forget`.
+
+        Gaussians and galleries become as if the pictures had not been there, but for rounding. PatchCore's bank loses
+        the rows that came from them; which others were chosen, and how far they moved, stays.
+
+        Raises:
+            UserError: not fitted, a picture that the model was not fitted on, or too few are left.
+        """
+        if self.calibration is None:
+            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to forget")
+        forget_pictures(self, list(pictures), log)
+        return self
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
@@ -255,28 +314,52 @@ class AnomalyMethod(Detector):
             "data": self.data,
         }
 
-    @one_thread
     def _fit_features(
         self, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
     ) -> list[str]:
-        """Call `partial_fit` on all pictures, and keep their names; return their crops' fingerprints."""
-        embedding = compile_embedding(self, self.runtime)
+        """Start fitting and call `partial_fit` on all pictures; return their crops' fingerprints."""
         _check_enough(len(pictures))
-        seen: list[str] = []
-        self.names, self.brightness = [], []
         self.start_fit(len(pictures))
-        shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
-        for group in batches(shown, batch_size):
-            batch = np.stack([self.preprocess.crop(item.resized) for item in group])
-            self.partial_fit(embedding.run(self.preprocess.normalise(batch))[0])
-            self.names += [item.name for item in group]
-            self.brightness += [float(crop.mean()) for crop in batch]
-            seen += [hashlib.sha256(crop.tobytes()).hexdigest() for crop in batch]
+        seen = self.add_features(pictures, batch_size, workers, on_bad)
         _check_enough(len(seen))
         return seen
 
-    def _score_held_out(self, pictures: int) -> Iterator[MapAndScore]:
-        """Score every training picture by its stored features, each with the statistics of all others."""
+    @one_thread
+    def add_features(
+        self,
+        pictures: list[Picture],
+        batch_size: int,
+        workers: int | None,
+        on_bad: OnBad | None,
+        known: Set[str] = frozenset(),
+        look: Callable[[np.ndarray, int], None] = lambda features, pictures: None,
+    ) -> list[str]:
+        """Call `partial_fit` on all pictures, and keep their names; return their crops' fingerprints.
+
+        Pictures whose short fingerprint (see `data_of`) is `known` are left out; `look` gets each batch's features
+        and how many pictures they are of.
+        """
+        embedding = compile_embedding(self, self.runtime)
+        seen: list[str] = []
+        self.names, self.brightness = [], []
+        shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
+        for group in batches(shown, batch_size):
+            crops = [(item.name, self.preprocess.crop(item.resized)) for item in group]
+            marked = [(name, crop, fingerprint_of(crop)) for name, crop in crops]
+            marked = [item for item in marked if item[2][:DIGITS] not in known]
+            if not marked:
+                continue
+            batch = np.stack([crop for _, crop, _ in marked])
+            features = embedding.run(self.preprocess.normalise(batch))[0]
+            look(features, len(batch))
+            self.partial_fit(features)
+            self.names += [name for name, _, _ in marked]
+            self.brightness += [float(crop.mean()) for crop in batch]
+            seen += [mark for _, _, mark in marked]
+        return seen
+
+    def score_held_out(self, pictures: int) -> Iterator[MapAndScore]:
+        """Score the pictures that were added last by their features, each with the statistics of all others."""
         scoring = compile_feature_scoring(self, self.runtime)
         groups = [range(start, min(start + self.HELD_OUT, pictures)) for start in range(0, pictures, self.HELD_OUT)]
         for group in progress(groups, len(groups), "calibration"):

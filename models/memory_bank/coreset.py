@@ -37,10 +37,19 @@ class Sampler:
         block: rows that are held at a time, at least 2.
         seed: decides the projection and where choosing starts.
         gpu: choose on the GPU.
+        bank: float32 [rows, channels], what was chosen from other rows before: the greedy ones go on from there.
     """
 
     def __init__(
-        self, sampler: str, channels: int, rows: int, k: float, block: int, seed: int, gpu: bool = False
+        self,
+        sampler: str,
+        channels: int,
+        rows: int,
+        k: float,
+        block: int,
+        seed: int,
+        gpu: bool = False,
+        bank: np.ndarray | None = None,
     ) -> None:
         self.sampler, self.k, self.gpu = sampler, k, gpu
         self.random = np.random.default_rng(seed)
@@ -49,6 +58,7 @@ class Sampler:
         if self.blocks:
             self._matrix = projection(channels, self.random)
             self._turn: tuple[np.ndarray, np.ndarray] | None = None
+            self._bank = None if bank is None else self._projected(bank)
             self._held = np.zeros((-(-rows // self.blocks), -(-self._matrix.shape[1] // ALIGNED) * ALIGNED), np.float32)
             self._filled = 0
             if self.blocks > 1:
@@ -70,11 +80,17 @@ class Sampler:
             return
         while len(features):
             taken, features = np.split(features, [len(self._held) - self._filled])
-            self._held[self._filled : self._filled + len(taken), : self._matrix.shape[1]] = taken @ self._matrix
+            self._held[self._filled : self._filled + len(taken)] = self._projected(taken)
             self._filled += len(taken)
             self.seen += len(taken)
             if self.blocks > 1 and self._filled == len(self._held):
                 self._reduce()
+
+    def _projected(self, features: np.ndarray) -> np.ndarray:
+        """Project rows, float32 [rows, channels], and fill up with zeros to a multiple of ALIGNED."""
+        found = np.zeros((len(features), -(-self._matrix.shape[1] // ALIGNED) * ALIGNED), np.float32)
+        found[:, : self._matrix.shape[1]] = features @ self._matrix
+        return found
 
     def choose(self) -> np.ndarray:
         """int64 [chosen] row numbers; fewer than wanted when all other rows are exact copies of chosen ones."""
@@ -109,6 +125,8 @@ class Sampler:
         points = self._held[: self._filled]
         if self._turn is None:
             self._turn = principal_axes(points)
+            if self._bank is not None:
+                self._bank = (self._bank - self._turn[0]) @ self._turn[1]
         mean, axes = self._turn
         for start in range(0, len(points), 4096):
             points[start : start + 4096] = (points[start : start + 4096] - mean) @ axes
@@ -117,7 +135,9 @@ class Sampler:
     def _coreset(self, points: np.ndarray, count: int) -> np.ndarray:
         """`count` rows of the projected points, by the sampler."""
         squared = None
-        if self.sampler == "approx_greedy":
+        if self._bank is not None:
+            squared = squared_to(points, self._bank)
+        elif self.sampler == "approx_greedy":
             squared = (
                 mean_distance(points, self.random.choice(len(points), min(STARTS, len(points)), replace=False)) ** 2
             )
@@ -163,6 +183,26 @@ def mean_distance(points: np.ndarray, starts: np.ndarray) -> np.ndarray:
         for start in starts:
             total[begin : begin + 4096] += np.linalg.norm(some - points[start], axis=1)
     return total / len(starts)
+
+
+def thinned(bank: np.ndarray, rows: int, seed: int, gpu: bool = False) -> np.ndarray:
+    """Numbers of `rows` of the rows of a bank, float32 [more rows, channels], ascending: their greedy coreset."""
+    share = 100 * (rows + 0.5) / len(bank)  # a half more, as what is wanted is rounded down
+    sampler = Sampler("greedy", bank.shape[1], len(bank), share, len(bank), seed, gpu)
+    sampler.add(bank)
+    return np.sort(sampler.choose())
+
+
+def squared_to(points: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """The squared distance, float64 [n], of float32 [n, dimensions] to the nearest of bank [rows, dimensions]."""
+    found, half = np.empty(len(points)), np.einsum("ij,ij->i", bank, bank) / 2
+    for start in progress(range(0, len(points), 512), -(-len(points) // 512), "beside the bank", "block", delay=1):
+        some = points[start : start + 512]
+        products = some @ bank.T
+        products -= half
+        offset = (some - bank[products.argmax(axis=1)]).astype(np.float64)
+        found[start : start + 512] = np.einsum("ij,ij->i", offset, offset)
+    return found
 
 
 def k_center_on_gpu(points: np.ndarray, count: int, first: int, squared: np.ndarray | None = None) -> np.ndarray:

@@ -30,12 +30,19 @@ class LloydStep:
         patches: called here, gives a picture's patches, float32 [positions, channels], centred like the bank.
         pictures: their number.
         positions: patches per picture.
+        fixed: so many rows, the first, stay where they are: moved again and again, they would become means.
     """
 
     def __init__(
-        self, bank: np.ndarray, share: float, patches: Callable[[int], np.ndarray], pictures: int, positions: int
+        self,
+        bank: np.ndarray,
+        share: float,
+        patches: Callable[[int], np.ndarray],
+        pictures: int,
+        positions: int,
+        fixed: int = 0,
     ) -> None:
-        self._bank, self._share = bank, share
+        self._bank, self._share, self._fixed = bank, share, fixed
         self._total, self._count = np.zeros_like(bank), np.zeros(len(bank), np.float32)
         self._nearest: dict[int, np.ndarray] = {}
         axes = principal_axes(bank)[1][:, :AXES]
@@ -69,7 +76,8 @@ class LloydStep:
         nearest = self._nearest[picture]
         order = np.argsort(nearest, kind="stable")
         rows, start, count = np.unique(nearest[order], return_index=True, return_counts=True)
-        return rows.astype(np.int64), np.add.reduceat(patches[order], start), count.astype(np.float32)
+        total, free = np.add.reduceat(patches[order], start), rows >= self._fixed
+        return rows[free].astype(np.int64), total[free], count[free].astype(np.float32)
 
     def _moved(self, bank: np.ndarray, total: np.ndarray, count: np.ndarray) -> np.ndarray:
         """Rows that no patch is nearest to stay."""

@@ -1,0 +1,49 @@
+"""Taking pictures out of a fitted model that were defective after all: what is the same for every method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+import numpy as np
+
+from deploy.calibration import levels_of
+from deploy.errors import UserError
+from deploy.pictures.decode import Picture
+from deploy.pictures.stream import picture_name
+
+from ..graph.compiled import compile_embedding, compile_feature_scoring
+from .data import DIGITS, data_without, fingerprint_of
+
+if TYPE_CHECKING:
+    from .method import AnomalyMethod
+
+
+def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable[[str], None]) -> None:
+    """Do what `AnomalyMethod.forget` says.
+
+    Stored scores do not tell whose they are. The one that leaves with a picture is that nearest to what the picture
+    scores now, since its held-out score came from a model without it as well.
+    """
+    known = model.data.get("fingerprints")
+    if known is None:
+        raise UserError("--forget: the model is of an older version, which noted no pictures: train it again")
+    crops, numbers = [], []
+    for index, picture in enumerate(pictures):
+        crop = model.preprocess.crop(model.preprocess.resized(picture))
+        mark, name = fingerprint_of(crop)[:DIGITS], picture_name(picture, index)
+        if mark not in known:
+            raise UserError(f"--forget {name}: it is none of the model's pictures: give the file that was trained on")
+        if known.index(mark) not in numbers:
+            crops.append(crop)
+            numbers.append(known.index(mark))
+    batch = np.stack(crops)
+    features = compile_embedding(model, model.runtime).run(model.preprocess.normalise(batch))[0]
+    model.load_statistics(model.without(numbers, features.reshape(len(batch), -1, features.shape[-1])))
+    log(f"forgotten: {len(batch)} pictures; {model.describe()}")
+    scoring = compile_feature_scoring(model, model.runtime)
+    scoring.set(model.fitted)
+    maps, scores = scoring.run(features, "features")
+    levels = [levels_of(*answer) for answer in zip(maps, scores)]
+    model.calibration = model.calibration.without(levels, [float(crop.mean()) for crop in batch])
+    model.data = data_without(model.data, numbers)
+    model.describe_fit()

@@ -1,0 +1,57 @@
+"""What the options mean where a model is updated: they must not contradict it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.readers import Category, select_categories
+from deploy.command_line.parser import Arguments
+from deploy.errors import UserError
+from models import AnomalyMethod, Detector
+
+from .arguments import METHOD_OPTIONS
+from .selection import check_model
+
+OWN = ("weights", "preset")
+"""Options that an update never takes: the model has its own."""
+
+
+def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
+    """Return the model that was read from `path`; UserError where it is an ensemble, or options contradict it."""
+    if not isinstance(model, AnomalyMethod):
+        raise UserError(
+            f"--update {path}: it is an ensemble, which cannot be updated: train it again with all pictures"
+        )
+    args.model_path = args.update
+    check_model(args, model, path)
+    asked = {name: getattr(args, name) for name in ("fit", *METHOD_OPTIONS)}
+    held = {"fit": model.preprocess.fit, **dict.fromkeys(METHOD_OPTIONS), **model.options}
+    if args.layers is not None:
+        asked["layers"], held["layers"] = (" ".join(" ".join(args.layers).split(",")), " ".join(model.layers))
+    if "seed" in args.given:
+        asked["seed"], held["seed"] = args.seed, [model.seed]
+    for name, value in asked.items():
+        if value is not None and value != held[name]:
+            raise UserError(
+                f"--{name} {value}: {path} was trained with {held[name]}; train it again or drop the option"
+            )
+    for name in OWN:
+        if name in args.given:
+            raise UserError(f"--{name}: {path} has its own; leave the option out of an update")
+    return model
+
+
+def adds(args: Arguments) -> bool:
+    """Whether pictures are added: not where --forget is given without --data_path."""
+    return args.forget is None or "data_path" in args.given
+
+
+def update_category(args: Arguments, path: Path) -> Category:
+    """The category whose pictures are added: that of --category, or of the model file's name; UserError for several."""
+    if not adds(args):
+        return Category(path.stem, Path(args.data_path) / path.stem)
+    name = args.category if "category" in args.given else path.stem
+    chosen = select_categories(args.data_path, name, args.layout)
+    if len(chosen) > 1:
+        raise UserError(f"--update is of one model, --category {args.category} are {len(chosen)}: name one category")
+    return chosen[0]
