@@ -14,6 +14,7 @@ from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
 from deploy.command_line.script import run_script
 from deploy.errors import Skipped
+from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
@@ -33,6 +34,7 @@ def main() -> int:
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
     parser.add_argument("--false_alarm", type=rate, default=FALSE_ALARM, help=RATE_HELP)
     options.add_size_options(parser, sets=True)
+    parser.add_argument("--shots", type=positive, default=None, help="learn from so many pictures, drawn by --seed")
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     options.add_method_options(parser)
     parser.group("evaluation", "--eval --eval_PRO")
@@ -70,6 +72,8 @@ def train(args: Arguments, preset: Preset, categories: list[Category], seed: int
         model = fit(args, preset, category, seed, log)
         if args.save_model:
             log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
+            place = folder / category.name / "odd"
+            log(f"heat maps of those: {write_panels(place, 'train', model.odd, model.calibration, model.preprocess)}")
         if args.eval:
             provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
@@ -99,7 +103,7 @@ class TimedLog:
 def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
     """A model of the category's good pictures."""
     print(f"== {category.name}", flush=True)
-    pictures = category.train_pictures()
+    pictures = category.train_pictures(args.shots, seed)
     model = build_model(
         args.method,
         **options.per_backbone(args),

@@ -57,9 +57,21 @@ class Category:
     name: str
     folder: Path
 
-    def train_pictures(self) -> list[Path]:
-        """The good pictures to fit on, sorted; UserError when there are none."""
-        return list_pictures(self.folder / "train" / GOOD)
+    def train_pictures(self, shots: int | None = None, seed: int = 0) -> list[Path]:
+        """The good pictures to fit on, sorted: all, or `shots` of them, drawn by `seed`.
+
+        Of one seed, those of fewer shots are among those of more.
+
+        Raises:
+            UserError: there are none, or fewer than `shots`.
+        """
+        folder = self.folder / "train" / GOOD
+        found = list_pictures(folder)
+        if shots is None:
+            return found
+        if not 2 <= shots <= len(found):
+            raise UserError(f"--shots {shots}: give 2 to {len(found)}, the number of pictures in {folder}")
+        return [found[number] for number in sorted(np.random.default_rng(seed).permutation(len(found))[:shots])]
 
     def test_pictures(self) -> list[LabelledPicture]:
         """The pictures to test on, sorted by kind and name; UserError when there are none."""

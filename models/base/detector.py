@@ -16,6 +16,7 @@ from deploy.calibration import FALSE_ALARM, Calibration, check_rate
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.stream import picture_name
 from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
 from deploy.runtime import selfcheck
@@ -41,6 +42,9 @@ class Detector(nn.Layer):
     """Of the training pictures, in the order in which `fit_statistics` yields them; only after fitting."""
     brightness: list[float]
     """Their mean values, 0 to 255, as the program saw them."""
+    odd: list[Prediction]
+    """The ODD of them that look least like the others, the least like first, each with the map and score that it has
+    held out; only after fitting."""
 
     def __init__(self, preprocess: Preprocess | None, seed: int, runtime: Runtime | None) -> None:
         super().__init__()
@@ -121,21 +125,30 @@ class Detector(nn.Layer):
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
         check_rate(false_alarm)
-        scores: list[float] = []
+        pictures = list(pictures)
+        highest: list[tuple[float, int, np.ndarray]] = []
 
         def noted(answers: Iterator[MapAndScore]) -> Iterator[MapAndScore]:
-            for anomaly_map, score in answers:
-                scores.append(score)
+            for number, (anomaly_map, score) in enumerate(answers):
+                if len(highest) < ODD or score >= highest[-1][0]:
+                    highest.append((score, number, anomaly_map.copy()))
+                    highest.sort(key=lambda found: found[:2], reverse=True)
+                    del highest[ODD:]
                 yield anomaly_map, score
 
-        held_out = noted(self.fit_statistics(list(pictures), batch_size, workers, on_bad, log))
+        held_out = noted(self.fit_statistics(pictures, batch_size, workers, on_bad, log))
         self.calibration = Calibration.from_good(held_out, false_alarm).with_brightness(self.brightness)
         log(
             f"calibration: {self.calibration.pictures} good pictures scored as if not seen; pixel threshold "
             f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"
         )
-        odd = np.argsort(scores)[: -ODD - 1 : -1]
-        log(f"least like the others: {', '.join(f'{self.names[i]} ({scores[i]:.4f})' for i in odd)}")
+        by_name = {picture_name(picture, number): picture for number, picture in enumerate(pictures)}
+        self.odd = []
+        for score, number, anomaly_map in highest:
+            name, brightness = self.names[number], self.brightness[number]
+            resized, shape = self.preprocess.resized_with_shape(by_name[name])
+            self.odd.append(Prediction(name, score, anomaly_map, resized, shape, brightness))
+        log(f"least like the others: {', '.join(f'{one.name} ({one.score:.4f})' for one in self.odd)}")
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
