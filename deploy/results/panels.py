@@ -16,18 +16,15 @@ from .picture_folder import PictureFolder
 
 def write_panels(
     folder: Path, run: str, predictions: Iterable[Prediction], calibration: Calibration, preprocess: Preprocess
-) -> Path:
+) -> None:
     """Write a heat map of each prediction as `{its place}_{its name}.png`, in place of an earlier run's.
 
     Args:
         folder: made where it is not there.
         run: the kind of run, see `PictureFolder`.
-        predictions: in the order of their places, from 1 on.
+        predictions: in the order of their places, numbered from 01 on.
         calibration: gives the colour scale and the contour's level.
         preprocess: gives the place of the map inside the picture.
-
-    Returns:
-        The folder.
 
     Raises:
         UserError: a place is taken by what is not ours (then nothing was changed), or cannot be written.
@@ -36,8 +33,6 @@ def write_panels(
     with ExitStack() as stack:
         pictures.collect(stack)
         for place, prediction in enumerate(predictions, 1):
-            pictures.write(
-                f"{place}_{Path(prediction.name).stem}", encode_png(panel(prediction, calibration, preprocess))
-            )
+            drawn = panel(prediction, calibration, preprocess)
+            pictures.write(f"{place:02}_{Path(prediction.name).stem}", encode_png(drawn))
         pictures.publish()
-    return folder

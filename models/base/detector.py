@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,8 +29,10 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_scoring
 
 OnBad = Callable[[str, UserError], None]
-ODD = 3
+NAMED = 3
 """Training pictures that are named because they look least like the others."""
+ODD_SHARE, ODD_MOST = 0.1, 50
+"""The share of the training pictures whose held-out maps are kept, at least NAMED and at most ODD_MOST of them."""
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
 
@@ -42,9 +45,6 @@ class Detector(nn.Layer):
     """Of the training pictures, in the order in which `fit_statistics` yields them; only after fitting."""
     brightness: list[float]
     """Their mean values, 0 to 255, as the program saw them."""
-    odd: list[Prediction]
-    """The ODD of them that look least like the others, the least like first, each with the map and score that it has
-    held out; only after fitting."""
 
     def __init__(self, preprocess: Preprocess | None, seed: int, runtime: Runtime | None) -> None:
         super().__init__()
@@ -56,6 +56,7 @@ class Detector(nn.Layer):
         self.fitted: dict[str, np.ndarray] = {}
         """The statistics as arrays; on the CPU the buffers are views of them."""
         self.checks: dict[str, np.ndarray] = {}
+        self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
         self._predictor: Predictor | None = None
         self._program: Program | None = None
 
@@ -126,14 +127,15 @@ class Detector(nn.Layer):
         """
         check_rate(false_alarm)
         pictures = list(pictures)
+        count = min(max(NAMED, math.ceil(ODD_SHARE * len(pictures))), ODD_MOST)
         highest: list[tuple[float, int, np.ndarray]] = []
 
         def noted(answers: Iterator[MapAndScore]) -> Iterator[MapAndScore]:
             for number, (anomaly_map, score) in enumerate(answers):
-                if len(highest) < ODD or score >= highest[-1][0]:
+                if len(highest) < count or score >= highest[-1][0]:
                     highest.append((score, number, anomaly_map.copy()))
                     highest.sort(key=lambda found: found[:2], reverse=True)
-                    del highest[ODD:]
+                    del highest[count:]
                 yield anomaly_map, score
 
         held_out = noted(self.fit_statistics(pictures, batch_size, workers, on_bad, log))
@@ -143,12 +145,11 @@ class Detector(nn.Layer):
             f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"
         )
         by_name = {picture_name(picture, number): picture for number, picture in enumerate(pictures)}
-        self.odd = []
-        for score, number, anomaly_map in highest:
-            name, brightness = self.names[number], self.brightness[number]
-            resized, shape = self.preprocess.resized_with_shape(by_name[name])
-            self.odd.append(Prediction(name, score, anomaly_map, resized, shape, brightness))
-        log(f"least like the others: {', '.join(f'{one.name} ({one.score:.4f})' for one in self.odd)}")
+        self._odd = [
+            (by_name[self.names[number]], self.names[number], score, anomaly_map, self.brightness[number])
+            for score, number, anomaly_map in highest
+        ]
+        log(f"least like the others: {', '.join(f'{name} ({score:.4f})' for _, name, score, *_ in self._odd[:NAMED])}")
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
@@ -162,6 +163,18 @@ class Detector(nn.Layer):
             **self.config(),
         }
         return self
+
+    def odd(self) -> Iterator[Prediction]:
+        """Yield the training pictures that look least like the others, a tenth of them, the least like first.
+
+        Each is read again, and has the map and score that it got as if not seen. Of a model that was loaded, none.
+
+        Raises:
+            UserError: a picture cannot be read any more.
+        """
+        for picture, name, score, anomaly_map, brightness in self._odd:
+            resized, shape = self.preprocess.resized_with_shape(picture)
+            yield Prediction(name, score, anomaly_map, resized, shape, brightness)
 
     def predict(
         self,
