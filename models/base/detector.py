@@ -31,7 +31,7 @@ from ..graph.compiled import compile_scoring
 OnBad = Callable[[str, UserError], None]
 NAMED = 3
 """Training pictures that are named because they look least like the others."""
-ODD_SHARE, ODD_MOST = 0.1, 50
+ODD_SHARE, ODD_MOST = 0.3, 100
 """The share of the training pictures whose held-out maps are kept, at least NAMED and at most ODD_MOST of them."""
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
@@ -165,7 +165,7 @@ class Detector(nn.Layer):
         return self
 
     def odd(self) -> Iterator[Prediction]:
-        """Yield the training pictures that look least like the others, a tenth of them, the least like first.
+        """Yield the training pictures that look least like the others, three tenths of them, the least like first.
 
         Each is read again, and has the map and score that it got as if not seen. Of a model that was loaded, none.
 
