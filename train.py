@@ -72,9 +72,10 @@ def train(args: Arguments, preset: Preset, categories: list[Category], seed: int
         model = fit(args, preset, category, seed, log)
         if args.save_model:
             log(f"model: {model.save(folder / f'{category.name}.safetensors', command)}")
-            place = folder / category.name / "odd"
-            write_panels(place, "train", model.odd(), model.calibration, model.preprocess)
-            log(f"heat maps of the training pictures least like the rest: {place}")
+            if args.save_pic:
+                place = folder / category.name / "odd"
+                write_panels(place, "train", model.odd(), model.calibration, model.preprocess)
+                log(f"heat maps of the training pictures least like the rest: {place}")
         if args.eval:
             provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
             batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
