@@ -9,12 +9,14 @@ from pathlib import Path
 
 import options
 from datasets.readers import Category
+from datasets.readers.category import draw
 from datasets.readers.layouts import layout_of
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, positive, rate
 from deploy.command_line.progress import TimedLog
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, Skipped, UserError
+from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
@@ -34,6 +36,7 @@ def main() -> int:
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
     parser.add_argument("--false_alarm", type=rate, default=FALSE_ALARM, help=RATE_HELP)
     options.add_size_options(parser, sets=True)
+    parser.add_argument("--shots", type=positive, default=None, help="learn from so many pictures, drawn by --seed")
     parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
     options.add_method_options(parser)
     parser.group("update", "--update output/patchcore_resnet18_3/bottle.safetensors --data_path new")
@@ -99,6 +102,11 @@ def keep(
     """Write the model beside `table`; if --eval was given, add its figures to `report` and write that."""
     if args.save_model:
         log(f"model: {model.save(table.parent / f'{category.name}.safetensors', command)}")
+        odd = list(model.odd()) if args.save_pic else []
+        if odd:
+            place = table.parent / category.name / "odd"
+            write_panels(place, "train", odd, model.calibration, model.preprocess)
+            log(f"heat maps of the training pictures least like the rest: {place}")
     if args.eval:
         provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
         batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
@@ -133,7 +141,7 @@ def update(args: Arguments, parser: Parser) -> int:
 
 def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
     """A model of the category's good pictures."""
-    pictures = category.train_pictures()
+    pictures = draw(category.train_pictures(), args.shots, seed)
     print(f"== {category.name} (layout {layout_of(category)}): {len(pictures)} good pictures to fit on", flush=True)
     model = build_model(
         args.method,

@@ -343,7 +343,10 @@ class PatchCore(AnomalyMethod):
     def load_records(self, tensors: dict[str, np.ndarray]) -> None:
         """Load them; models of older versions do not know, and then each row counts as another picture's."""
         unknown = -1 - np.arange(len(tensors.get("memory_bank", ())))
-        self._owner = tensors.get("bank_owner", unknown).astype(np.int64)
+        owner = tensors.get("bank_owner", unknown)
+        if owner.shape != unknown.shape or owner.dtype.kind != "i":
+            raise UserError(f"the model is damaged: bank_owner {owner.shape} does not fit {len(unknown)} rows")
+        self._owner = owner.astype(np.int64)
 
     def describe(self) -> str:
         """Return the bank's size, and the number of blocks if the coreset was chosen in blocks."""

@@ -176,6 +176,6 @@ def add_evaluation_options(parser: Parser) -> None:
         "in Anomaly.Paddle it sums the areas under the same curves in another way, to the same figures; "
         "PRO_score goes to a false positive rate of 0.3",
     )
-    parser.flag("save_pic", True, "write a heat map per test picture")
+    parser.flag("save_pic", True, "write heat maps: of test pictures, and train.py of odd training pictures")
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
     parser.no_effect("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")

@@ -103,4 +103,4 @@ def test_infer_stands_on_deploy_alone() -> None:
 def test_files_and_scripts_stay_small() -> None:
     for path in [*ROOT.glob("*.py"), *(p for room in ALLOWED for p in (ROOT / room).rglob("*.py"))]:
         lines = len(path.read_text().splitlines())
-        assert lines <= (150 if path.name in SCRIPTS else 400), f"{path} has {lines} lines"
+        assert lines <= (200 if path.name in SCRIPTS else 400), f"{path} has {lines} lines"

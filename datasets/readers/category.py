@@ -107,6 +107,21 @@ def divide(good: list[Path]) -> tuple[list[Path], list[Path]]:
     return kept, good[TEST_EVERY - 1 :: TEST_EVERY]
 
 
+def draw(pictures: list[Path], shots: int | None, seed: int) -> list[Path]:
+    """`shots` of the pictures, in their order, drawn by `seed`; all of them where it is None.
+
+    Of one seed, those of fewer shots are among those of more.
+
+    Raises:
+        UserError: there are fewer than `shots`, or it is below 2.
+    """
+    if shots is None:
+        return pictures
+    if not 2 <= shots <= len(pictures):
+        raise UserError(f"--shots {shots}: give 2 to {len(pictures)}, the number of good pictures to fit on")
+    return [pictures[number] for number in sorted(np.random.default_rng(seed).permutation(len(pictures))[:shots])]
+
+
 def read_mask(
     picture: LabelledPicture, preprocess: Preprocess, shape: tuple[int, int] | None = None
 ) -> np.ndarray | None:

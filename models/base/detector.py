@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from deploy.calibration import FALSE_ALARM, Calibration, check_rate
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.stream import picture_name
 from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
 from deploy.runtime import selfcheck
@@ -27,8 +29,10 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_scoring
 
 OnBad = Callable[[str, UserError], None]
-ODD = 3
+NAMED = 3
 """Training pictures that are named because they look least like the others."""
+ODD_SHARE, ODD_MOST = 0.3, 100
+"""The share of the training pictures whose held-out maps are kept, at least NAMED and at most ODD_MOST of them."""
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
 
@@ -52,6 +56,7 @@ class Detector(nn.Layer):
         self.fitted: dict[str, np.ndarray] = {}
         """The statistics as arrays; on the CPU the buffers are views of them."""
         self.checks: dict[str, np.ndarray] = {}
+        self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
         self._predictor: Predictor | None = None
         self._program: Program | None = None
 
@@ -121,18 +126,30 @@ class Detector(nn.Layer):
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
         check_rate(false_alarm)
+        pictures = list(pictures)
+        count = min(max(NAMED, math.ceil(ODD_SHARE * len(pictures))), ODD_MOST)
+        highest: list[tuple[float, int, np.ndarray]] = []
         scores: list[float] = []
 
         def noted(answers: Iterator[MapAndScore]) -> Iterator[MapAndScore]:
-            for anomaly_map, score in answers:
+            for number, (anomaly_map, score) in enumerate(answers):
                 if not np.isfinite(score) or not np.isfinite(anomaly_map).all():
                     raise UserError("good pictures get scores that are no finite numbers: check --weights, and options")
                 scores.append(score)
+                if len(highest) < count or score >= highest[-1][0]:
+                    highest.append((score, number, anomaly_map.copy()))
+                    highest.sort(key=lambda found: found[:2], reverse=True)
+                    del highest[count:]
                 yield anomaly_map, score
 
-        held_out = noted(self.fit_statistics(list(pictures), batch_size, workers, on_bad, log))
+        held_out = noted(self.fit_statistics(pictures, batch_size, workers, on_bad, log))
         self.calibration = Calibration.from_good(held_out, false_alarm).with_brightness(self.brightness)
         self.tell_levels(scores, log)
+        by_name = {picture_name(picture, number): picture for number, picture in enumerate(pictures)}
+        self._odd = [
+            (by_name[self.names[number]], self.names[number], score, anomaly_map, self.brightness[number])
+            for score, number, anomaly_map in highest
+        ]
         return self.describe_fit()
 
     def tell_levels(self, scores: Sequence[float], log: Callable[[str], None]) -> None:
@@ -141,7 +158,7 @@ class Detector(nn.Layer):
             f"calibration: {self.calibration.pictures} good pictures scored as if not seen; pixel threshold "
             f"{self.calibration.pixel_threshold:.4f}, {levels_text(self.calibration)}"
         )
-        odd = np.argsort(scores)[: -ODD - 1 : -1]
+        odd = np.argsort(scores)[: -NAMED - 1 : -1]
         log(f"least like the others: {', '.join(f'{self.names[i]} ({scores[i]:.4f})' for i in odd)}")
 
     def describe_fit(self) -> Detector:
@@ -159,6 +176,18 @@ class Detector(nn.Layer):
             **self.config(),
         }
         return self
+
+    def odd(self) -> Iterator[Prediction]:
+        """Yield the training pictures that look least like the others, three tenths of them, the least like first.
+
+        Each is read again, and has the map and score that it got as if not seen. Of a model that was loaded, none.
+
+        Raises:
+            UserError: a picture cannot be read any more.
+        """
+        for picture, name, score, anomaly_map, brightness in self._odd:
+            resized, shape = self.preprocess.resized_with_shape(picture)
+            yield Prediction(name, score, anomaly_map, resized, shape, brightness)
 
     def predict(
         self,

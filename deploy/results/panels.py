@@ -1,0 +1,38 @@
+"""A folder of heat maps without a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..calibration import Calibration
+from ..pictures.decode import encode_png
+from ..pictures.preprocess import Preprocess
+from ..predictor import Prediction
+from .heatmap import panel
+from .picture_folder import PictureFolder
+
+
+def write_panels(
+    folder: Path, run: str, predictions: Iterable[Prediction], calibration: Calibration, preprocess: Preprocess
+) -> None:
+    """Write a heat map of each prediction as `{its place}_{its name}.png`, in place of an earlier run's.
+
+    Args:
+        folder: made where it is not there.
+        run: the kind of run, see `PictureFolder`.
+        predictions: in the order of their places, numbered from 01 on.
+        calibration: gives the colour scale and the contour's level.
+        preprocess: gives the place of the map inside the picture.
+
+    Raises:
+        UserError: a place is taken by what is not ours (then nothing was changed), or cannot be written.
+    """
+    pictures = PictureFolder(folder, run)
+    with ExitStack() as stack:
+        pictures.collect(stack)
+        for place, prediction in enumerate(predictions, 1):
+            drawn = panel(prediction, calibration, preprocess)
+            pictures.write(f"{place:02}_{Path(prediction.name).stem}", encode_png(drawn))
+        pictures.publish()
