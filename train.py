@@ -18,9 +18,10 @@ from deploy.command_line.script import run_script
 from deploy.errors import Failed, Skipped, UserError
 from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
+from deploy.storage.files import exclusive
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import evaluate_category
-from models import Detector, build_model, load_model, model_text
+from models import Detector, build_model, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.presets import Preset
 
@@ -87,35 +88,40 @@ def train(
 ) -> Report:
     """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
     report, table = Report(), folder / seeds_table(args.category, [seed])
-    for category in categories:
-        with failed.noted(category.name):
-            log = TimedLog()
-            keep(args, fit(args, preset, category, seed, log), category, table, command, report, log)
+    with exclusive(folder):
+        for category in categories:
+            with failed.noted(category.name):
+                log = TimedLog()
+                model = fit(args, preset, category, seed, folder, command, log)
+                if args.eval:
+                    evaluate(args, model, category, table, command, report, log)
     if report.rows:
         print(f"figures: {table}")
     return report
 
 
-def keep(
+def save(args: Arguments, model: Detector, path: Path, command: str, log: TimedLog) -> None:
+    """Write the model to `path`, after the heat maps of its odd training pictures: with the model a fit is finished."""
+    odd = list(model.odd()) if args.save_pic else []
+    if odd:
+        place = path.with_suffix("") / "odd"
+        write_panels(place, "train", odd, model.calibration, model.preprocess)
+        log(f"heat maps of the training pictures least like the rest: {place}")
+    log(f"model: {model.save(path, command)}")
+
+
+def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> None:
-    """Write the model beside `table`; if --eval was given, add its figures to `report` and write that."""
-    if args.save_model:
-        log(f"model: {model.save(table.parent / f'{category.name}.safetensors', command)}")
-        odd = list(model.odd()) if args.save_pic else []
-        if odd:
-            place = table.parent / category.name / "odd"
-            write_panels(place, "train", odd, model.calibration, model.preprocess)
-            log(f"heat maps of the training pictures least like the rest: {place}")
-    if args.eval:
-        provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
-        batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-        place = table.parent / category.name
-        row = evaluate_category(model, category, place, provenance, batch, workers, limit, pictures)
-        log(summary(row))
-        report.rows.append(row)
-        report.provenance.append(provenance)
-        write_report(table, report)
+    """Add the model's figures on the category to `report`, and write that to `table`."""
+    provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
+    batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
+    place = table.parent / category.name
+    row = evaluate_category(model, category, place, provenance, batch, workers, limit, pictures)
+    log(summary(row))
+    report.rows.append(row)
+    report.provenance.append(provenance)
+    write_report(table, report)
 
 
 def update(args: Arguments, parser: Parser) -> int:
@@ -135,12 +141,19 @@ def update(args: Arguments, parser: Parser) -> int:
     print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     command = options.command(parser, args, model)
     folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)
-    keep(args, model, category, folder / seeds_table(category.name, [model.seed]), command, Report(), log)
+    with exclusive(folder):
+        if args.save_model:
+            save(args, model, folder / f"{category.name}.safetensors", command, log)
+        if args.eval:
+            table = folder / seeds_table(category.name, [model.seed])
+            evaluate(args, model, category, table, command, Report(), log)
     return 0
 
 
-def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: TimedLog) -> Detector:
-    """A model of the category's good pictures."""
+def fit(
+    args: Arguments, preset: Preset, category: Category, seed: int, folder: Path, command: str, log: TimedLog
+) -> Detector:
+    """A model of the category's good pictures, saved in `folder`; the one there where an earlier run finished it."""
     pictures = draw(category.train_pictures(), args.shots, seed)
     print(f"== {category.name} (layout {layout_of(category)}): {len(pictures)} good pictures to fit on", flush=True)
     model = build_model(
@@ -155,10 +168,15 @@ def fit(args: Arguments, preset: Preset, category: Category, seed: int, log: Tim
     print(f"weights: {', '.join(backbone.source for backbone in model.backbones())}", flush=True)
     if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
-    skipped = Skipped()
+    skipped, path = Skipped(), folder / f"{category.name}.safetensors"
+    if args.save_model and is_finished(model, path, pictures, args.num_workers, args.skip_bad, args.false_alarm):
+        log(f"kept: {path} was fitted before on the same pictures with the same settings")
+        return load_model(path, options.runtime(args))
     on_bad = skipped if args.skip_bad else None
     model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)
     print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    if args.save_model:
+        save(args, model, path, command, log)
     return model
 
 

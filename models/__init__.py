@@ -3,6 +3,7 @@
 import deploy  # noqa: F401  before everything else: it imports Paddle without its notices
 
 from .base.detector import Detector
+from .base.finished import is_finished
 from .base.method import AnomalyMethod
 from .ensemble import Ensemble
 from .orthoad import OrthoAD
@@ -22,6 +23,7 @@ __all__ = [
     "PaDiM",
     "PatchCore",
     "build_model",
+    "is_finished",
     "load_model",
     "method_named",
     "model_text",

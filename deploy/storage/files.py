@@ -13,7 +13,12 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, report
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 ASIDE = ".paddlepatch-"
 """How the names begin of files and folders that are being written; the dot keeps them out of listings."""
@@ -139,6 +144,34 @@ def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryvie
         return file.finish()
     finally:
         file.drop()
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | Path) -> Iterator[None]:
+    """Hold `folder`, which is made where it is not there, for one run; UserError while another run holds it.
+
+    The system lets go of it when the process ends, however it ends. A folder that was made and stays empty is removed.
+    """
+    folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run is writing in {folder}: wait for it, or give another --save_path") from error
+        except OSError:  # a file system that has no locks
+            report(f"note: {folder} cannot be locked: do not start another run there")
+        yield
+    finally:
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            for place in made:
+                place.rmdir()
 
 
 @contextlib.contextmanager

@@ -166,16 +166,19 @@ class Detector(nn.Layer):
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
-        self.header = {
+        self.header = {**self.settings(), "calibration": self.calibration.to_dict()}
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the header without what fitting adds; its `data` is of the last fit."""
+        return {
             "kind": "model",
             "method": self.NAME,
             "preprocess": self.preprocess.to_dict(),
-            "calibration": self.calibration.to_dict(),
             "seed": self.seed,
             "versions": versions(),
             **self.config(),
         }
-        return self
 
     def odd(self) -> Iterator[Prediction]:
         """Yield the training pictures that look least like the others, three tenths of them, the least like first.

@@ -1,0 +1,46 @@
+"""Whether a model was fitted before, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from deploy.errors import UserError
+from deploy.pictures.decode import Picture
+from deploy.pictures.stream import stream
+from deploy.storage.tensors import read_tensors
+
+from .data import data_of, fingerprint_of
+from .detector import Detector
+
+
+def is_finished(
+    model: Detector,
+    path: Path,
+    pictures: list[Picture],
+    workers: int | None,
+    skip_bad: bool,
+    false_alarm: float,
+) -> bool:
+    """Whether the file at `path` is, but for its command, what fitting `model` on `pictures` would write again.
+
+    That is: it is whole, its settings, seed, backbone, versions and false alarm rate are the same, nothing changed its
+    thresholds or added pictures since, and the pictures are the same as the program sees them. They are decoded for
+    this, and only where all else agrees.
+    """
+    try:
+        tensors, header = read_tensors(path, "model")
+    except UserError:
+        return False
+    wanted = json.loads(json.dumps({**model.settings(), "data": header["data"]}))
+    levels = header["calibration"]
+    if {name: header.get(name) for name in wanted} != wanted or levels["false_alarm"] != false_alarm:
+        return False
+    if levels.get("labelled") is not None:
+        return False
+    if not all(np.array_equal(tensors.get(name), value.numpy()) for name, value in model.constants().items()):
+        return False  # another --load_projection
+    seen = stream(pictures, model.preprocess, workers, (lambda name, error: None) if skip_bad else None)
+    return header["data"] == data_of([fingerprint_of(model.preprocess.crop(item.resized)) for item in seen])
