@@ -46,6 +46,7 @@ def main() -> int:
     args = parser.parse()
 
     preset = options.settle(args)
+    options.runtime(args).check()  # no category's fault
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = select_categories(args.data_path, args.category)
     command, seeds = options.command(parser, args), options.seeds(args)
