@@ -61,6 +61,7 @@ def main() -> int:
     for name in {"forget", "max_size"}.intersection(args.given):
         raise UserError(f"--{name} changes a model that is there: give --update MODEL too")
     preset = options.settle(args)
+    options.runtime(args).check()  # no category's fault
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     categories = options.categories(args)
     command, seeds = options.command(parser, args), options.seeds(args)
