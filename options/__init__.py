@@ -9,6 +9,7 @@ from .arguments import (
     add_run_options,
     add_size_options,
 )
+from .pictures import preprocess, preset_preprocess
 from .selection import (
     archs,
     asked_seeds,
@@ -20,8 +21,6 @@ from .selection import (
     names,
     one_category,
     per_backbone,
-    preprocess,
-    preset_preprocess,
     pro_limit,
     results_folder,
     run_folder,

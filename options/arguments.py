@@ -12,6 +12,7 @@ from models.backbones.backbone import ARCHS
 from models.presets import PRESETS, preset
 
 PRESET_HELP = "layers, sizes, --k and the method's options where they are not given: those that docs/methods.md lists"
+RANGE_HELP = "16-bit values that become 0 and 255; if not given, those of the training pictures, with a tenth more"
 FIT_HELP = (
     "how a picture becomes --crop_size: its centre is cut out, or all of it is stretched, or padded with its border's "
     "colours; --resize is for crop alone; if not given, crop, but stretch for pictures far from square (not in the "
@@ -31,6 +32,7 @@ def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+"
     parser.add_argument("--crop_size", type=positive, nargs=nargs, default=None, help=f"{words}{only}")
     if sets:
         parser.add_argument("--fit", choices=FITS, default=None, help=FIT_HELP)
+        parser.add_argument("--range", type=natural, nargs=2, default=None, metavar=("LO", "HI"), help=RANGE_HELP)
 
 
 def add_data_option(parser: Parser, what: str, several: bool) -> None:

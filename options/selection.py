@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable
-
-import numpy as np
+from typing import Any
 
 from datasets.readers import Category, select_categories
 from datasets.readers.download import download
 from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
-from deploy.pictures.decode import decode_bgr
-from deploy.pictures.preprocess import Preprocess, Size
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
 from models import Detector, method_named, variant_name
-from models.presets import PAPER, Preset, preset
+from models.presets import Preset, preset
 
 from .arguments import METHOD_OPTIONS
+from .pictures import crop_size
 
 ALWAYS_RECORDED = (
     "data_path",
@@ -36,12 +31,6 @@ ALWAYS_RECORDED = (
     "save_path",
 )
 """Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
-FAR_FROM_SQUARE = 1.15
-"""Pictures that are so many times as long as wide are not cropped."""
-STEP = 32
-"""A whole picture's sides are multiples of this, as every backbone's stride."""
-LOOKED_AT = 16
-"""Pictures whose shape is looked at."""
 ALIKE = 2
 """Other models that an error names where the one that was looked for is missing."""
 
@@ -282,52 +271,6 @@ def settle(args: Arguments) -> Preset:
         setattr(args, name, value)
     args.given += tuple(missing)
     return found
-
-
-def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Callable[[str], None]) -> Preprocess:
-    """From --resize, --crop_size and --fit, or the preset's.
-
-    Where none of them is given and the training pictures are far from square, all of each is seen: stretched to a
-    rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
-    """
-    size, given = crop_size(args), found.preprocess
-    if any(getattr(args, name) is not None for name in ("resize", "crop_size", "fit")):
-        return Preprocess(args.resize or given.resize, size or given.crop_size, args.fit or given.fit)
-    chosen = preset_preprocess(args.method, found, pictures)
-    if chosen != given:
-        height, width = chosen.size
-        log(f"pictures are far from square: all of each is seen, stretched to {height} x {width} pixels")
-    return chosen
-
-
-def preset_preprocess(method: str, found: Preset, pictures: Sequence[Path]) -> Preprocess:
-    """The preset's, or for pictures that are far from square and any preset but `paper`, all of each picture."""
-    given = found.preprocess
-    whole = None if found is preset(method, PAPER) else whole_picture(pictures, given)
-    return given if whole is None else Preprocess(given.resize, whole, "stretch")
-
-
-def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int] | None:
-    """Height and width for pictures of this median shape, multiples of STEP; None where they are about square."""
-    some = pictures[:: max(1, len(pictures) // LOOKED_AT)]
-    shapes = []
-    for path in some:
-        with contextlib.suppress(UserError):  # a picture that cannot be read is told about when it is its turn
-            shapes.append(decode_bgr(path).shape[:2])
-    ratio = float(np.median([height / width for height, width in shapes])) if shapes else 1.0
-    if 1 / FAR_FROM_SQUARE < ratio < FAR_FROM_SQUARE:
-        return None
-    side = (given.size[0] * given.size[1]) ** 0.5
-    height, width = (max(1, round(side * part / STEP)) * STEP for part in (ratio**0.5, ratio**-0.5))
-    return height, width
-
-
-def crop_size(args: Arguments) -> Size | None:
-    """One number, or height and width; UserError for more."""
-    found = [args.crop_size] if isinstance(args.crop_size, int) else args.crop_size
-    if found is not None and len(found) > 2:
-        raise UserError(f"--crop_size {' '.join(map(str, found))}: give one number, or height and width")
-    return None if found is None else found[0] if found[0] == found[-1] else (found[0], found[1])
 
 
 def command(parser: Parser, args: Arguments, model: Detector | None = None) -> str:

@@ -26,6 +26,7 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
     check_model(args, model, path)
     asked = {name: getattr(args, name) for name in ("fit", *METHOD_OPTIONS)}
     held = {"fit": model.preprocess.fit, **dict.fromkeys(METHOD_OPTIONS), **model.options}
+    asked["range"], held["range"] = args.range, list(model.preprocess.value_range or ())
     if args.layers is not None:
         asked["layers"], held["layers"] = (" ".join(" ".join(args.layers).split(",")), " ".join(model.layers))
     if "seed" in args.given:

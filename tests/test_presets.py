@@ -13,7 +13,7 @@ from deploy import Preprocess, UserError
 from deploy.storage.tensors import read_tensors
 from models import METHODS, build_model
 from models.presets import DEFAULT, PAPER, PRESETS, preset
-from options.selection import whole_picture
+from options.pictures import whole_picture
 
 SMALL = ["--arch", "compact", "--weights", "random", "--save_pic", "False"]
 

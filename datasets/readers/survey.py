@@ -14,7 +14,7 @@ import numpy as np
 
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
-from deploy.pictures.decode import decode_bgr, decode_mask
+from deploy.pictures.decode import decode_deep, decode_mask
 from deploy.pictures.stream import prefetch
 
 from .category import Category, LabelledPicture
@@ -102,11 +102,13 @@ def test_overview(test: Sequence[LabelledPicture]) -> str:
 
 def look(path: Path) -> Look:
     """Read one picture; UserError when it cannot be read."""
-    picture = decode_bgr(path)
+    picture = decode_deep(path)
     data = np.fromfile(path, np.uint8)
     stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     channels = 1 if stored.ndim == 2 else stored.shape[2]
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    if grey.dtype == np.uint16:
+        grey = (grey * (255.0 / max(int(grey.max()), 1))).astype(np.uint8)
     small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
     digest = hashlib.sha256(data.tobytes()).hexdigest()
     return Look(picture.shape[:2], f"{stored.dtype} x {channels}", digest, small.ravel())

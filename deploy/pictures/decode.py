@@ -29,22 +29,43 @@ def decode(path: str | Path) -> np.ndarray:
     return cv2.cvtColor(decode_bgr(path), cv2.COLOR_BGR2RGB)
 
 
-def decode_bgr(path: str | Path) -> np.ndarray:
+def decode_bgr(path: str | Path, limits: tuple[int, int] | None = None) -> np.ndarray:
     """Decode a file to uint8 BGR [height, width, 3], values 0-255.
 
-    Grey, palette, CMYK and 16-bit pictures are converted (16 bits by their upper 8), alpha is dropped, and the EXIF
-    orientation is applied. Raises UserError naming the file when it is missing, cut short, no picture, larger than
-    `most_pixels`, or of 16 bits of which the upper four are never used.
+    Grey, palette, CMYK and 16-bit pictures are converted, alpha is dropped, and the EXIF orientation is applied. Of 16
+    bits, values up to the first of `limits` become 0 and from the second on 255; without limits the upper 8 bits stay.
+
+    Raises:
+        UserError: the file is missing, cut short, no picture, larger than `most_pixels`, or there are no limits and the
+            upper four of its 16 bits are never used.
     """
-    picture = _decoded(path, cv2.IMREAD_COLOR)
-    if picture.dtype == np.uint16:
-        if 0 < picture.max() < DARK:
-            raise UserError(
-                f"cannot read picture {path}: its 16-bit values end at {picture.max()}, as 12-bit data do, and would "
-                f"be read as black: multiply them by 16, or save 8 bits"
-            )
-        picture = (picture >> 8).astype(np.uint8)
-    return picture
+    picture = decode_deep(path)
+    if picture.dtype == np.uint8:
+        return picture
+    if limits is not None:
+        low, high = limits
+        levels = np.clip(np.round((np.arange(1 << 16) - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+        return levels[picture]
+    if 0 < picture.max() < DARK:
+        raise UserError(
+            f"cannot read picture {path}: its 16-bit values end at {picture.max()}, as 12-bit data do, and would be "
+            "read as black: train with --range 0 4095, or save 8 bits"
+        )
+    return (picture >> 8).astype(np.uint8)
+
+
+def decode_deep(path: str | Path) -> np.ndarray:
+    """Decode a file to BGR [height, width, 3], uint16 where it has 16 bits, else uint8; errors as `decode_bgr`."""
+    return _decoded(path, cv2.IMREAD_COLOR)
+
+
+def has_16_bits(path: str | Path) -> bool:
+    """Whether a file's header says that it has 16 bits a value; False where it cannot be read."""
+    try:
+        told = stated(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return told is not None and told.bits == 16
 
 
 def decode_mask(path: str | Path) -> np.ndarray:

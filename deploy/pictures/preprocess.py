@@ -51,10 +51,14 @@ class Preprocess:
     fit: str = "crop"
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    value_range: tuple[int, int] | None = None
+    """Of 16-bit pictures, the values that become 0 and 255; None keeps their upper 8 bits."""
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
+        if self.value_range is not None and not 0 <= self.value_range[0] < self.value_range[1] < 1 << 16:
+            raise UserError(f"--range {' '.join(map(str, self.value_range))}: give two values, 0 to 65535, ascending")
         for name, size in (("resize", self.resize), *(("crop_size", side) for side in _sides(self.crop_size))):
             if not isinstance(size, Integral) or not 0 < size <= LARGEST:
                 raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
@@ -76,13 +80,17 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain json types, for `from_dict`."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = asdict(self)
+        if self.value_range is None:
+            del values["value_range"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The inverse of `to_dict`."""
         mean, std = tuple(values["mean"]), tuple(values["std"])
-        return cls(values["resize"], values["crop_size"], values["fit"], mean, std)
+        limits = tuple(values["value_range"]) if "value_range" in values else None
+        return cls(values["resize"], values["crop_size"], values["fit"], mean, std, limits)
 
     def resized(self, picture: Picture) -> np.ndarray:
         """A path or uint8 RGB array [height, width, 3] as uint8 RGB [*resized_shape, 3], of which `crop` is the input.
@@ -95,7 +103,7 @@ class Preprocess:
     def resized_with_shape(self, picture: Picture) -> tuple[np.ndarray, tuple[int, int]]:
         """What `resized` gives, and the picture's own height and width."""
         if not isinstance(picture, np.ndarray):
-            decoded = decode_bgr(picture)
+            decoded = decode_bgr(picture, self.value_range)
             _check_sides(decoded, f"picture {picture}")
             # Resizing treats channels alike, so they are swapped in the small picture.
             return cv2.cvtColor(self._smaller(decoded), cv2.COLOR_BGR2RGB), decoded.shape[:2]

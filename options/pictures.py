@@ -1,0 +1,98 @@
+"""What the options mean for how a picture becomes the program's input."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from deploy.command_line.parser import Arguments
+from deploy.errors import UserError
+from deploy.pictures.decode import decode_deep, has_16_bits
+from deploy.pictures.preprocess import Preprocess, Size
+from models.presets import PAPER, Preset, preset
+
+FAR_FROM_SQUARE = 1.15
+"""Pictures that are so many times as long as wide are not cropped."""
+STEP = 32
+"""A whole picture's sides are multiples of this, as every backbone's stride."""
+LOOKED_AT = 16
+"""Pictures whose shape and values are looked at."""
+HEADROOM = 0.1
+"""Of the values' range, kept free below and above, since a defect may be darker or brighter than good pictures are."""
+
+
+def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Callable[[str], None]) -> Preprocess:
+    """From --resize, --crop_size, --fit and --range, or the preset's.
+
+    Where none of the first three is given and the training pictures are far from square, all of each is seen: stretched
+    to a rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
+
+    Where --range is not given and training pictures have 16 bits, it is that of their values, and HEADROOM more.
+    """
+    size, given = crop_size(args), found.preprocess
+    if any(getattr(args, name) is not None for name in ("resize", "crop_size", "fit")):
+        chosen = Preprocess(args.resize or given.resize, size or given.crop_size, args.fit or given.fit)
+    else:
+        chosen = preset_preprocess(args.method, found, pictures)
+        if chosen != given:
+            height, width = chosen.size
+            log(f"pictures are far from square: all of each is seen, stretched to {height} x {width} pixels")
+    limits = tuple(args.range) if args.range is not None else value_range(pictures)
+    if limits is None:
+        return chosen
+    low, high = limits
+    log(f"16-bit values from {low} to {high} become 0 to 255 (--range)")
+    return replace(chosen, value_range=(low, high))
+
+
+def value_range(pictures: Sequence[Path]) -> tuple[int, int] | None:
+    """The smallest and largest 16-bit values of some pictures, with HEADROOM; None where none has 16 bits."""
+    found = []
+    for path in filter(has_16_bits, _some(pictures)):
+        with contextlib.suppress(UserError):
+            deep = decode_deep(path)
+            found.append((int(deep.min()), int(deep.max())))
+    if not found:
+        return None
+    low, high = min(low for low, _ in found), max(high for _, high in found)
+    more = HEADROOM * max(high - low, 1)
+    return max(0, math.floor(low - more)), min(65535, math.ceil(high + more))
+
+
+def _some(pictures: Sequence[Path]) -> Sequence[Path]:
+    return pictures[:: max(1, len(pictures) // LOOKED_AT)]
+
+
+def preset_preprocess(method: str, found: Preset, pictures: Sequence[Path]) -> Preprocess:
+    """The preset's, or for pictures that are far from square and any preset but `paper`, all of each picture."""
+    given = found.preprocess
+    whole = None if found is preset(method, PAPER) else whole_picture(pictures, given)
+    return given if whole is None else Preprocess(given.resize, whole, "stretch")
+
+
+def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int] | None:
+    """Height and width for pictures of this median shape, multiples of STEP; None where they are about square."""
+    shapes = []
+    for path in _some(pictures):
+        with contextlib.suppress(UserError):  # a picture that cannot be read is told about when it is its turn
+            shapes.append(decode_deep(path).shape[:2])
+    ratio = float(np.median([height / width for height, width in shapes])) if shapes else 1.0
+    if 1 / FAR_FROM_SQUARE < ratio < FAR_FROM_SQUARE:
+        return None
+    side = (given.size[0] * given.size[1]) ** 0.5
+    height, width = (max(1, round(side * part / STEP)) * STEP for part in (ratio**0.5, ratio**-0.5))
+    return height, width
+
+
+def crop_size(args: Arguments) -> Size | None:
+    """One number, or height and width; UserError for more."""
+    found = [args.crop_size] if isinstance(args.crop_size, int) else args.crop_size
+    if found is not None and len(found) > 2:
+        raise UserError(f"--crop_size {' '.join(map(str, found))}: give one number, or height and width")
+    return None if found is None else found[0] if found[0] == found[-1] else (found[0], found[1])
