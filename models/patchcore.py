@@ -15,7 +15,7 @@ from deploy.errors import UserError
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
-from .graph.resample import upsample
+from .graph.resample import to_pixels, upsample
 from .graph.scores import check_image_score, columns, image_score
 from .memory_bank.coreset import SAMPLERS, Sampler, thinned
 from .memory_bank.lloyd import LloydStep
@@ -121,7 +121,7 @@ class PatchCore(AnomalyMethod):
         for name in ("patch_stride", "pretrain_dim", "target_dim"):
             if self.options[name] is not None and self.options[name] < 1:
                 raise UserError(f"--{name} {self.options[name]} must be at least 1")
-        features, size = self.backbone.features, self.preprocess.size
+        features = self.backbone.features
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
         if self.options["grid"] not in (None, *self.layers):
             raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
@@ -144,7 +144,7 @@ class PatchCore(AnomalyMethod):
         if self.options["target_dim"] is not None:
             matrix = paddle.to_tensor(adaptive_matrix(self.channels, joined).T.copy())
             self.register_buffer("aggregate", matrix, persistable=False)
-        self.to_pixels = upsample(size, whole, self.options["sigma"], stride)
+        self.to_pixels = to_pixels(self.preprocess, whole, self.options["sigma"], stride)
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))

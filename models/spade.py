@@ -16,7 +16,7 @@ from deploy.errors import UserError
 
 from .backbones.backbone import DEEPEST, Backbone, MissingLayer
 from .base.method import AnomalyMethod
-from .graph.resample import upsample
+from .graph.resample import to_pixels, upsample
 from .graph.scores import check_image_score, columns, image_score
 
 READINGS = ("all_positions", "same_position")
@@ -87,7 +87,7 @@ class SPADE(AnomalyMethod):
         self.channels = sum(self.widths) + last.channels
         self.grid = (self.features[0].height, self.features[0].width)
         self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in self.features])
-        self.to_pixels = upsample(self.preprocess.size, self.grid, self.options["sigma"])
+        self.to_pixels = to_pixels(self.preprocess, self.grid, self.options["sigma"])
         self.register_buffer("descriptors", paddle.zeros([0, last.channels]))
         self.register_buffer("gallery_rows", paddle.zeros([0], "int64"))
         self.galleries = [f"gallery_{number}" for number in range(len(self.features))]

@@ -13,7 +13,7 @@ import numpy as np
 
 from deploy.command_line.parser import Arguments
 from deploy.errors import UserError
-from deploy.pictures.decode import decode_deep, has_16_bits
+from deploy.pictures.decode import decode_deep, decode_mask, has_16_bits
 from deploy.pictures.preprocess import Preprocess, Size
 from models.presets import PAPER, Preset, preset
 
@@ -28,7 +28,7 @@ HEADROOM = 0.1
 
 
 def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Callable[[str], None]) -> Preprocess:
-    """From --resize, --crop_size, --fit and --range, or the preset's.
+    """From --resize, --crop_size, --fit, --range and --roi, or the preset's.
 
     Where none of the first three is given and the training pictures are far from square, all of each is seen: stretched
     to a rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
@@ -44,11 +44,39 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
             height, width = chosen.size
             log(f"pictures are far from square: all of each is seen, stretched to {height} x {width} pixels")
     limits = tuple(args.range) if args.range is not None else value_range(pictures)
-    if limits is None:
-        return chosen
-    low, high = limits
-    log(f"16-bit values from {low} to {high} become 0 to 255 (--range)")
-    return replace(chosen, value_range=(low, high))
+    if limits is not None:
+        log(f"16-bit values from {limits[0]} to {limits[1]} become 0 to 255 (--range)")
+        chosen = replace(chosen, value_range=limits)
+    if args.roi is not None:
+        chosen = chosen.within(region(args.roi, pictures[0]))
+        log(f"region of interest: {chosen.inside.mean():.0%} of what is examined")
+    return chosen
+
+
+def region(told: str, picture: Path) -> np.ndarray:
+    """The region of interest that --roi names, bool [height, width] of the picture.
+
+    Raises:
+        UserError: neither a mask of the picture's size nor a box in it.
+    """
+    height, width = decode_deep(picture).shape[:2]
+    if Path(told).is_file():
+        mask = decode_mask(told)
+        if mask.shape != (height, width):
+            raise UserError(
+                f"--roi {told} is {mask.shape[1]} x {mask.shape[0]} pixels, {picture} {width} x {height}: "
+                "give a mask of the pictures' size"
+            )
+        return mask
+    try:
+        left, top, across, down = (int(word) for word in told.split(","))
+    except ValueError as error:
+        raise UserError(f"--roi {told}: no mask file, and no box X,Y,WIDTH,HEIGHT in pixels") from error
+    if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
+        raise UserError(f"--roi {told}: the box does not lie in {picture} with its {width} x {height} pixels")
+    mask = np.zeros((height, width), bool)
+    mask[top : top + down, left : left + across] = True
+    return mask
 
 
 def value_range(pictures: Sequence[Path]) -> tuple[int, int] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Union
 
@@ -20,6 +21,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LONGEST = 32
 """A picture's long side is at most this many short sides: the crop shows no more than that part of it, and the whole
 would be enlarged to many megabytes."""
+BLANK = tuple(round(255 * level) for level in IMAGENET_MEAN)
+"""The colour outside of a region of interest."""
 FITS = ("crop", "stretch", "pad")
 Size = Union[int, Sequence[int]]
 """Height and width in pixels, or one number for both."""
@@ -53,6 +56,11 @@ class Preprocess:
     std: Sequence[float] = IMAGENET_STD
     value_range: tuple[int, int] | None = None
     """Of 16-bit pictures, the values that become 0 and 255; None keeps their upper 8 bits."""
+    roi: tuple[int, ...] | None = None
+    """The region of interest in the input, row by row: how many pixels are outside, then inside, then outside, ...
+
+    What is outside is grey in every picture, so that it is neither learned nor scored. None: all is inside.
+    """
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -73,6 +81,31 @@ class Preprocess:
         if min(self.size) < 32:
             raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
 
+        if self.roi is not None and (sum(self.roi) != self.size[0] * self.size[1] or not sum(self.roi[1::2])):
+            raise UserError(f"the region of interest is none of {self.size[0]} x {self.size[1]} pixels: make it again")
+
+    @cached_property
+    def inside(self) -> np.ndarray | None:
+        """The region of interest, bool [height, width] of the input; None where it is all."""
+        if self.roi is None:
+            return None
+        return np.repeat(np.arange(len(self.roi)) % 2 == 1, self.roi).reshape(self.size)
+
+    def within(self, mask: np.ndarray) -> Preprocess:
+        """The same with a region of interest: bool [height, width] of a picture, True inside.
+
+        A pixel of the input is inside where all pixels that are resized to it are.
+
+        Raises:
+            UserError: nothing inside is in the input.
+        """
+        whole = self.resized(np.where(mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=2))
+        inside = (self.crop((whole[..., 0] == 255) & self.resized_mask(mask))).ravel()
+        if not inside.any():
+            raise UserError("--roi: nothing of it is in the part of the picture that is examined")
+        changes = np.flatnonzero(np.diff(np.concatenate([[False], inside]))).tolist()
+        return replace(self, roi=tuple(np.diff([0, *changes, len(inside)]).tolist()))
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the program's input."""
@@ -80,17 +113,15 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """The values as plain json types, for `from_dict`."""
-        values = asdict(self)
-        if self.value_range is None:
-            del values["value_range"]
+        values = {name: value for name, value in asdict(self).items() if value is not None}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The inverse of `to_dict`."""
         mean, std = tuple(values["mean"]), tuple(values["std"])
-        limits = tuple(values["value_range"]) if "value_range" in values else None
-        return cls(values["resize"], values["crop_size"], values["fit"], mean, std, limits)
+        limits, roi = (tuple(values[name]) if name in values else None for name in ("value_range", "roi"))
+        return cls(values["resize"], values["crop_size"], values["fit"], mean, std, limits, roi)
 
     def resized(self, picture: Picture) -> np.ndarray:
         """A path or uint8 RGB array [height, width, 3] as uint8 RGB [*resized_shape, 3], of which `crop` is the input.
@@ -169,9 +200,17 @@ class Preprocess:
         return np.clip(whole, 0, (width, height))
 
     def crop(self, resized: np.ndarray) -> np.ndarray:
-        """The part of a resized picture or mask that the program sees: the centre, `size`."""
+        """The part of a resized picture or mask that the program sees: the centre, `size`.
+
+        Outside of the region of interest a picture is BLANK, and a mask is 0.
+        """
         top, left = self.corner(*resized.shape[:2])
-        return resized[top : top + self.size[0], left : left + self.size[1]]
+        seen = resized[top : top + self.size[0], left : left + self.size[1]]
+        if self.inside is None:
+            return seen
+        if seen.ndim == 2:
+            return seen * self.inside
+        return np.where(self.inside[..., None], seen, np.array(BLANK, np.uint8))
 
     def normalise(self, crops: np.ndarray) -> np.ndarray:
         """uint8 RGB [batch, *size, 3] to the program's input: float32 [batch, 3, *size]."""

@@ -40,7 +40,8 @@ def panel(
         regions: those whose numbers are drawn.
 
     Returns:
-        uint8 RGB [height, width, 3]. What lies outside the crop was not looked at; it is hatched.
+        uint8 RGB [height, width, 3]. What lies outside the crop, or the region of interest, was not looked at; it is
+        hatched.
     """
     resized = prediction.resized
     scale = TILE / resized.shape[0]
@@ -51,10 +52,14 @@ def panel(
     window = (slice(top, top + height), slice(left, left + width))
 
     anomaly_map = cv2.resize(prediction.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
-    hatched = _hatched(picture, window)
+    inside = np.ones((height, width), bool)
+    if preprocess.inside is not None:
+        inside = cv2.resize(preprocess.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    hatched = _hatched(picture, window, inside)
     heat = hatched.copy()
-    heat[window] = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
-    _outline(heat[window], anomaly_map > calibration.pixel_threshold)
+    coloured = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
+    heat[window][inside] = coloured[inside]
+    _outline(heat[window], (anomaly_map > calibration.pixel_threshold) & inside)
     for region in regions:
         row, column = region.corner
         own_height, own_width = prediction.anomaly_map.shape
@@ -64,7 +69,7 @@ def panel(
         truth = hatched.copy()
         large = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         red = np.where(large[..., None], np.array([255, 40, 40], np.uint8), picture[window])
-        truth[window] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)
+        truth[window][inside] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)[inside]
         tiles.append(("ground truth", truth))
     tiles.append(("anomaly map", heat))
     defect = calibration.is_defect(prediction.score)
@@ -80,13 +85,16 @@ OUTSIDE = 127
 def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
     """Where the map exceeds the pixel threshold, uint8 [height, width] in the resized picture's geometry.
 
-    255 is defective, 0 good, OUTSIDE what lies outside the crop and was not looked at.
+    255 is defective, 0 good, OUTSIDE what lies outside the crop or the region of interest and was not looked at.
     """
     mask = np.full(prediction.resized.shape[:2], OUTSIDE, np.uint8)
     top, left = preprocess.corner(*prediction.resized.shape[:2])
     height, width = prediction.anomaly_map.shape
     found = prediction.anomaly_map > calibration.pixel_threshold
-    mask[top : top + height, left : left + width] = np.where(found, np.uint8(255), np.uint8(0))
+    seen = np.where(found, np.uint8(255), np.uint8(0))
+    if preprocess.inside is not None:
+        seen[~preprocess.inside] = OUTSIDE
+    mask[top : top + height, left : left + width] = seen
     return mask
 
 
@@ -144,12 +152,12 @@ def _label(picture: np.ndarray, text: str, row: int, column: int) -> None:
     picture[:] = drawn
 
 
-def _hatched(picture: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-    """The picture, greyed and hatched outside `window`."""
+def _hatched(picture: np.ndarray, window: tuple[slice, slice], inside: np.ndarray) -> np.ndarray:
+    """The picture, greyed and hatched outside `window`, and in it where it is not `inside`."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
     dull = (picture.mean(axis=2, keepdims=True) * 0.4 + 110).astype(np.uint8).repeat(3, 2)
     dull[(x + y) % 8 == 0] = 150
-    dull[window] = picture[window]
+    dull[window][inside] = picture[window][inside]
     return dull
 
 

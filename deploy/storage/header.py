@@ -41,7 +41,7 @@ PREPROCESS = fields(
         "mean": items(number(), 3, 3),
         "std": items(number(1e-6, 1e6), 3, 3),
     },
-    {"value_range": items(whole(0, 65535), 2, 2, ascending=True)},
+    {"value_range": items(whole(0, 65535), 2, 2, ascending=True), "roi": items(whole(0, LARGEST**2), 2)},
 )
 PART = {"pictures": whole(0, 10**12), "sha256": text}
 BACKBONE = fields({"file": _name, "sha256": text})

@@ -14,7 +14,7 @@ from deploy.command_line.progress import progress
 from deploy.errors import UserError
 
 from ..graph.pooling import shrink
-from ..graph.resample import Resample, nearest_matrix, upsample
+from ..graph.resample import Resample, nearest_matrix, to_pixels
 from ..graph.scores import check_image_score, image_score
 from ..threads import one_thread
 from .method import AnomalyMethod
@@ -79,7 +79,7 @@ class GaussianMethod(AnomalyMethod):
         check_image_score(self.options["image_score"], ("smooth", "max", "top"), self.NAME)
         if self.options["eps"] <= 0:
             raise UserError(f"--eps {self.options['eps']} must be above 0: covariances need it to be invertible")
-        features, size = self.backbone.features, self.preprocess.size
+        features = self.backbone.features
         channels = sum(feature.channels for feature in features)
         if self.k > channels:
             raise UserError(f"--k {self.k}: {' '.join(self.backbone.layers)} have {channels} channels together")
@@ -97,7 +97,7 @@ class GaussianMethod(AnomalyMethod):
                 for feature in features
             ]
         )
-        self.to_pixels = upsample(size, self.grid, self.options["sigma"])
+        self.to_pixels = to_pixels(self.preprocess, self.grid, self.options["sigma"])
         self.use_projection(self._projection(channels))
         self.register_buffer("position_mean", paddle.zeros([self.positions, self.k]))
         for name, (start, end) in self.parts().items():

@@ -13,6 +13,7 @@ from paddle import nn
 from scipy.ndimage import gaussian_filter1d
 
 from deploy.errors import UserError
+from deploy.pictures.preprocess import Preprocess
 
 
 def bilinear_matrix(size_out: int, size_in: int) -> np.ndarray:
@@ -66,6 +67,25 @@ class Resample(nn.Layer):
         wide = wide.reshape([-1, self.height_in, self.width_out]).transpose([0, 2, 1])
         full = paddle.matmul(wide.reshape([-1, self.height_in]), self.rows)
         return full.reshape([-1, self.width_out, self.height_out]).transpose([0, 2, 1])
+
+
+class WithinRegion(nn.Layer):
+    """A map in pixels that is 0 outside of the region of interest, bool [height, width]."""
+
+    def __init__(self, upsampling: Resample, inside: np.ndarray) -> None:
+        super().__init__()
+        self.upsampling = upsampling
+        self.register_buffer("inside", paddle.to_tensor(inside[None].astype(np.float32)), persistable=False)
+
+    def forward(self, coarse: paddle.Tensor) -> paddle.Tensor:
+        """Upsample [batch, rows, columns] to [batch, height, width]."""
+        return self.upsampling(coarse) * self.inside
+
+
+def to_pixels(preprocess: Preprocess, grid: tuple[int, int], sigma: float, stride: int = 1) -> Resample | WithinRegion:
+    """`upsample` from a grid of patches to the pixels of the input, of which the region of interest is kept."""
+    upsampling = upsample(preprocess.size, grid, sigma, stride)
+    return upsampling if preprocess.inside is None else WithinRegion(upsampling, preprocess.inside)
 
 
 def upsample(
