@@ -170,10 +170,11 @@ def fit(
     if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped, path = Skipped(), folder / f"{category.name}.safetensors"
-    if args.save_model and is_finished(model, path, pictures, args.num_workers, args.skip_bad, args.false_alarm):
+    on_bad = skipped if args.skip_bad else None
+    if args.save_model and is_finished(model, path, pictures, args.num_workers, on_bad, args.false_alarm):
         log(f"kept: {path} was fitted before on the same pictures with the same settings")
         return load_model(path, options.runtime(args))
-    on_bad = skipped if args.skip_bad else None
+    skipped.clear()
     model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)
     print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
     if args.save_model:

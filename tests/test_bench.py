@@ -47,7 +47,8 @@ def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict
     for stage in found["stages"].values():
         assert stage["rows"] or stage["figures"]
         for row in stage["rows"]:
-            assert row["median"] > 0 and row["quartiles"][0] <= row["median"] <= row["quartiles"][1], row
+            assert row["quartiles"][0] <= row["median"] <= row["quartiles"][1], row
+            assert row["median"] > 0 or "minus" in row["name"], "one round's difference of two times may be anything"
         for why in stage["absent"].values():
             assert "not installed" in why or "bf16" in why or "its pictures give" in why
     contestants = {row["name"] for row in found["stages"]["search"]["rows"]}

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.once
 
 def image_auroc(data: Path, output: Path, *words: str) -> list[float]:
     settings = ["--arch", "compact", "--layers", "layer1", "layer2", "--k", "2", "--eval", "--save_pic", "False"]
+    settings += ["--resize", "256", "--crop_size", "224"]
     done(run("train.py", "--data_path", data, *settings, "--save_path", output, *words))
     with open(output / "patchcore_compact_2/all_seed521.csv", newline="") as file:
         return [float(row["Image_AUROC"]) for row in csv.DictReader(file) if row["category"] != "mean"]

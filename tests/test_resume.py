@@ -46,7 +46,7 @@ def test_a_finished_category_is_kept_while_nothing_changed(trained: SimpleNamesp
         settings = {"k": 2, "seed": 521, "preprocess": preprocess, **options, **more}
         layers = [["layer2", "layer3"]]
         built = build_model("patchcore", archs=["compact"], layers=layers, weights=["random"], **settings)
-        return is_finished(built, model, pictures[:shots], 1, False, rate)
+        return is_finished(built, model, pictures[:shots], 1, None, rate)
 
     assert finished()
     for changed in (

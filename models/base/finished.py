@@ -13,7 +13,7 @@ from deploy.pictures.stream import stream
 from deploy.storage.tensors import read_tensors
 
 from .data import data_of, fingerprint_of
-from .detector import Detector
+from .detector import Detector, OnBad
 
 
 def is_finished(
@@ -21,7 +21,7 @@ def is_finished(
     path: Path,
     pictures: list[Picture],
     workers: int | None,
-    skip_bad: bool,
+    on_bad: OnBad | None,
     false_alarm: float,
 ) -> bool:
     """Whether the file at `path` is, but for its command, what fitting `model` on `pictures` would write again.
@@ -42,5 +42,5 @@ def is_finished(
         return False
     if not all(np.array_equal(tensors.get(name), value.numpy()) for name, value in model.constants().items()):
         return False  # another --load_projection
-    seen = stream(pictures, model.preprocess, workers, (lambda name, error: None) if skip_bad else None)
+    seen = stream(pictures, model.preprocess, workers, on_bad)
     return header["data"] == data_of([fingerprint_of(model.preprocess.crop(item.resized)) for item in seen])
