@@ -139,7 +139,7 @@ def update(args: Arguments, parser: Parser) -> int:
     if options.adds(args):
         pictures, on_bad = category.train_pictures(), skipped if args.skip_bad else None
         model.update(pictures, args.batch_size, args.num_workers, on_bad, log, rate, args.max_size)
-    print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    print(model_text(model) + told(skipped), flush=True)
     command = options.command(parser, args, model)
     folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)
     with exclusive(folder):
@@ -172,14 +172,19 @@ def fit(
     skipped, path = Skipped(), folder / f"{category.name}.safetensors"
     on_bad = skipped if args.skip_bad else None
     if args.save_model and is_finished(model, path, pictures, args.num_workers, on_bad, args.false_alarm):
-        log(f"kept: {path} was fitted before on the same pictures with the same settings")
+        log(f"kept: {path} was fitted before on the same pictures with the same settings{told(skipped)}")
         return load_model(path, options.runtime(args))
     skipped.clear()
     model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)
-    print(model_text(model) + (f"; {len(skipped)} pictures skipped" if skipped else ""), flush=True)
+    print(model_text(model) + told(skipped), flush=True)
     if args.save_model:
         save(args, model, path, command, log)
     return model
+
+
+def told(skipped: Skipped) -> str:
+    """The end of a line about a fit: how many pictures it skipped, if any."""
+    return f"; {len(skipped)} pictures skipped" if skipped else ""
 
 
 if __name__ == "__main__":
