@@ -24,6 +24,7 @@ from evaluation.run import evaluate_category
 from models import Detector, build_model, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.presets import Preset
+from models.threads import one_thread
 
 
 def main() -> int:
@@ -101,12 +102,12 @@ def train(
     return report
 
 
+@one_thread
 def save(args: Arguments, model: Detector, path: Path, command: str, log: TimedLog) -> None:
     """Write the model to `path`, after the heat maps of its odd training pictures: with the model a fit is finished."""
-    odd = list(model.odd()) if args.save_pic else []
-    if odd:
+    if args.save_pic and args.update is None:
         place = path.with_suffix("") / "odd"
-        write_panels(place, "train", odd, model.calibration, model.preprocess)
+        write_panels(place, "train", model.odd(), model.calibration, model.preprocess)
         log(f"heat maps of the training pictures least like the rest: {place}")
     log(f"model: {model.save(path, command)}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..calibration import Calibration
 from ..pictures.decode import encode_png
 from ..pictures.preprocess import Preprocess
+from ..pictures.stream import prefetch
 from ..predictor import Prediction
 from .heatmap import panel
 from .picture_folder import PictureFolder
@@ -32,7 +33,7 @@ def write_panels(
     pictures = PictureFolder(folder, run)
     with ExitStack() as stack:
         pictures.collect(stack)
-        for place, prediction in enumerate(predictions, 1):
-            drawn = panel(prediction, calibration, preprocess)
-            pictures.write(f"{place:02}_{Path(prediction.name).stem}", encode_png(drawn))
+        drawn = prefetch(lambda prediction: encode_png(panel(prediction, calibration, preprocess)), predictions)
+        for place, (prediction, png) in enumerate(drawn, 1):
+            pictures.write(f"{place:02}_{Path(prediction.name).stem}", png())
         pictures.publish()

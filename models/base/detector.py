@@ -17,7 +17,7 @@ from deploy.calibration import FALSE_ALARM, Calibration, check_rate
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
-from deploy.pictures.stream import picture_name
+from deploy.pictures.stream import picture_name, prefetch
 from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
 from deploy.runtime import selfcheck
@@ -31,7 +31,7 @@ from ..graph.compiled import compile_scoring
 OnBad = Callable[[str, UserError], None]
 NAMED = 3
 """Training pictures that are named because they look least like the others."""
-ODD_SHARE, ODD_MOST = 0.3, 100
+ODD_SHARE, ODD_MOST = 0.3, 50
 """The share of the training pictures whose held-out maps are kept, at least NAMED and at most ODD_MOST of them."""
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
@@ -188,9 +188,9 @@ class Detector(nn.Layer):
         Raises:
             UserError: a picture cannot be read any more.
         """
-        for picture, name, score, anomaly_map, brightness in self._odd:
-            resized, shape = self.preprocess.resized_with_shape(picture)
-            yield Prediction(name, score, anomaly_map, resized, shape, brightness)
+        read = prefetch(lambda one: self.preprocess.resized_with_shape(one[0]), self._odd)
+        for (_, name, score, anomaly_map, brightness), seen in read:
+            yield Prediction(name, score, anomaly_map, *seen(), brightness)
 
     def predict(
         self,

@@ -12,10 +12,12 @@ from deploy.pictures.decode import Picture
 from deploy.pictures.stream import stream
 from deploy.storage.tensors import read_tensors
 
+from ..threads import one_thread
 from .data import data_of, fingerprint_of
 from .detector import Detector, OnBad
 
 
+@one_thread  # as in fitting: on several, a pixel of the resized picture may be a grey level off
 def is_finished(
     model: Detector,
     path: Path,

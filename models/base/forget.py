@@ -12,12 +12,14 @@ from deploy.pictures.decode import Picture
 from deploy.pictures.stream import picture_name
 
 from ..graph.compiled import compile_embedding, compile_feature_scoring
+from ..threads import one_thread
 from .data import DIGITS, data_without, fingerprint_of
 
 if TYPE_CHECKING:
     from .method import AnomalyMethod
 
 
+@one_thread  # as in fitting: on several, a pixel of the resized picture may be a grey level off
 def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable[[str], None]) -> None:
     """Do what `AnomalyMethod.forget` says.
 
