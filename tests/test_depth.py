@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +42,8 @@ def test_the_range_is_that_of_the_training_pictures_and_a_tenth_more(tmp_path: P
     paths = [save_deep(tmp_path / f"{i}.png", np.full((8, 8), 1000 * i + 500) + np.eye(8)) for i in range(3)]
     assert value_range(paths) == (299, 2702)  # 500 to 2501
     cv2.imwrite(str(tmp_path / "8.png"), np.zeros((8, 8), np.uint8))
-    assert value_range([tmp_path / "8.png"]) is None
+    os.mkfifo(tmp_path / "pipe.png")
+    assert value_range([tmp_path / name for name in ("8.png", "pipe.png", "none.png")]) is None
     assert value_range([save_deep(tmp_path / "9.png", np.full((8, 8), 60000) + np.eye(8))]) == (59999, 60002)
 
 

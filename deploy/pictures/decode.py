@@ -61,6 +61,8 @@ def decode_deep(path: str | Path) -> np.ndarray:
 
 def has_16_bits(path: str | Path) -> bool:
     """Whether a file's header says that it has 16 bits a value; False where it cannot be read."""
+    if not Path(path).is_file():  # reading a pipe might never end
+        return False
     try:
         told = stated(Path(path).read_bytes())
     except (OSError, ValueError):
