@@ -9,6 +9,7 @@ for fitting. Parts of one item look alike, so they stay together. All defective 
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -31,16 +32,17 @@ class Kolektor(Category):
 
     def train_pictures(self) -> list[Path]:
         """Good parts of all items but every fifth."""
-        found = [picture.path for picture, tested in self._parts() if not (tested or picture.defective)]
+        found = [picture.path for picture, tested in self._parts if not (tested or picture.defective)]
         if not found:
             raise UserError(f"{self.folder}: no good part to fit on, that is none whose *{LABEL}.bmp is empty")
         return found
 
     def test_pictures(self) -> list[LabelledPicture]:
         """Good parts of every fifth item, and all defective ones."""
-        found = [picture for picture, tested in self._parts() if tested or picture.defective]
+        found = [picture for picture, tested in self._parts if tested or picture.defective]
         return sorted(found, key=lambda picture: (picture.defect != GOOD, picture.path))
 
+    @cached_property
     def _parts(self) -> list[tuple[LabelledPicture, bool]]:
         """Every part, and whether its item is one for testing."""
         found = []

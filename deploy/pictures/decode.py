@@ -61,11 +61,9 @@ def decode_deep(path: str | Path) -> np.ndarray:
 
 def has_16_bits(path: str | Path) -> bool:
     """Whether a file's header says that it has 16 bits a value; False where it cannot be read."""
-    if not Path(path).is_file():  # reading a pipe might never end
-        return False
     try:
-        told = stated(Path(path).read_bytes())
-    except (OSError, ValueError):
+        told = stated(_content(path).tobytes())
+    except (UserError, ValueError):
         return False
     return told is not None and told.bits == 16
 
@@ -83,8 +81,8 @@ def most_pixels() -> int:
     return int(told or MOST_PIXELS)
 
 
-def _decoded(path: str | Path, colours: int) -> np.ndarray:
-    """The file's picture, uint8, or uint16 where the file has 16 bits."""
+def _content(path: str | Path) -> np.ndarray:
+    """The file's bytes, at least one; UserError where it is no regular file, or cannot be read."""
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):  # reading a pipe or a device might never end
@@ -98,6 +96,12 @@ def _decoded(path: str | Path, colours: int) -> np.ndarray:
         raise UserError(f"cannot read picture {path}: {error}") from error
     if data.size == 0:
         raise UserError(f"cannot read picture {path}: the file is empty")
+    return data
+
+
+def _decoded(path: str | Path, colours: int) -> np.ndarray:
+    """The file's picture, uint8, or uint16 where the file has 16 bits."""
+    data = _content(path)
     plain = data.tobytes()
     try:
         told = stated(plain)

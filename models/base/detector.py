@@ -230,7 +230,7 @@ class Detector(nn.Layer):
                 content = {"kind": "backbone", "arch": backbone.arch, "sha256": backbone.sha256}
                 write_tensors(file, backbone.arrays(), content)
         self.header["command"] = command
-        return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
+        return self._write_model(path)
 
     def set_thresholds(self, calibration: Calibration, path: str | Path) -> Path:
         """Replace the thresholds of the model that was read from `path`, there too; nothing else of the file changes.
@@ -241,6 +241,9 @@ class Detector(nn.Layer):
         self.calibration = calibration
         self.header["calibration"] = calibration.to_dict()
         self._predictor = None
+        return self._write_model(path)
+
+    def _write_model(self, path: str | Path) -> Path:
         return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
 
     # For export and evaluation --------------------------------------------------------------------------------------
