@@ -16,7 +16,7 @@ from .calibration import Calibration
 from .errors import UserError
 from .pictures.decode import Picture
 from .pictures.preprocess import Preprocess
-from .pictures.stream import batches, stream
+from .pictures.stream import Loaded, batches, stream
 from .runtime import selfcheck
 from .runtime.autolog import Times
 from .runtime.program import Program, Runtime, graph_file
@@ -32,9 +32,9 @@ class Prediction:
     score: float
     """Raw image score, 0 and up; comparable between pictures of one model."""
     anomaly_map: np.ndarray
-    """float32 [crop, crop], raw distances, 0 and up, of the crop's pixels."""
+    """float32 [height, width], raw distances, 0 and up, of the pixels that are examined."""
     resized: np.ndarray
-    """The picture, uint8 RGB, short side at `resize`; `anomaly_map` covers its centre crop."""
+    """The picture, uint8 RGB, resized; `anomaly_map` covers its centre crop, or all of it by tiles."""
     shape: tuple[int, int]
     """The picture's own height and width."""
     brightness: float
@@ -110,7 +110,12 @@ class Predictor:
         on_bad: Callable[[str, UserError], None] | None = None,
     ) -> Iterator[Prediction]:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
-        for group in batches(stream(pictures, self.preprocess, workers, on_bad), batch_size):
+        loaded = stream(pictures, self.preprocess, workers, on_bad)
+        if self.preprocess.tiled:
+            for item in loaded:
+                yield self._by_tiles(item, batch_size)
+            return
+        for group in batches(loaded, batch_size):
             begin = time.perf_counter()
             crops = np.stack([self.preprocess.crop(item.resized) for item in group])
             image = self.to_input(crops)
@@ -124,6 +129,21 @@ class Predictor:
                 begin = time.perf_counter()
                 yield Prediction(item.name, float(score), anomaly_map, item.resized, item.shape, float(crop.mean()))
                 self.times.add("postprocess", time.perf_counter() - begin)
+
+    def _by_tiles(self, item: Loaded, batch_size: int) -> Prediction:
+        """Score one picture by its tiles: the maps stitched, and the score of the most anomalous tile."""
+        begin, crop, scores = time.perf_counter(), self.preprocess.crop(item.resized), []
+
+        def maps() -> Iterator[np.ndarray]:
+            for tiles in batches(self.preprocess.parts(crop), batch_size):
+                found, own = self.program.run(self.to_input(np.stack(tiles)))
+                scores.extend(own.tolist())
+                yield from found
+
+        stitched = self.preprocess.join(maps(), *crop.shape[:2])
+        self.times.add("preprocess", item.seconds)
+        self.times.add("inference", time.perf_counter() - begin)
+        return Prediction(item.name, max(scores), stitched, item.resized, item.shape, float(crop.mean()))
 
 
 def file_sha256(path: str | Path) -> str:

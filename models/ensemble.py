@@ -17,9 +17,10 @@ from deploy.runtime.program import Runtime
 from deploy.storage.tensors import read_tensors
 
 from .backbones.backbone import Backbone
-from .base.detector import Detector, MapAndScore, OnBad
+from .base.detector import Detector, OnBad
 from .base.method import AnomalyMethod
 from .base.spool import Spool
+from .base.tiling import MapAndScore
 
 FLOOR = 0.01
 """A spread below this share of the mean level is taken for that much: a handful of pictures can agree by chance."""
@@ -102,18 +103,18 @@ class Ensemble(Detector):
             bad.add(name)
             on_bad(name, error)
 
-        height, width = self.preprocess.size
-        maps, scores, spreads = [], [], []
+        maps, scores, shapes, spreads = [], [], [], []
         for member in self.members:
             text = f"{member.backbone.arch} {','.join(member.layers)}"
             answers = member.fit_statistics(
                 pictures, batch_size, workers, skip if on_bad else None, lambda t, text=text: log(f"{text}: {t}")
             )
-            maps.append(Spool(None, height * width))
+            maps.append(Spool(None, 1))
             scores.append([])
-            moments = np.zeros(3)
+            shapes, moments = [], np.zeros(3)
             for anomaly_map, score in answers:
-                maps[-1].append(anomaly_map.reshape(1, -1))
+                maps[-1].append(anomaly_map.reshape(-1, 1))
+                shapes.append(anomaly_map.shape)
                 scores[-1].append(score)
                 values = anomaly_map.astype(np.float64)
                 moments += (values.size, values.sum(), (values * values).sum())
@@ -124,14 +125,18 @@ class Ensemble(Detector):
             spreads.append([_spread(deviation, mean), _spread(of_scores.std(), of_scores.mean())])
         self.names, self.brightness = self.members[0].names, self.members[0].brightness
         self.load_statistics({"spreads": np.array(spreads, np.float32)})
-        return self._joined(maps, scores)
+        return self._joined(maps, shapes, scores)
 
-    def _joined(self, maps: list[Spool], scores: list[list[float]]) -> Iterator[MapAndScore]:
+    def _joined(
+        self, maps: list[Spool], shapes: list[tuple[int, int]], scores: list[list[float]]
+    ) -> Iterator[MapAndScore]:
         """Yield the mean over the members of what they gave, in units of their spreads."""
-        shape, spreads = self.preprocess.size, self.fitted["spreads"]
-        for number, of_members in enumerate(zip(*scores)):
-            parts = [of.read_block(number, 1) / spread for of, spread in zip(maps, spreads[:, 0])]
-            yield sum(parts).reshape(shape) / len(parts), float((np.array(of_members) / spreads[:, 1]).mean())
+        start, spreads = 0, self.fitted["spreads"]
+        for (height, width), of_members in zip(shapes, zip(*scores)):
+            parts = [of.read_block(start, height * width) / spread for of, spread in zip(maps, spreads[:, 0])]
+            start += height * width
+            score = float((np.array(of_members) / spreads[:, 1]).mean())
+            yield sum(parts).reshape(height, width) / len(parts), score
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         """Set the ensemble's own statistics; the members keep theirs."""

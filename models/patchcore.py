@@ -25,7 +25,7 @@ from .memory_bank.search import (
     distance_to,
     exact_nearest,
     half_norms_of,
-    replace_rows,
+    rows_replaced,
 )
 
 
@@ -277,7 +277,7 @@ class PatchCore(AnomalyMethod):
         if not self._first and count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = self._sampler.choose()
-        bank, owner, fixed = self._spool.read(chosen), chosen // self.positions, 0
+        bank, owner, fixed = self._spool.read(chosen), self.tiling.owner(chosen // self.positions), 0
         self._blocks = self._sampler.blocks
         del self._sampler
         if self._first:
@@ -293,8 +293,8 @@ class PatchCore(AnomalyMethod):
                 bank,
                 self.options["lloyd"],
                 lambda picture: self.training_features(range(picture, picture + 1)) - mean,
-                patches // self.positions,
-                self.positions,
+                self.tiling.pictures(patches // self.positions),
+                patches,
                 fixed,
             )
             bank = self._step.bank()
@@ -359,7 +359,8 @@ class PatchCore(AnomalyMethod):
 
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the patches of training pictures from the spool file."""
-        return self._spool.read_block(pictures.start * self.positions, len(pictures) * self.positions)
+        parts = self.tiling.parts(pictures)
+        return self._spool.read_block(parts.start * self.positions, len(parts) * self.positions)
 
     @contextmanager
     def leave_one_out(
@@ -370,27 +371,11 @@ class PatchCore(AnomalyMethod):
         Rows that moved towards its patches are what they would be without it.
         """
         rows = np.flatnonzero(self._owner == self._first + pictures.start)
-        replacement = np.arange(len(self._owner))
-        replacement[rows] = self._replacement[rows]
-        bank, half_norms = self.fitted["memory_bank"], self.fitted["half_norms"]
-        changed, values = rows[:0], bank[:0]
+        changed, values = rows[:0], self.fitted["memory_bank"][:0]
         if self._step is not None:
             changed, values = self._step.without(pictures.start, features - self.fitted["bank_mean"])
-        coarse = self.options["search"] == "coarse"
-        tables = replace_rows(self.fitted, replacement, changed, values) if coarse else {}
-        by_row = [
-            self.fitted[name] for name in ("memory_bank", "half_norms", "neighbors", "spacing") if name in self.fitted
-        ]
-        touched = np.union1d(rows, changed)
-        own = [value[touched] for value in by_row]
-        try:
-            bank[changed], half_norms[changed] = values, half_norms_of(values)
-            for value in by_row:
-                value[rows] = value[replacement[rows]]
+        with rows_replaced(self.fitted, rows, self._replacement[rows], changed, values) as tables:
             yield features, tables
-        finally:
-            for value, kept in zip(by_row, own):
-                value[touched] = kept
 
     def end_fit(self) -> None:
         """Close the spool file, and drop the means."""

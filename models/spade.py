@@ -237,20 +237,28 @@ class SPADE(AnomalyMethod):
 
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the pyramid of a training picture from the galleries."""
-        pictures = range(self._earlier + pictures.start, self._earlier + pictures.stop)
-        layers = [self.fitted[name][pictures].transpose(0, 2, 1) for name in self.galleries]
-        rows = [layer.reshape(len(pictures), -1) for layer in layers]
-        return np.concatenate([*rows, self.fitted["descriptors"][pictures]], axis=1)
+        own = self._places(pictures)
+        layers = [self.fitted[name][own].transpose(0, 2, 1) for name in self.galleries]
+        rows = [layer.reshape(len(own), -1) for layer in layers]
+        return np.concatenate([*rows, self.fitted["descriptors"][own]], axis=1)
+
+    def _places(self, pictures: range) -> range:
+        """Where pictures that were added last, or their tiles, are in the gallery."""
+        parts = self.tiling.parts(pictures)
+        return range(self._earlier + parts.start, self._earlier + parts.stop)
 
     @contextmanager
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """The picture's descriptor moved far away; should all be neighbours, its gallery is another picture's."""
+        """Its descriptors moved far away; should all be neighbours, its galleries are other pictures'."""
         descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
-        picture = self._earlier + pictures.start
-        rows[picture] = (picture + 1) % len(rows)
-        descriptors[picture] = FAR
+        own = self._places(pictures)
+        others = np.concatenate([rows[own.stop :], rows[: own.start]])
+        if len(others) < min(self.options["k_image"], len(rows) - 1):
+            raise UserError(f"--k_image {self.options['k_image']}: others than one picture have {len(others)} tiles")
+        rows[own] = np.resize(others, len(own))
+        descriptors[own] = FAR
         yield features, {"descriptors": descriptors, "gallery_rows": rows}
 
     def describe(self) -> str:

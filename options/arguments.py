@@ -12,8 +12,12 @@ from models.backbones.backbone import ARCHS
 from models.presets import PRESETS, preset
 
 PRESET_HELP = "layers, sizes, --k and the method's options where they are not given: those that docs/methods.md lists"
+OVERLAP = 64
 RANGE_HELP = "16-bit values that become 0 and 255; if not given, those of the training pictures, with a tenth more"
 ROI_HELP = "region of interest: a mask of a training picture's size, 0 outside, or a box in its pixels"
+TILE_HELP = (
+    "examine all of a picture in tiles of so many pixels: in its own size, or with its short side at --resize if given"
+)
 FIT_HELP = (
     "how a picture becomes --crop_size: its centre is cut out, or all of it is stretched, or padded with its border's "
     "colours; --resize is for crop alone; if not given, crop, but stretch for pictures far from square (not in the "
@@ -33,6 +37,10 @@ def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+"
     parser.add_argument("--crop_size", type=positive, nargs=nargs, default=None, help=f"{words}{only}")
     if sets:
         parser.add_argument("--fit", choices=FITS, default=None, help=FIT_HELP)
+        parser.add_argument("--tile", type=positive, default=None, help=TILE_HELP)
+        parser.add_argument(
+            "--overlap", type=natural, default=None, help=f"pixels that tiles share (default: {OVERLAP})"
+        )
         parser.add_argument("--range", type=natural, nargs=2, default=None, metavar=("LO", "HI"), help=RANGE_HELP)
         parser.add_argument("--roi", default=None, metavar="MASK|X,Y,W,H", help=ROI_HELP)
 

@@ -14,8 +14,10 @@ import numpy as np
 from deploy.command_line.parser import Arguments
 from deploy.errors import UserError
 from deploy.pictures.decode import decode_deep, decode_mask, has_16_bits
-from deploy.pictures.preprocess import Preprocess, Size
+from deploy.pictures.preprocess import TILE, Preprocess, Size
 from models.presets import PAPER, Preset, preset
+
+from .arguments import OVERLAP
 
 FAR_FROM_SQUARE = 1.15
 """Pictures that are so many times as long as wide are not cropped."""
@@ -28,7 +30,7 @@ HEADROOM = 0.1
 
 
 def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Callable[[str], None]) -> Preprocess:
-    """From --resize, --crop_size, --fit, --range and --roi, or the preset's.
+    """From --resize, --crop_size, --fit, --tile, --overlap, --range and --roi, or the preset's.
 
     Where none of the first three is given and the training pictures are far from square, all of each is seen: stretched
     to a rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
@@ -36,7 +38,13 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
     Where --range is not given and training pictures have 16 bits, it is that of their values, and HEADROOM more.
     """
     size, given = crop_size(args), found.preprocess
-    if any(getattr(args, name) is not None for name in ("resize", "crop_size", "fit")):
+    if args.tile is not None:
+        if size is not None or args.fit is not None:
+            raise UserError("--tile is the program's input, and all of a picture is seen: leave out --crop_size, --fit")
+        chosen = Preprocess(args.resize, args.tile, TILE, overlap=OVERLAP if args.overlap is None else args.overlap)
+    elif args.overlap is not None:
+        raise UserError(f"--overlap {args.overlap} is how much tiles share: give it with --tile")
+    elif any(getattr(args, name) is not None for name in ("resize", "crop_size", "fit")):
         chosen = Preprocess(args.resize or given.resize, size or given.crop_size, args.fit or given.fit)
     else:
         chosen = preset_preprocess(args.method, found, pictures)

@@ -172,7 +172,7 @@ def test_the_part_that_is_seen_and_masks_agree(
     assert np.argwhere(truth).mean(axis=0) == pytest.approx(inside, abs=1)
     assert (truth == (seen[..., 0] > 145)).mean() > 0.98
     assert size.crop(seen).shape == (*size.size, 3) and size.crop(truth).shape == size.size
-    top, left = size.corner(*resized)
+    top, left = size.window(*resized)[:2]
     assert (size.crop(truth) == truth[top : top + size.size[0], left : left + size.size[1]]).all()
     assert Preprocess.from_dict(json.loads(json.dumps(size.to_dict()))) == size
 

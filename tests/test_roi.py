@@ -55,7 +55,7 @@ def test_what_is_outside_changes_nothing(method: type[Detector], data: Path) -> 
     assert (defect.anomaly_map[~size.inside] == 0).all() and defect.anomaly_map[size.inside].max() > 0
     assert defect.score > 1.1 * one.score
     found = defect_mask(defect, model.calibration, size)
-    top, left = size.corner(*defect.resized.shape[:2])
+    top, left = size.window(*defect.resized.shape[:2])[:2]
     assert (found[top : top + 64, left : left + 64][~size.inside] == 127).all()
     drawn, without = (panel(defect, model.calibration, of) for of in (size, Preprocess(72, 64)))
     assert (drawn != without).any(axis=2).mean() > 0.05, "what is outside is hatched"

@@ -125,12 +125,12 @@ def draw(pictures: list[Path], shots: int | None, seed: int) -> list[Path]:
 def read_mask(
     picture: LabelledPicture, preprocess: Preprocess, shape: tuple[int, int] | None = None
 ) -> np.ndarray | None:
-    """Ground truth in the program's geometry, bool [height, width]; all False for good pictures, None if not known.
+    """Ground truth in the map's geometry, bool [height, width]; all False for good pictures, None if not known.
 
-    UserError when a mask is not of the picture's own `shape`, height and width, where that is given.
+    UserError when a mask is not of the picture's own `shape`, height and width, where that is given. Tiles need it.
     """
     if not picture.defective:
-        return np.zeros(preprocess.size, bool)
+        return np.zeros(preprocess.map_shape(*shape) if shape else preprocess.size, bool)
     if not picture.masks:
         return None
     parts = []

@@ -68,6 +68,19 @@ def has_16_bits(path: str | Path) -> bool:
     return told is not None and told.bits == 16
 
 
+def picture_shape(picture: Picture) -> tuple[int, int]:
+    """Height and width of a picture, of a file by its header, before it is turned; UserError where it has none."""
+    if isinstance(picture, np.ndarray):
+        return picture.shape[:2]
+    try:
+        told = stated(_content(picture).tobytes())
+    except ValueError as error:
+        raise UserError(f"cannot read picture {picture}: {error}") from error
+    if told is None:
+        raise UserError(f"cannot read picture {picture}: no kind of picture that is known here")
+    return told.height, told.width
+
+
 def decode_mask(path: str | Path) -> np.ndarray:
     """Decode a mask of 8 or 16 bits to bool [height, width]: whether a pixel is above 0; errors as `decode_bgr`."""
     return _decoded(path, cv2.IMREAD_GRAYSCALE) > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..storage.header import LARGEST
 from .antialias import resize
 from .decode import Picture, decode_bgr, most_pixels
+from .tiles import STEP, Tiles
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,6 +25,7 @@ would be enlarged to many megabytes."""
 BLANK = tuple(round(255 * level) for level in IMAGENET_MEAN)
 """The colour outside of a region of interest."""
 FITS = ("crop", "stretch", "pad")
+TILE = "tile"
 Size = Union[int, Sequence[int]]
 """Height and width in pixels, or one number for both."""
 
@@ -46,16 +48,20 @@ class Preprocess:
     - `crop`: its short side is resized to `resize` (or to more, where a `crop_size` of two numbers needs it), and the
       centre is cut out; the rest is not examined;
     - `stretch`: the whole picture is resized to `crop_size`, its sides each by their own factor;
-    - `pad`: the whole picture is resized to fit into `crop_size`, and its border's colours are repeated around it.
+    - `pad`: the whole picture is resized to fit into `crop_size`, and its border's colours are repeated around it;
+    - `tile`: the whole picture, its short side resized to `resize`, or in its own size where that is None, is examined
+      in tiles of `crop_size` that share `overlap` pixels; what is said below of the input is of a tile.
     """
 
-    resize: int = 256
+    resize: int | None = 256
     crop_size: Size = 224
     fit: str = "crop"
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     value_range: tuple[int, int] | None = None
     """Of 16-bit pictures, the values that become 0 and 255; None keeps their upper 8 bits."""
+    overlap: int | None = None
+    """Of tiles, in pixels."""
     roi: tuple[int, ...] | None = None
     """The region of interest in the input, row by row: how many pixels are outside, then inside, then outside, ...
 
@@ -63,11 +69,12 @@ class Preprocess:
     """
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
+        if self.fit not in (*FITS, TILE):
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
         if self.value_range is not None and not 0 <= self.value_range[0] < self.value_range[1] < 1 << 16:
             raise UserError(f"--range {' '.join(map(str, self.value_range))}: give two values, 0 to 65535, ascending")
-        for name, size in (("resize", self.resize), *(("crop_size", side) for side in _sides(self.crop_size))):
+        sides = [("crop_size", side) for side in _sides(self.crop_size)]
+        for name, size in [*sides, *([] if self.fit == TILE and self.resize is None else [("resize", self.resize)])]:
             if not isinstance(size, Integral) or not 0 < size <= LARGEST:
                 raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
         if not isinstance(self.crop_size, int):
@@ -80,9 +87,38 @@ class Preprocess:
             )
         if min(self.size) < 32:
             raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
-
+        if (self.fit == TILE) != (self.overlap is not None):
+            raise UserError(f"--overlap {self.overlap} is how much tiles share: give it with --tile")
+        if self.fit == TILE:
+            self._check_tiles()
         if self.roi is not None and (sum(self.roi) != self.size[0] * self.size[1] or not sum(self.roi[1::2])):
             raise UserError(f"the region of interest is none of {self.size[0]} x {self.size[1]} pixels: make it again")
+
+    def _check_tiles(self) -> None:
+        if not 0 <= self.overlap < min(self.size) or any((side - self.overlap) % STEP for side in self.size):
+            raise UserError(
+                f"--overlap {self.overlap}: give 0 to {min(self.size) - STEP}, and so that --tile minus --overlap is a "
+                f"multiple of {STEP}"
+            )
+        if self.roi is not None:
+            raise UserError("--roi is of the whole input, and tiles are parts of a picture: leave out --tile or --roi")
+
+    @property
+    def tiled(self) -> bool:
+        """Whether a picture is examined in tiles."""
+        return self.fit == TILE
+
+    def tiles(self, height: int, width: int) -> Tiles:
+        """The tiles of a resized picture of this height and width."""
+        return Tiles.over((height, width), self.size, self.overlap)
+
+    def parts(self, crop: np.ndarray) -> Iterator[np.ndarray]:
+        """What the program sees of a picture that `crop` gave: itself, or its tiles; uint8 RGB [*size, 3] each."""
+        return self.tiles(*crop.shape[:2]).cut(crop) if self.tiled else iter([crop])
+
+    def join(self, maps: Iterable[np.ndarray], height: int, width: int) -> np.ndarray:
+        """The map of a picture, [height, width] as `crop` gave it, from those of its `parts`, taken one at a time."""
+        return self.tiles(height, width).stitch(maps) if self.tiled else next(iter(maps))
 
     @cached_property
     def inside(self) -> np.ndarray | None:
@@ -121,7 +157,8 @@ class Preprocess:
         """The inverse of `to_dict`."""
         mean, std = tuple(values["mean"]), tuple(values["std"])
         limits, roi = (tuple(values[name]) if name in values else None for name in ("value_range", "roi"))
-        return cls(values["resize"], values["crop_size"], values["fit"], mean, std, limits, roi)
+        size, fit, overlap = values["crop_size"], values["fit"], values.get("overlap")
+        return cls(values.get("resize"), size, fit, mean, std, limits, overlap, roi)
 
     def resized(self, picture: Picture) -> np.ndarray:
         """A path or uint8 RGB array [height, width, 3] as uint8 RGB [*resized_shape, 3], of which `crop` is the input.
@@ -135,13 +172,21 @@ class Preprocess:
         """What `resized` gives, and the picture's own height and width."""
         if not isinstance(picture, np.ndarray):
             decoded = decode_bgr(picture, self.value_range)
-            _check_sides(decoded, f"picture {picture}")
+            self._check_sides(decoded, f"picture {picture}")
             # Resizing treats channels alike, so they are swapped in the small picture.
             return cv2.cvtColor(self._smaller(decoded), cv2.COLOR_BGR2RGB), decoded.shape[:2]
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
             raise UserError(f"a picture array must be uint8 [height, width, 3], got {picture.dtype} {picture.shape}")
-        _check_sides(picture, "a picture array")
+        self._check_sides(picture, "a picture array")
         return self._smaller(picture), picture.shape[:2]
+
+    def _check_sides(self, picture: np.ndarray, name: str) -> None:
+        height, width = picture.shape[:2]
+        if not self.tiled and max(height, width) > LONGEST * min(height, width):
+            raise UserError(
+                f"{name} is {width} x {height} pixels: no side may be over {LONGEST} times the other; cut it, or train "
+                "with --tile"
+            )
 
     def _smaller(self, picture: np.ndarray) -> np.ndarray:
         height, width = self._scaled_shape(*picture.shape[:2])
@@ -150,7 +195,7 @@ class Preprocess:
                 f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels would become {width} x {height}: "
                 "give a smaller --resize"
             )
-        small = resize(picture, height, width)
+        small = picture if (height, width) == picture.shape[:2] else resize(picture, height, width)
         return self._padded(small, cv2.BORDER_REPLICATE)
 
     def _padded(self, small: np.ndarray, border: int) -> np.ndarray:
@@ -181,31 +226,40 @@ class Preprocess:
         if self.fit == "pad":
             scale = min(self.size[0] / height, self.size[1] / width)
             return min(self.size[0], max(1, round(height * scale))), min(self.size[1], max(1, round(width * scale)))
+        if self.tiled:
+            scale = 1.0 if self.resize is None else self.resize / min(height, width)
+            return max(1, round(height * scale)), max(1, round(width * scale))
         scale = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
         return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
 
-    def corner(self, height: int, width: int) -> tuple[int, int]:
-        """Top and left of the centre crop inside a resized picture."""
-        return (height - self.size[0]) // 2, (width - self.size[1]) // 2
+    def window(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what is examined of a resized picture: its centre, or all of it by tiles."""
+        if self.tiled:
+            return 0, 0, height, width
+        return (height - self.size[0]) // 2, (width - self.size[1]) // 2, *self.size
+
+    def map_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the map of a picture of this height and width."""
+        return self._scaled_shape(height, width) if self.tiled else self.size
 
     def to_picture(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Points of the program's input in a picture of this height and width: float [n, 2] of x and y, both ways.
+        """Points of a map in a picture of this height and width: float [n, 2] of x and y, both ways.
 
-        Pixel edges are whole numbers: the input's left edge is 0. What was padded comes to the picture's border.
+        Pixel edges are whole numbers: the map's left edge is 0. What was padded comes to the picture's border.
         """
         scaled = self._scaled_shape(height, width)
         # of the centre crop, or where padding begins before the picture
-        top, left = (-edge for edge in self._border(*scaled)) if self.fit == "pad" else self.corner(*scaled)
+        top, left = (-edge for edge in self._border(*scaled)) if self.fit == "pad" else self.window(*scaled)[:2]
         whole = (points + (left, top)) * (width / scaled[1], height / scaled[0])
         return np.clip(whole, 0, (width, height))
 
     def crop(self, resized: np.ndarray) -> np.ndarray:
-        """The part of a resized picture or mask that the program sees: the centre, `size`.
+        """The part of a resized picture or mask that is examined, see `window`.
 
         Outside of the region of interest a picture is BLANK, and a mask is 0.
         """
-        top, left = self.corner(*resized.shape[:2])
-        seen = resized[top : top + self.size[0], left : left + self.size[1]]
+        top, left, height, width = self.window(*resized.shape[:2])
+        seen = resized[top : top + height, left : left + width]
         if self.inside is None:
             return seen
         if seen.ndim == 2:
@@ -225,9 +279,3 @@ class Preprocess:
         """float32 [3] each: the program receives value * scale[c] + shift[c] for a value 0-255 of channel c."""
         scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
         return scale, (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
-
-
-def _check_sides(picture: np.ndarray, name: str) -> None:
-    height, width = picture.shape[:2]
-    if max(height, width) > LONGEST * min(height, width):
-        raise UserError(f"{name} is {width} x {height} pixels: no side may be over {LONGEST} times the other; cut it")

@@ -33,7 +33,7 @@ class Loaded(NamedTuple):
     name: str
     """Its path, or `picture N` for the N-th array."""
     resized: np.ndarray
-    """uint8 RGB with the short side at `resize`; `Preprocess.crop` of it is what the program sees."""
+    """uint8 RGB; `Preprocess.crop` of it is what is examined."""
     shape: tuple[int, int]
     """The picture's own height and width."""
     seconds: float
@@ -58,8 +58,9 @@ def stream(
 ) -> Iterator[Loaded]:
     """Decode and resize `pictures` ahead of their use, in the given order.
 
-    `workers` is that of `prefetch`. A picture that cannot be read raises its UserError, or is handed to
-    `on_bad(name, error)` and left out when that is given.
+    `workers` is that of `prefetch`; pictures that are examined in tiles may be large, and are decoded one at a time. A
+    picture that cannot be read raises its UserError, or is handed to `on_bad(name, error)` and left out when that is
+    given.
     """
 
     def load(item: tuple[int, Picture]) -> Loaded:
@@ -67,7 +68,7 @@ def stream(
         resized, shape = preprocess.resized_with_shape(item[1])
         return Loaded(picture_name(item[1], item[0]), resized, shape, time.perf_counter() - begin)
 
-    for (index, picture), result in prefetch(load, enumerate(pictures), workers):
+    for (index, picture), result in prefetch(load, enumerate(pictures), 0 if preprocess.tiled else workers):
         name = picture_name(picture, index)
         try:
             loaded = result()
@@ -138,11 +139,11 @@ class BackgroundTasks:
             raise
 
 
-def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
-    """Group consecutive pictures into lists of `size`, the last one possibly shorter."""
+def batches(loaded: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Group consecutive pictures, or tiles, into lists of `size`, the last one possibly shorter."""
     if not isinstance(size, int) or size < 1:
         raise UserError(f"a batch of {size} pictures: give a whole number of at least 1")
-    group: list[Loaded] = []
+    group: list[Item] = []
     for item in loaded:
         group.append(item)
         if len(group) == size:

@@ -46,9 +46,11 @@ def levels_text(levels: Calibration) -> str:
 
 def sizes_text(preprocess: Mapping[str, Any]) -> str:
     """Return what becomes of a picture, from the header's part about it."""
-    size = preprocess["crop_size"]
+    size, resize = preprocess["crop_size"], preprocess.get("resize")
     words = size if isinstance(size, int) else f"{size[0]} x {size[1]}"
-    done = {"crop": f"resize {preprocess['resize']} crop", "stretch": "stretched to", "pad": "padded to"}
+    if preprocess["fit"] == "tile":
+        return f"{f'resize {resize} ' if resize else ''}tiles of {words} that share {preprocess['overlap']}"
+    done = {"crop": f"resize {resize} crop", "stretch": "stretched to", "pad": "padded to"}
     return f"{done[preprocess['fit']]} {words}"
 
 

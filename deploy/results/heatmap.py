@@ -16,6 +16,7 @@ from ..predictor import Prediction
 from .regions import Region
 
 TILE = 320  # height of each picture in a panel
+LARGE = 960  # of pictures that are examined in tiles, about as many pixels are shown as a square of this side has
 BAR = 70  # width of the colour bar with its numbers
 TITLE = 30
 GAP = 8
@@ -44,14 +45,20 @@ def panel(
         hatched.
     """
     resized = prediction.resized
-    scale = TILE / resized.shape[0]
-    picture = cv2.resize(resized, (round(resized.shape[1] * scale), TILE), interpolation=cv2.INTER_LINEAR)
-    top, left = (round(edge * scale) for edge in preprocess.corner(*resized.shape[:2]))
-    height = max(1, min(round(preprocess.size[0] * scale), TILE - top))
-    width = max(1, min(round(preprocess.size[1] * scale), picture.shape[1] - left))
+    scale, way = TILE / resized.shape[0], cv2.INTER_LINEAR
+    if preprocess.tiled:
+        scale, way = min(1.0, LARGE / (resized.shape[0] * resized.shape[1]) ** 0.5), cv2.INTER_AREA
+    shown = max(1, round(resized.shape[0] * scale))
+    picture = cv2.resize(resized, (max(1, round(resized.shape[1] * scale)), shown), interpolation=way)
+    top, left, height, width = (round(edge * scale) for edge in preprocess.window(*resized.shape[:2]))
+    height, width = max(1, min(height, shown - top)), max(1, min(width, picture.shape[1] - left))
     window = (slice(top, top + height), slice(left, left + width))
 
-    anomaly_map = cv2.resize(prediction.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
+    anomaly_map = cv2.resize(prediction.anomaly_map, (width, height), interpolation=way)
+    above = anomaly_map > calibration.pixel_threshold
+    if scale < 1 and preprocess.tiled:  # nothing found is too small to be seen
+        found = np.where(prediction.anomaly_map > calibration.pixel_threshold, np.uint8(255), np.uint8(0))
+        above = cv2.resize(found, (width, height), interpolation=way) > 0
     inside = np.ones((height, width), bool)
     if preprocess.inside is not None:
         inside = cv2.resize(preprocess.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
@@ -59,7 +66,7 @@ def panel(
     heat = hatched.copy()
     coloured = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
     heat[window][inside] = coloured[inside]
-    _outline(heat[window], (anomaly_map > calibration.pixel_threshold) & inside)
+    _outline(heat[window], above & inside)
     for region in regions:
         row, column = region.corner
         own_height, own_width = prediction.anomaly_map.shape
@@ -88,8 +95,7 @@ def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Pr
     255 is defective, 0 good, OUTSIDE what lies outside the crop or the region of interest and was not looked at.
     """
     mask = np.full(prediction.resized.shape[:2], OUTSIDE, np.uint8)
-    top, left = preprocess.corner(*prediction.resized.shape[:2])
-    height, width = prediction.anomaly_map.shape
+    top, left, height, width = preprocess.window(*prediction.resized.shape[:2])
     found = prediction.anomaly_map > calibration.pixel_threshold
     seen = np.where(found, np.uint8(255), np.uint8(0))
     if preprocess.inside is not None:
@@ -106,14 +112,14 @@ def _strip(
     calibration: Calibration,
 ) -> np.ndarray:
     width = sum(tile.shape[1] + GAP for _, tile in tiles) + BAR + GAP
-    sheet = np.full((2 * TITLE + TILE + GAP, max(width, 560), 3), 255, np.uint8)
+    sheet = np.full((2 * TITLE + max(TILE, tiles[0][1].shape[0]) + GAP, max(width, 560), 3), 255, np.uint8)
     _write(sheet, verdict, (GAP, 20), colour, 0.55)
     name = name[-max(8, (sheet.shape[1] - _text_width(verdict, 0.55) - 4 * GAP) // 8) :]
     _write(sheet, name, (sheet.shape[1] - GAP - _text_width(name, 0.4), 20), (120, 120, 120), 0.4)
     x = GAP
     for label, tile in tiles:
         _write(sheet, label, (x, 50), INK, 0.42)
-        sheet[2 * TITLE : 2 * TITLE + TILE, x : x + tile.shape[1]] = tile
+        sheet[2 * TITLE : 2 * TITLE + len(tile), x : x + tile.shape[1]] = tile
         x += tile.shape[1] + GAP
     ramp = np.linspace(calibration.map_high, calibration.map_low, TILE, dtype=np.float32)[:, None].repeat(16, 1)
     sheet[2 * TITLE : 2 * TITLE + TILE, x : x + 16] = _colours(ramp, calibration)

@@ -24,6 +24,8 @@ from .heatmap import defect_mask, panel
 from .picture_folder import PictureFolder
 from .regions import Region, RegionFiles, find_regions
 
+LARGE = 1 << 24  # pixels of a map; larger ones are drawn one at a time, as those that wait would fill the memory
+
 
 def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
     """The table columns that record seed, versions, data fingerprint and command."""
@@ -135,7 +137,9 @@ class ScoreSheet:
         if self._regions is not None:
             regions = find_regions(prediction, self.calibration, self.preprocess, self._least_area)
             self._regions.add(prediction, regions)
-        if self.heat_maps or self.masks:
+        if prediction.anomaly_map.size > LARGE:
+            self.draw(prediction, picture_name, mask, regions)
+        elif self.heat_maps or self.masks:
             self._drawing.submit(self.draw, prediction, picture_name, mask, regions)
 
     def _start(self) -> None:

@@ -35,13 +35,17 @@ LEVELS = fields(
 )
 PREPROCESS = fields(
     {
-        "resize": whole(1, LARGEST),
         "crop_size": either(items(whole(1, LARGEST), 2, 2), whole(1, LARGEST), list),
         "fit": text,
         "mean": items(number(), 3, 3),
         "std": items(number(1e-6, 1e6), 3, 3),
     },
-    {"value_range": items(whole(0, 65535), 2, 2, ascending=True), "roi": items(whole(0, LARGEST**2), 2)},
+    {
+        "resize": whole(1, LARGEST),
+        "value_range": items(whole(0, 65535), 2, 2, ascending=True),
+        "overlap": whole(0, LARGEST),
+        "roi": items(whole(0, LARGEST**2), 2),
+    },
 )
 PART = {"pictures": whole(0, 10**12), "sha256": text}
 BACKBONE = fields({"file": _name, "sha256": text})

@@ -27,14 +27,13 @@ from deploy.storage.tensors import read_tensors, write_tensors
 
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_scoring
+from .tiling import MapAndScore
 
 OnBad = Callable[[str, UserError], None]
 NAMED = 3
 """Training pictures that are named because they look least like the others."""
 ODD_SHARE, ODD_MOST = 0.3, 50
 """The share of the training pictures whose held-out maps are kept, at least NAMED and at most ODD_MOST of them."""
-MapAndScore = tuple[np.ndarray, float]
-"""Map [height, width] and image score of one picture."""
 
 
 class Detector(nn.Layer):
@@ -188,7 +187,8 @@ class Detector(nn.Layer):
         Raises:
             UserError: a picture cannot be read any more.
         """
-        read = prefetch(lambda one: self.preprocess.resized_with_shape(one[0]), self._odd)
+        workers = 0 if self.preprocess.tiled else None  # as `stream`
+        read = prefetch(lambda one: self.preprocess.resized_with_shape(one[0]), self._odd, workers)
         for (_, name, score, anomaly_map, brightness), seen in read:
             yield Prediction(name, score, anomaly_map, *seen(), brightness)
 

@@ -267,7 +267,8 @@ class GaussianMethod(AnomalyMethod):
 
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the features of training pictures from the spool file."""
-        return self._spool.read_block(pictures.start * self.positions, len(pictures) * self.positions)
+        parts = self.tiling.parts(pictures)
+        return self._spool.read_block(parts.start * self.positions, len(parts) * self.positions)
 
     @contextmanager
     def leave_one_out(
@@ -277,12 +278,18 @@ class GaussianMethod(AnomalyMethod):
 
         Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
-        along by (n - 1) / (n - 2). Every position's offset from the mean is stretched to that length.
+        along by (n - 1) / (n - 2). Every position's offset from the mean is stretched to that length. All tiles of a
+        picture are taken out together.
         """
         n, mean = self._seen, self.fitted["position_mean"]
+        offset = features.reshape(-1, self.positions, self.k) - mean
+        if self.preprocess.tiled:
+            own = [self.tiling.parts(range(picture, picture + 1)) for picture in pictures]
+            stretch = np.concatenate([self._without_group(offset[o.start - own[0].start :][: len(o)]) for o in own])
+            yield (mean + stretch[..., None] * offset).reshape(-1, self.k), {}
+            return
         if n < 3:
             raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
-        offset = features.reshape(-1, self.positions, self.k) - mean
         squared = self._squared_distances(offset)
         remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
         stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)
@@ -297,6 +304,35 @@ class GaussianMethod(AnomalyMethod):
             white = np.matmul(by_position[:, :, :end], self.fitted[name])
             squared += np.einsum("prk,prk->pr", white, white, dtype=np.float64)
         return squared.T
+
+    @one_thread
+    def _without_group(self, offset: np.ndarray) -> np.ndarray:
+        """How far offsets [t, positions, k] are stretched where all t leave mean and covariance: [t, positions].
+
+        With Z the offsets and S the scatter, that of the others is S - Z^T M Z, where M = I + (1 / n') J, J is all ones
+        and n' = n - t, and an offset from the others' mean is Z^T a with a = e_i + 1 / n'. By Woodbury's identity the
+        squared distance is (n' - 1) a^T (G + G (M^-1 - G)^-1 G) a, G being Z S^-1 Z^T.
+        """
+        group, n = len(offset), self._seen
+        left = n - group
+        if left < 2:
+            raise UserError(f"{self.NAME} needs two tiles of other pictures at least, got {left}: give more pictures")
+        by_position, ones = np.ascontiguousarray(offset.swapaxes(0, 1)), np.ones((group, group))
+        inverse, shift = np.eye(group) - ones / n, np.eye(group) + ones / left
+        found = np.empty((self.positions, group), np.float32)
+        for rows in _blocks(self.positions):
+            some, gram = by_position[rows], np.zeros((len(by_position[rows]), group, group))
+            for name, (_, end) in self.parts().items():
+                white = np.matmul(some[:, :, :end], self.fitted[name][rows]).astype(np.float64)
+                gram += white @ white.transpose(0, 2, 1)
+            gram /= n - 1
+            values, vectors = np.linalg.eigh(inverse - gram)
+            side = gram @ vectors
+            both = gram + (side / np.maximum(values, 1e-6)[:, None]) @ side.transpose(0, 2, 1)
+            squared = (left - 1) * np.einsum("ij,pjk,ik->pi", shift, both, shift)
+            before = np.maximum((n - 1) * np.diagonal(gram, axis1=1, axis2=2), 1e-12)
+            found[rows] = np.sqrt(squared / before)
+        return found.T
 
     def end_fit(self) -> None:
         """Close the spool file."""

@@ -24,12 +24,14 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .data import DIGITS, data_of, fingerprint_of
-from .detector import Detector, MapAndScore, OnBad
+from .detector import Detector, OnBad
 from .forget import forget_pictures
+from .tiling import MapAndScore, Tiling, most_parts
 from .update import update_model
 
 MOST_SEED = 2**32 - 1
 BIG = 10**9  # no number of an option is larger
+AT_ONCE = 8  # held-out parts whose features are scored in one run
 
 
 class AnomalyMethod(Detector):
@@ -65,7 +67,7 @@ class AnomalyMethod(Detector):
     """Options that are whole numbers, where their default is None."""
 
     HELD_OUT: ClassVar[int] = 1
-    """How many pictures `leave_one_out` takes at a time."""
+    """How many pictures `leave_one_out` takes at a time, AT_ONCE or fewer."""
     channels: int
     """Values per row of features, set by `build`."""
 
@@ -94,6 +96,7 @@ class AnomalyMethod(Detector):
         self.backbone = self.make_backbone(arch, weights)
         self.data: dict[str, Any] = {}
         self.names: list[str] = []
+        self.tiling = Tiling(self.preprocess)
         self.build()
         self.eval()
 
@@ -147,7 +150,7 @@ class AnomalyMethod(Detector):
         """Load what `records` gave, where it is there."""
 
     def start_fit(self, pictures: int) -> None:
-        """Start fitting on at most `pictures` pictures."""
+        """Start fitting on at most `pictures` pictures, or tiles of pictures."""
         raise NotImplementedError
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
@@ -158,7 +161,7 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Add the features of the next pictures, as `embed` gives them."""
+        """Add the features of the next pictures, or tiles, as `embed` gives them."""
         raise NotImplementedError
 
     def finish_fit(self) -> dict[str, np.ndarray]:
@@ -166,7 +169,10 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def training_features(self, pictures: range) -> np.ndarray:
-        """Return the features of the pictures that were added last, as `embed` gave them; not after `end_fit`."""
+        """Return the features of the pictures that were added last, as `embed` gave them; not after `end_fit`.
+
+        Of pictures in tiles, those of all their tiles; `self.tiling` knows which these are.
+        """
         raise NotImplementedError
 
     def leave_one_out(
@@ -280,8 +286,7 @@ class AnomalyMethod(Detector):
         Raises:
             UserError: not fitted, an unreadable picture, no new one, or `max_size` does not fit the method.
         """
-        if self.calibration is None:
-            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to update")
+        self._check_changeable("update")
         update_model(self, list(pictures), batch_size, workers, on_bad, log, false_alarm, max_size)
         return self
 
@@ -294,10 +299,15 @@ class AnomalyMethod(Detector):
         Raises:
             UserError: not fitted, a picture that the model was not fitted on, or too few are left.
         """
-        if self.calibration is None:
-            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to forget")
+        self._check_changeable("forget")
         forget_pictures(self, list(pictures), log)
         return self
+
+    def _check_changeable(self, what: str) -> None:
+        if self.calibration is None:
+            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to {what}")
+        if self.preprocess.tiled:
+            raise UserError(f"--{what}: this model sees pictures in tiles, which cannot be changed: train it again")
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
@@ -319,7 +329,7 @@ class AnomalyMethod(Detector):
     ) -> list[str]:
         """Start fitting and call `partial_fit` on all pictures; return their crops' fingerprints."""
         _check_enough(len(pictures))
-        self.start_fit(len(pictures))
+        self.start_fit(most_parts(pictures, self.preprocess))
         seen = self.add_features(pictures, batch_size, workers, on_bad)
         _check_enough(len(seen))
         return seen
@@ -341,21 +351,21 @@ class AnomalyMethod(Detector):
         """
         embedding = compile_embedding(self, self.runtime)
         seen: list[str] = []
-        self.names, self.brightness = [], []
+        self.names, self.brightness, self.tiling = [], [], Tiling(self.preprocess)
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
-        for group in batches(shown, batch_size):
+        for group in batches(shown, 1 if self.preprocess.tiled else batch_size):
             crops = [(item.name, self.preprocess.crop(item.resized)) for item in group]
             marked = [(name, crop, fingerprint_of(crop)) for name, crop in crops]
             marked = [item for item in marked if item[2][:DIGITS] not in known]
-            if not marked:
-                continue
-            batch = np.stack([crop for _, crop, _ in marked])
-            features = embedding.run(self.preprocess.normalise(batch))[0]
-            look(features, len(batch))
-            self.partial_fit(features)
-            self.names += [name for name, _, _ in marked]
-            self.brightness += [float(crop.mean()) for crop in batch]
-            seen += [mark for _, _, mark in marked]
+            for parts in batches((part for _, crop, _ in marked for part in self.preprocess.parts(crop)), batch_size):
+                features = embedding.run(self.preprocess.normalise(np.stack(parts)))[0]
+                look(features, len(parts))
+                self.partial_fit(features)
+            for name, crop, mark in marked:
+                self.names.append(name)
+                self.brightness.append(float(crop.mean()))
+                self.tiling.add(crop)
+                seen.append(mark)
         return seen
 
     def score_held_out(self, pictures: int) -> Iterator[MapAndScore]:
@@ -365,8 +375,10 @@ class AnomalyMethod(Detector):
         for group in progress(groups, len(groups), "calibration"):
             with self.leave_one_out(group, self.training_features(group)) as (features, changed):
                 scoring.set({**self.fitted, **changed})
-                maps, scores = scoring.run(features, "features")
-            yield from zip(maps, scores.tolist())
+                rows = len(features) // len(self.tiling.parts(group))
+                some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]
+                maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
+            yield from self.tiling.join(group, maps, scores.tolist())
         self.end_fit()
 
 

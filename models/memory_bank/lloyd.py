@@ -27,9 +27,9 @@ class LloydStep:
     Args:
         bank: float32 [rows, channels], centred.
         share: 0 (rows stay) to 1 (rows become the means).
-        patches: called here, gives a picture's patches, float32 [positions, channels], centred like the bank.
+        patches: called here, gives a picture's patches, float32 [patches, channels], centred like the bank.
         pictures: their number.
-        positions: patches per picture.
+        total: all pictures' patches.
         fixed: so many rows, the first, stay where they are: moved again and again, they would become means.
     """
 
@@ -39,7 +39,7 @@ class LloydStep:
         share: float,
         patches: Callable[[int], np.ndarray],
         pictures: int,
-        positions: int,
+        total: int,
         fixed: int = 0,
     ) -> None:
         self._bank, self._share, self._fixed = bank, share, fixed
@@ -47,11 +47,11 @@ class LloydStep:
         self._nearest: dict[int, np.ndarray] = {}
         axes = principal_axes(bank)[1][:, :AXES]
         form = coarse_form(bank, axes).T.copy()
-        looked_at = range(0, pictures, max(1, pictures * positions // (PATCHES * len(bank))))
+        looked_at = range(0, pictures, max(1, total // (PATCHES * len(bank))))
         for picture in progress(looked_at, len(looked_at), "means of patches", delay=1):
             own = patches(picture)
             found = patch_form(own, axes)
-            nearest = [(found[i : i + BLOCK] @ form).argmax(axis=1) for i in range(0, positions, BLOCK)]
+            nearest = [(found[i : i + BLOCK] @ form).argmax(axis=1) for i in range(0, len(own), BLOCK)]
             self._nearest[picture] = np.concatenate(nearest).astype(np.int32)
             rows, total, count = self._sums(picture, own)
             self._total[rows] += total

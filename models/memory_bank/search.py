@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import paddle
 from paddle import nn
@@ -180,6 +183,31 @@ def _on_axes(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 @one_thread
+@contextmanager
+def rows_replaced(
+    fitted: dict[str, np.ndarray], rows: np.ndarray, others: np.ndarray, changed: np.ndarray, values: np.ndarray
+) -> Iterator[dict[str, np.ndarray]]:
+    """Replace rows of a bank and of what belongs to them, in place, until the context ends.
+
+    Row changed[i] becomes values[i], float32 [n, channels]; then row rows[i] becomes what row others[i] is. What the
+    coarse search has in another form is yielded.
+    """
+    replacement = np.arange(len(fitted["memory_bank"]))
+    replacement[rows] = others
+    tables = replace_rows(fitted, replacement, changed, values) if "coarse_bank" in fitted else {}
+    by_row = [fitted[name] for name in ("memory_bank", "half_norms", "neighbors", "spacing") if name in fitted]
+    touched = np.union1d(rows, changed)
+    own = [value[touched] for value in by_row]
+    try:
+        fitted["memory_bank"][changed], fitted["half_norms"][changed] = values, half_norms_of(values)
+        for value in by_row:
+            value[rows] = value[others]
+        yield tables
+    finally:
+        for value, kept in zip(by_row, own):
+            value[touched] = kept
+
+
 def replace_rows(
     tables: dict[str, np.ndarray], rows: np.ndarray, changed: np.ndarray, values: np.ndarray
 ) -> dict[str, np.ndarray]:
