@@ -59,6 +59,12 @@ def test_a_finished_category_is_kept_while_nothing_changed(trained: SimpleNamesp
         loaded.calibration.set_by(1.0, {"goal": "f1", "good": 1, "defective": 1, "pictures": []}), model
     )
     assert not finished(), "labelled pictures set its threshold"
+    shutil.copy(trained.model, model)
+    [backbone] = model.parent.glob("compact-*.safetensors")
+    backbone.rename(backbone.with_suffix(".away"))
+    assert not finished(), "its backbone is gone"
+    backbone.with_suffix(".away").rename(backbone)
+    assert finished()
     model.write_bytes(trained.model.read_bytes()[:-1])
     assert not finished(), "it is damaged"
     assert not finished(tmp_path / "none")

@@ -226,7 +226,7 @@ class Detector(nn.Layer):
         make_folder(path.parent)
         for backbone in self.backbones():
             file = path.parent / backbone.file
-            if not _readable(file):
+            if not is_backbone(file):
                 content = {"kind": "backbone", "arch": backbone.arch, "sha256": backbone.sha256}
                 write_tensors(file, backbone.arrays(), content)
         self.header["command"] = command
@@ -301,7 +301,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _readable(file: Path) -> bool:
+def is_backbone(file: Path) -> bool:
     """Whether a backbone is stored there that can be read again."""
     try:
         read_tensors(file, "backbone")

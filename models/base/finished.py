@@ -14,7 +14,7 @@ from deploy.storage.tensors import read_tensors
 
 from ..threads import one_thread
 from .data import data_of, fingerprint_of
-from .detector import Detector, OnBad
+from .detector import Detector, OnBad, is_backbone
 
 
 @one_thread  # as in fitting: on several, a pixel of the resized picture may be a grey level off
@@ -28,13 +28,15 @@ def is_finished(
 ) -> bool:
     """Whether the file at `path` is, but for its command, what fitting `model` on `pictures` would write again.
 
-    That is: it is whole, its settings, seed, backbone, versions and false alarm rate are the same, nothing changed its
-    thresholds or added pictures since, and the pictures are the same as the program sees them. They are decoded for
-    this, and only where all else agrees.
+    That is: it and its backbones beside it are whole, its settings, seed, backbone, versions and false alarm rate are
+    the same, nothing changed its thresholds or added pictures since, and the pictures are the same as the program sees
+    them. They are decoded for this, and only where all else agrees.
     """
     try:
         tensors, header = read_tensors(path, "model")
     except UserError:
+        return False
+    if not all(is_backbone(path.parent / backbone.file) for backbone in model.backbones()):
         return False
     wanted = json.loads(json.dumps({**model.settings(), "data": header["data"]}))
     levels = header["calibration"]
