@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -16,7 +16,7 @@ from .calibration import Calibration
 from .errors import UserError
 from .pictures.decode import Picture
 from .pictures.preprocess import Preprocess
-from .pictures.stream import batches, stream
+from .pictures.stream import Loaded, batches, stream
 from .runtime import selfcheck
 from .runtime.autolog import Times
 from .runtime.program import Program, Runtime, graph_file
@@ -111,19 +111,27 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
         for group in batches(stream(pictures, self.preprocess, workers, on_bad), batch_size):
-            begin = time.perf_counter()
-            crops = np.stack([self.preprocess.crop(item.resized) for item in group])
-            image = self.to_input(crops)
-            middle = time.perf_counter()
-            maps, scores = self.program.run(image)
-            end = time.perf_counter()
-            for item in group:
-                self.times.add("preprocess", item.seconds + (middle - begin) / len(group))
-                self.times.add("inference", (end - middle) / len(group))
-            for item, anomaly_map, score, crop in zip(group, maps, scores, crops):
+            for prediction in self.score(group, self.times):
                 begin = time.perf_counter()
-                yield Prediction(item.name, float(score), anomaly_map, item.resized, item.shape, float(crop.mean()))
+                yield prediction
                 self.times.add("postprocess", time.perf_counter() - begin)
+
+    def score(self, group: Sequence[Loaded], times: Times | None = None) -> list[Prediction]:
+        """Score loaded pictures in one run of the program; `times` notes how long it took."""
+        begin = time.perf_counter()
+        crops = np.stack([self.preprocess.crop(item.resized) for item in group])
+        image = self.to_input(crops)
+        middle = time.perf_counter()
+        maps, scores = self.program.run(image)
+        end = time.perf_counter()
+        if times is not None:
+            for item in group:
+                times.add("preprocess", item.seconds + (middle - begin) / len(group))
+                times.add("inference", (end - middle) / len(group))
+        return [
+            Prediction(item.name, float(score), anomaly_map, item.resized, item.shape, float(crop.mean()))
+            for item, anomaly_map, score, crop in zip(group, maps, scores, crops)
+        ]
 
 
 def file_sha256(path: str | Path) -> str:
