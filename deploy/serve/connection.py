@@ -26,8 +26,10 @@ class Connection(H11Protocol):
         self._waits_since, self._seen = self.loop.time(), self.cycle
         self._look_again = self.loop.call_later(LOOK, self._look)
         if len(self.connections) > self.most:
-            waiting = (other for other in self.connections if isinstance(other, Connection) and not other.busy)
-            min(waiting, key=lambda other: other._waits_since).transport.abort()
+            there = [other for other in self.connections if not other.transport.is_closing()]
+            if len(there) > self.most:
+                waiting = (other for other in there if not other.busy)  # this one is among them
+                min(waiting, key=lambda other: other._waits_since).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""

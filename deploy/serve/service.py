@@ -23,8 +23,10 @@ except ImportError:  # Windows has no such limit
 END = 30
 """Seconds that requests have to be finished when the server is told to end."""
 MOST_CONNECTIONS = 4096
-OTHER_FILES = 64
-"""Open files that are no connections."""
+BACKLOG = 64
+"""Clients that are taken at a time."""
+OTHER_FILES = 64 + 4 * BACKLOG
+"""Open files that are no connections, or connections that asyncio took and did not hand over yet, or is closing."""
 
 
 def run(settings: Settings) -> int:
@@ -56,6 +58,7 @@ def run(settings: Settings) -> int:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=END,
         )
         Stop()  # uvicorn, which ends in order after a signal, then raises it again
