@@ -47,7 +47,7 @@ def run(subject: Subject) -> Stage:
             for clients in CLIENTS:
                 begin = time.perf_counter()
                 with ThreadPoolExecutor(clients) as pool:
-                    turns = [pool.submit(ask, port, bodies, n) for n in range(clients) for _ in range(subject.few)]
+                    turns = [pool.submit(ask, port, bodies, n) for n in range(max(clients, subject.few))]
                     found = [answer for turn in turns for answer in turn.result()]
                 whole = time.perf_counter() - begin
                 seconds = [waited for _, waited, _ in found]

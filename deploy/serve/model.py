@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -160,6 +161,7 @@ class ServedModel:
 @contextlib.contextmanager
 def _no_signals() -> Iterator[None]:
     """Ctrl-C and `kill` of a whole group are the server's: a process that is started here never sees them."""
+    resource_tracker.ensure_running()  # which would let them pass again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
