@@ -26,7 +26,7 @@ from .selection import categories_in, shape
 from .subject import Subject
 
 STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "anomalib")
-MORE = ("backbones", "scaling", "quality")
+MORE = ("backbones", "scaling", "quality", "serve")
 """Stages that run only when asked for."""
 SAMPLE = "washer,fabric"
 SHAPES = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .calibration import RATE_HELP
-from .command_line.parser import Parser, command_line, natural, positive, rate, threads
+from .command_line.parser import Arguments, Parser, command_line, natural, positive, rate, threads
 from .command_line.progress import progress
 from .command_line.script import run_script
 from .drift import Drift
@@ -19,6 +19,8 @@ from .results.description import header_text, levels_text, recorded
 from .results.tables import ScoreSheet, picture_namer, provenance_columns
 from .results.watch import watch
 from .runtime.program import Runtime
+from .serve import serve
+from .serve.settings import BATCH, MIB, Job, Settings, named, parse_address
 
 
 def console() -> NoReturn:
@@ -36,8 +38,11 @@ def main(program: str = "infer.py") -> int:
     parser.group("data", '--input_file "pictures/*.png"')
     parser.add_argument("-i", "--input_file", default=None, help="picture, folder, 'pattern*.png', or list, .txt")
     parser.add_argument("--watch", default=None, help="instead: a folder whose pictures are scored as they arrive")
+    parser.add_argument("--serve", default=None, metavar="[HOST:]PORT", help="instead: answer over HTTP")
     parser.group("model", "--stats exported/bottle/stats")
-    parser.add_argument("--stats", required=True, help="the stats file of the export")
+    parser.add_argument(
+        "--stats", nargs="+", required=True, help="the stats file of the export; with --serve, of several, NAME=FILE"
+    )
     parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
     parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
     parser.group("results", "--threshold 0.55 --save_mask --jsonl")
@@ -53,7 +58,11 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("--min_area", type=natural, default=0, help="least area of such a region, in picture pixels")
     parser.flag("jsonl", False, "write a .jsonl file beside every table")
     parser.group("running", "--batch_size 4 --cpu_threads 2 --enable_benchmark")
-    parser.add_argument("-b", "--batch_size", type=positive, default=1, help="pictures per run")
+    parser.add_argument("-b", "--batch_size", type=positive, default=1, help=f"pictures per run ({BATCH} with --serve)")
+    parser.add_argument(
+        "--max_body", type=positive, default=32, metavar="MIB", help="of a file that is sent to --serve"
+    )
+    parser.add_argument("--max_waiting", type=positive, default=64, help="pictures of a model that wait with --serve")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
     parser.add_argument("--gpu", type=natural, default=None, help="run on the GPU of this number (unmeasured)")
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
@@ -71,13 +80,15 @@ def main(program: str = "infer.py") -> int:
     parser.no_effect("enable_post_process", "the program itself scores")
     args = parser.parse()
 
-    if (args.input_file is None) == (args.watch is None):
-        raise UserError("give either --input_file or --watch")
+    if sum(way is not None for way in (args.input_file, args.watch, args.serve)) != 1:
+        raise UserError("give one of --input_file, --watch and --serve")
+    if args.serve is None and len(args.stats) > 1:
+        raise UserError("--stats: give one export; several are for --serve")
     if args.watch and (args.jsonl or args.enable_benchmark or args.save_regions):
         raise UserError("--watch writes watch.csv alone: leave out --jsonl, --save_regions and --enable_benchmark")
     if args.gpu is not None and "use_gpu" in args.given and not args.use_gpu:
         raise UserError(f"--use_gpu False and --gpu {args.gpu} contradict each other: leave out one of them")
-    pictures = [] if args.watch else list_pictures(args.input_file)
+    pictures = [] if args.input_file is None else list_pictures(args.input_file)
     runtime = Runtime(
         use_gpu=args.use_gpu or args.gpu is not None,
         gpu=args.gpu or 0,
@@ -88,7 +99,9 @@ def main(program: str = "infer.py") -> int:
         gpu_mem=args.gpu_mem,
         ir_optim=args.ir_optim,
     )
-    predictor = Predictor.load(args.stats, args.model_file, args.params_file, runtime)
+    if args.serve is not None:
+        return serve(server_settings(args, runtime))
+    predictor = Predictor.load(args.stats[0], args.model_file, args.params_file, runtime)
     print(f"program: {predictor.program.name}, self-check {predictor.selfcheck:.1e}")
     print(header_text(predictor.header, predictor.shapes, *recorded(predictor.header)), flush=True)
     levels = predictor.calibration.at(args.threshold, scaled=True, false_alarm=args.false_alarm)
@@ -125,3 +138,24 @@ def main(program: str = "infer.py") -> int:
         for line in predictor.times.report(label, runtime, args.batch_size, time.perf_counter() - begin):
             print(line)
     return code
+
+
+NO_FILES = (
+    *("save_path", "save_pic", "save_mask", "save_regions", "jsonl"),
+    *("enable_drift", "enable_benchmark", "model_name"),
+)
+"""Options that say nothing to a server."""
+
+
+def server_settings(args: Arguments, runtime: Runtime) -> Settings:
+    """What --serve and the options beside it mean; UserError where they do not fit."""
+    moot = [name for name in NO_FILES if name in args.given]
+    if moot:
+        raise UserError(f"--serve answers requests and writes no files: leave out --{' --'.join(moot)}")
+    batch_size = args.batch_size if "batch_size" in args.given else BATCH
+    files = args.model_file, args.params_file, runtime
+    levels = args.threshold, args.false_alarm, args.min_area
+    jobs = {
+        name: Job(stats, *files, *levels, batch_size, args.num_workers) for name, stats in named(args.stats).items()
+    }
+    return Settings(parse_address(args.serve), jobs, args.max_body * MIB, args.max_waiting)

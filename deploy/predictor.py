@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -111,38 +111,48 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
         loaded = stream(pictures, self.preprocess, workers, on_bad)
-        if self.preprocess.tiled:
-            for item in loaded:
-                yield self._by_tiles(item, batch_size)
-            return
-        for group in batches(loaded, batch_size):
-            begin = time.perf_counter()
-            crops = np.stack([self.preprocess.crop(item.resized) for item in group])
-            image = self.to_input(crops)
-            middle = time.perf_counter()
-            maps, scores = self.program.run(image)
-            end = time.perf_counter()
-            for item in group:
-                self.times.add("preprocess", item.seconds + (middle - begin) / len(group))
-                self.times.add("inference", (end - middle) / len(group))
-            for item, anomaly_map, score, crop in zip(group, maps, scores, crops):
+        for group in batches(loaded, 1 if self.preprocess.tiled else batch_size):
+            for prediction in self.score(group, self.times, batch_size):
                 begin = time.perf_counter()
-                yield Prediction(item.name, float(score), anomaly_map, item.resized, item.shape, float(crop.mean()))
+                yield prediction
                 self.times.add("postprocess", time.perf_counter() - begin)
 
-    def _by_tiles(self, item: Loaded, batch_size: int) -> Prediction:
+    def score(self, group: Sequence[Loaded], times: Times | None = None, tiles: int = 1) -> list[Prediction]:
+        """Score loaded pictures in one run of the program, or of pictures in tiles, so many `tiles` in each run.
+
+        `times` notes how long it took.
+        """
+        if self.preprocess.tiled:
+            return [self._by_tiles(item, times, tiles) for item in group]
+        begin = time.perf_counter()
+        crops = np.stack([self.preprocess.crop(item.resized) for item in group])
+        image = self.to_input(crops)
+        middle = time.perf_counter()
+        maps, scores = self.program.run(image)
+        end = time.perf_counter()
+        if times is not None:
+            for item in group:
+                times.add("preprocess", item.seconds + (middle - begin) / len(group))
+                times.add("inference", (end - middle) / len(group))
+        return [
+            Prediction(item.name, float(score), anomaly_map, item.resized, item.shape, float(crop.mean()))
+            for item, anomaly_map, score, crop in zip(group, maps, scores, crops)
+        ]
+
+    def _by_tiles(self, item: Loaded, times: Times | None, tiles: int) -> Prediction:
         """Score one picture by its tiles: the maps stitched, and the score of the most anomalous tile."""
         begin, crop, scores = time.perf_counter(), self.preprocess.crop(item.resized), []
 
         def maps() -> Iterator[np.ndarray]:
-            for tiles in batches(self.preprocess.parts(crop), batch_size):
-                found, own = self.program.run(self.to_input(np.stack(tiles)))
+            for some in batches(self.preprocess.parts(crop), tiles):
+                found, own = self.program.run(self.to_input(np.stack(some)))
                 scores.extend(own.tolist())
                 yield from found
 
         stitched = self.preprocess.join(maps(), *crop.shape[:2])
-        self.times.add("preprocess", item.seconds)
-        self.times.add("inference", time.perf_counter() - begin)
+        if times is not None:
+            times.add("preprocess", item.seconds)
+            times.add("inference", time.perf_counter() - begin)
         return Prediction(item.name, max(scores), stitched, item.resized, item.shape, float(crop.mean()))
 
 

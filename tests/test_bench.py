@@ -19,7 +19,7 @@ from benchmarks.timing import in_turns, spread
 from deploy.errors import UserError
 
 pytestmark = pytest.mark.once
-STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "backbones", "scaling", "quality")
+STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "backbones", "scaling", "quality", "serve")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,14 @@ def test_quality_is_mean_and_deviation_over_seeds(measured: tuple[str, dict, str
             assert 0.3 < mean <= 1 and 0 <= deviation < 0.3 and row[name] in page and row[name] in printed
         assert row["fit, s"] > 0 and row["picture, ms"] > 0
     assert any(not row["AU-PRO"].endswith("± 0.0000") for row in rows), "the seed draws PaDiM's channels"
+
+
+def test_a_server_is_timed_and_gives_the_same_scores(measured: tuple[str, dict, str]) -> None:
+    rows = measured[1]["stages"]["serve"]["figures"]
+    assert [row["clients"] for row in rows] == [1, 8]
+    for row in rows:
+        assert 0 < row["p50, ms"] <= row["p99, ms"] and row["pictures / s"] > 0
+        assert row["scores: largest relative error"] < 1e-5
 
 
 def test_anomalibs_process_has_nothing_of_ours() -> None:

@@ -30,6 +30,7 @@ INSIDE = {
         "drift",
         "predictor",
         "results",
+        "serve",
         "infer",
     ),
     "models": ("threads", "backbones", "graph", "memory_bank", "base", "METHODS", "registry", "presets", "export"),

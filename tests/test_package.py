@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from zipfile import ZipFile
 
 import pytest
-from conftest import ROOT, done, run
+from conftest import ROOT, done, refused, run
 from environments import bare_environment
 from packaging.requirements import Requirement
 
@@ -92,6 +92,9 @@ def test_the_runner_and_training_together_require_what_requirements_txt_lists(wh
     runner = {one.name for one in required if one.marker is None}
     # setuptools is Paddle's need, which its own requirements tell for some versions only
     assert runner == {"paddlepaddle", "numpy", "opencv-python-headless", "safetensors", "setuptools"}
+    served = {one.name for one in required if str(one.marker) == 'extra == "serve"'}
+    assert served == {"fastapi", "uvicorn", "prometheus-client"}
+    required = [one for one in required if one.name not in served]
     assert {str(one.marker) for one in required if one.marker} == {'extra == "train"'}
     lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     assert sorted(f"{one.name}{one.specifier}" for one in required) == sorted(lines)
@@ -107,6 +110,8 @@ def test_the_installed_command_does_what_infer_does(trained: SimpleNamespace, wh
     command = [str(python.with_name("paddlepatch")), *words]
     done(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
     shutil.move(tmp_path / "out", tmp_path / "installed")
+    served = subprocess.run([*command[:3], "--serve", "0"], cwd=tmp_path, capture_output=True, text=True)
+    refused(served, "--serve needs", "pip install 'paddlepatch[serve]'")
     done(run("infer.py", *words))
     files = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*.*")}
     assert len(files) == 1 + 2 * len(list(pictures.rglob("*.png")))

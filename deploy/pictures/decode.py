@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Union
+from typing import NamedTuple, Union
 
 import cv2
 import numpy as np
@@ -13,8 +13,21 @@ import numpy as np
 from ..errors import UserError
 from .formats import check_whole, stated
 
-Picture = Union[str, Path, np.ndarray]
-"""A path, or an array uint8 [height, width, 3] in RGB, values 0-255."""
+
+class Encoded(NamedTuple):
+    """A picture file's content, in memory."""
+
+    name: str
+    """What stands for a path in messages and results."""
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+File = Union[str, Path, Encoded]
+Picture = Union[File, np.ndarray]
+"""A path or a file's content, or an array uint8 [height, width, 3] in RGB, values 0-255."""
 
 MOST_VARIABLE = "PADDLEPATCH_MAX_PIXELS"
 MOST_PIXELS = 1 << 27
@@ -24,12 +37,16 @@ DARK = 1 << 12
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
 
-def decode(path: str | Path) -> np.ndarray:
+class TooLarge(UserError):
+    """A picture has more pixels than `most_pixels`."""
+
+
+def decode(path: File) -> np.ndarray:
     """`decode_bgr` with the channels in the order red, green, blue."""
     return cv2.cvtColor(decode_bgr(path), cv2.COLOR_BGR2RGB)
 
 
-def decode_bgr(path: str | Path, limits: tuple[int, int] | None = None) -> np.ndarray:
+def decode_bgr(path: File, limits: tuple[int, int] | None = None) -> np.ndarray:
     """Decode a file to uint8 BGR [height, width, 3], values 0-255.
 
     Grey, palette, CMYK and 16-bit pictures are converted, alpha is dropped, and the EXIF orientation is applied. Of 16
@@ -54,7 +71,7 @@ def decode_bgr(path: str | Path, limits: tuple[int, int] | None = None) -> np.nd
     return (picture >> 8).astype(np.uint8)
 
 
-def decode_deep(path: str | Path) -> np.ndarray:
+def decode_deep(path: File) -> np.ndarray:
     """Decode a file to BGR [height, width, 3], uint16 where it has 16 bits, else uint8; errors as `decode_bgr`."""
     return _decoded(path, cv2.IMREAD_COLOR)
 
@@ -94,32 +111,36 @@ def most_pixels() -> int:
     return int(told or MOST_PIXELS)
 
 
-def _content(path: str | Path) -> np.ndarray:
-    """The file's bytes, at least one; UserError where it is no regular file, or cannot be read."""
+def _content(path: File) -> np.ndarray:
+    """The file's bytes, at least one; UserError where there are none, it is no regular file, or cannot be read."""
+    data = np.frombuffer(path.data, np.uint8) if isinstance(path, Encoded) else _read(path)
+    if data.size == 0:
+        raise UserError(f"cannot read picture {path}: the file is empty")
+    return data
+
+
+def _read(path: str | Path) -> np.ndarray:
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):  # reading a pipe or a device might never end
             raise UserError(
                 f"cannot read picture {path}: it is {'a folder' if stat.S_ISDIR(kind) else 'a pipe, socket or device'}"
             )
-        data = np.fromfile(path, np.uint8)
+        return np.fromfile(path, np.uint8)
     except OSError as error:
         raise UserError(f"cannot read picture {path}: {error.strerror}") from error
     except (ValueError, MemoryError) as error:  # a zero byte in the name; a file larger than the memory
         raise UserError(f"cannot read picture {path}: {error}") from error
-    if data.size == 0:
-        raise UserError(f"cannot read picture {path}: the file is empty")
-    return data
 
 
-def _decoded(path: str | Path, colours: int) -> np.ndarray:
+def _decoded(path: File, colours: int) -> np.ndarray:
     """The file's picture, uint8, or uint16 where the file has 16 bits."""
     data = _content(path)
     plain = data.tobytes()
     try:
         told = stated(plain)
         if told is not None and told.width * told.height > most_pixels():
-            raise UserError(
+            raise TooLarge(
                 f"cannot read picture {path}: it has {told.width} x {told.height} pixels, more than {most_pixels()}; "
                 f"set ${MOST_VARIABLE} to allow more"
             )

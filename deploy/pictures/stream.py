@@ -63,21 +63,26 @@ def stream(
     given.
     """
 
-    def load(item: tuple[int, Picture]) -> Loaded:
-        begin = time.perf_counter()
-        resized, shape = preprocess.resized_with_shape(item[1])
-        return Loaded(picture_name(item[1], item[0]), resized, shape, time.perf_counter() - begin)
+    def loaded(item: tuple[int, Picture]) -> Loaded:
+        return load(item[1], preprocess, item[0])
 
-    for (index, picture), result in prefetch(load, enumerate(pictures), 0 if preprocess.tiled else workers):
+    for (index, picture), result in prefetch(loaded, enumerate(pictures), 0 if preprocess.tiled else workers):
         name = picture_name(picture, index)
         try:
-            loaded = result()
+            item = result()
         except UserError as error:
             if on_bad is None:
                 raise
             on_bad(name, error)
         else:
-            yield loaded
+            yield item
+
+
+def load(picture: Picture, preprocess: Preprocess, index: int = 0) -> Loaded:
+    """Decode and resize one picture, the `index`-th; UserError where it cannot be read."""
+    begin = time.perf_counter()
+    resized, shape = preprocess.resized_with_shape(picture)
+    return Loaded(picture_name(picture, index), resized, shape, time.perf_counter() - begin)
 
 
 def prefetch(

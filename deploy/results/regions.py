@@ -110,15 +110,13 @@ class RegionFiles:
         self._files[1].write((", " if self.pictures > 1 else "") + json.dumps(entry))
         for region in regions:
             self.count += 1
-            (x, y), centre = _short(region.box[:2]), _short(region.centroid)
-            size, [area] = _short(region.box[2:]), _short([region.area])
-            row = dict(zip(COLUMNS, (prediction.name, region.number, x, y, *size, area, *centre)))
-            row |= {"maximum": float(f"{region.maximum:.6g}"), "p_value": float(f"{region.p_value:.4g}")}
+            row = {COLUMNS[0]: prediction.name, **facts(region)}
             self._files[0].write(csv_line(list(row.values())))
             for file in self._files[2:]:
                 file.write(json.dumps(row) + "\n")
             annotation = {"id": self.count, "image_id": self.pictures, "category_id": 1, "iscrowd": 0}
-            annotation |= {"bbox": [x, y, *size], "area": area, "score": row["maximum"], "p_value": row["p_value"]}
+            annotation |= {"bbox": [row[side] for side in ("x", "y", "width", "height")], "area": row["area"]}
+            annotation |= {"score": row["maximum"], "p_value": row["p_value"]}
             annotation["segmentation"] = [_short(region.outline.reshape(-1))]
             self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
 
@@ -137,6 +135,16 @@ class RegionFiles:
         self._annotations.close()
         for file in self._files:
             file.drop()
+
+
+def facts(region: Region) -> dict[str, Any]:
+    """The region's numbers as plain json types, by the names of COLUMNS."""
+    values = [region.number, *_short([*region.box, region.area, *region.centroid])]
+    return {
+        **dict(zip(COLUMNS[1:], values)),
+        "maximum": float(f"{region.maximum:.6g}"),
+        "p_value": float(f"{region.p_value:.4g}"),
+    }
 
 
 def _short(values: Any) -> list[float]:

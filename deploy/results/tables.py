@@ -125,10 +125,7 @@ class ScoreSheet:
             self._start()
         self._tables[0].write(csv_line(row))
         if self._jsonl:
-            values = dict(zip(self.columns, row))
-            values.update(score=prediction.score, defective=bool(values["defective"]))
-            numbers = {name: values[name] for name in ("scaled", "p_value", "p_tail")}
-            values.update({name: float(text) if text else None for name, text in numbers.items()})
+            values = {**dict(zip(self.columns, row)), **facts(prediction.score, self.calibration)}
             # what is no UTF-8 in a path becomes an escape of json
             self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         self.count, self._last = self.count + 1, prediction
@@ -198,6 +195,18 @@ class ScoreSheet:
             total = len(self.skip) + self.count
             report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
         return 2 if self.skip else 0
+
+
+def facts(score: float, calibration: Calibration) -> dict[str, Any]:
+    """What there is to say of an image score, as plain json types, by the names of `ScoreSheet.COLUMNS`."""
+    tail = calibration.p_tail(score)
+    return {
+        "score": score,
+        "scaled": float(f"{calibration.scaled(score):.6g}"),
+        "defective": calibration.is_defect(score),
+        "p_value": float(f"{calibration.p_value(score):.4g}"),
+        "p_tail": None if tail is None else float(f"{tail:.4g}"),
+    }
 
 
 def verdict(prediction: Prediction, calibration: Calibration) -> str:

@@ -1,0 +1,131 @@
+"""What can be asked: scores, the models, health, figures, and the page that describes all that."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import ClientDisconnect
+
+from .answers import Health, Model, Refusal, Score
+from .bodies import BUSY, FULL, Bodies
+from .metrics import Metrics
+from .model import ServedModel
+from .settings import Settings
+
+ABOUT = """Send the bytes of a picture file (PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PNM) to
+`/models/NAME/score`. Where the server has a token, send it as `Authorization: Bearer TOKEN`."""
+REASONS = {
+    400: "not a picture, or a damaged one",
+    401: "no token, or another one",
+    404: "no such model",
+    413: "the file or the picture is too large",
+    429: "too many pictures wait",
+    500: "scoring failed",
+    503: "the model's process is being started again",
+}
+REFUSALS: dict[Any, Any] = {status: {"model": Refusal, "description": text} for status, text in REASONS.items()}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("application/octet-stream", "image/*")
+        },
+    }
+}
+
+
+def create_app(models: Mapping[str, ServedModel], metrics: Metrics, settings: Settings, token: str | None) -> FastAPI:
+    """The application.
+
+    Args:
+        models: by name, loaded.
+        metrics: what is counted.
+        settings: the limits.
+        token: what clients must send, if anything; health and the description need none.
+    """
+    app = FastAPI(title="PaddlePatch", version="1", description=ABOUT, redoc_url=None)
+    bodies = Bodies(settings.max_body, settings.max_held)
+    metrics.held.set_function(lambda: float(bodies.held))
+    waiting = dict.fromkeys(models, 0)
+    bearer = HTTPBearer(auto_error=False)
+
+    async def known(given: Optional[HTTPAuthorizationCredentials] = Depends(bearer)) -> None:  # noqa: B008, UP007
+        right = token is None or (given and secrets.compare_digest(given.credentials.encode(), token.encode()))
+        if not right:
+            raise HTTPException(
+                401, "send the server's token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+            )
+
+    guarded = [Depends(known)]
+
+    async def answer(model: ServedModel, request: Request, heat_map: bool) -> Response:
+        name = model.name
+        if waiting[name] >= settings.max_waiting:  # before anything is read
+            raise HTTPException(429, FULL, headers=BUSY)
+        async with bodies.receive(request) as body:
+            if waiting[name] >= settings.max_waiting:
+                raise HTTPException(429, FULL, headers=BUSY)
+            waiting[name] += 1
+            metrics.waiting.labels(name).set(waiting[name])
+            try:
+                found = await asyncio.wrap_future(model.submit(body, heat_map))
+            finally:
+                waiting[name] -= 1
+                metrics.waiting.labels(name).set(waiting[name])
+        if found.defective:
+            metrics.defective.labels(name).inc()
+        return Response(
+            found.body, found.status, media_type="application/json", headers=BUSY if found.status == 503 else None
+        )
+
+    @app.post(
+        "/models/{name}/score",
+        response_model=Score,
+        response_model_exclude_none=False,
+        responses=REFUSALS,
+        dependencies=guarded,
+        openapi_extra=BODY,
+    )
+    async def score(name: str, request: Request, heat_map: bool = False) -> Response:
+        """Score one picture, sent as the request's body; `heat_map=true` asks for the heat map as well."""
+        if name not in models:
+            raise HTTPException(404, f"no model {name[:40]!r} here; there are: {', '.join(models)}")
+        begin, status = time.perf_counter(), 499
+        try:
+            response = await answer(models[name], request, heat_map)
+            status = response.status_code
+            return response
+        except ClientDisconnect:
+            return Response(status_code=status)  # nobody reads it
+        except HTTPException as refusal:
+            status = refusal.status_code
+            raise
+        finally:
+            metrics.requests.labels(name, str(status)).inc()
+            metrics.seconds.labels(name).observe(time.perf_counter() - begin)
+
+    @app.get("/models", response_model=list[Model], dependencies=guarded, responses={401: REFUSALS[401]})
+    async def list_models() -> Any:
+        """The models by name."""
+        return [Model(name=name, about=model.about, up=model.up) for name, model in models.items()]
+
+    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+    async def health(response: Response) -> Any:
+        """Whether every model can be asked; needs no token."""
+        down = [name for name, model in models.items() if not model.up]
+        response.status_code = 503 if down else 200
+        return Health(status="a model is being started again" if down else "ok")
+
+    @app.get("/metrics", dependencies=guarded, response_class=Response)
+    async def figures() -> Response:
+        """Counts, times and memory in Prometheus' format."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app

@@ -1,0 +1,88 @@
+"""The server's life: models are loaded, then it listens, and what waits at its end is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import uvicorn
+
+from ..errors import report
+from ..results.watch import Stop
+from .app import create_app
+from .connection import Connection
+from .metrics import Metrics
+from .model import ServedModel
+from .settings import Settings, listener, required_token
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+END = 30
+"""Seconds that requests have to be finished when the server is told to end."""
+MOST_CONNECTIONS = 4096
+BACKLOG = 64
+"""Clients that are taken at a time."""
+OTHER_FILES = 64 + 4 * BACKLOG
+"""Open files that are no connections, or connections that asyncio took and did not hand over yet, or is closing."""
+
+
+def run(settings: Settings) -> int:
+    """See `deploy.serve.serve`."""
+    bound, only_here = listener(settings.address)
+    with contextlib.closing(bound), contextlib.ExitStack() as stack:
+        token = required_token(only_here)
+        metrics = Metrics()
+        models = {
+            name: ServedModel(name, job, metrics.batch.labels(name).observe) for name, job in settings.jobs.items()
+        }
+        for model in models.values():
+            stack.callback(model.stop)
+            model.start()
+        for name, model in models.items():
+            model.wait()
+            print(f"{name}: {model.about}", flush=True)
+        metrics.watch(models.values())
+        for model in models.values():
+            model.serve()
+        Connection.most = most_connections()
+        config = uvicorn.Config(
+            create_app(models, metrics, settings, token),
+            http=Connection,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=END,
+        )
+        Stop()  # uvicorn, which ends in order after a signal, then raises it again
+        print(f"serving {', '.join(models)} at {url(bound)}; it is described at {url(bound)}/docs", flush=True)
+        uvicorn.Server(config).run(sockets=[bound])
+    print("the server has ended", flush=True)
+    return 0
+
+
+def url(bound: socket.socket) -> str:
+    """Where clients find a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def most_connections() -> int:
+    """How many clients the limit of open files allows, which is raised as far as this process may."""
+    if resource is None:
+        return MOST_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < wanted:
+        report(f"note: this system allows {soft} open files, so at most {soft - OTHER_FILES} clients at a time")
+    return min(MOST_CONNECTIONS, soft - OTHER_FILES)

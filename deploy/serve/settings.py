@@ -1,0 +1,107 @@
+"""What a server is told: where to listen, which models, how much to take at a time, and who may ask."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from ..errors import UserError
+from ..runtime.program import Runtime
+
+LOOPBACK = "127.0.0.1"
+TOKEN = "PADDLEPATCH_TOKEN"
+"""The environment variable that holds what clients must send."""
+MIB = 1 << 20
+BATCH = 8
+"""Pictures per run at most, where --batch_size is not given."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model and how it answers; sent to the process that runs it."""
+
+    stats: str
+    model_file: str | None
+    params_file: str | None
+    runtime: Runtime
+    threshold: float | None
+    false_alarm: float | None
+    least_area: float
+    """Of regions, in pixels of the picture."""
+    batch_size: int
+    workers: int | None
+    """Decoding threads."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A server."""
+
+    address: tuple[str, int]
+    """Host and port."""
+    jobs: dict[str, Job]
+    """By the models' names."""
+    max_body: int
+    """Bytes of one picture's file."""
+    max_waiting: int
+    """Pictures of one model that wait or are being scored."""
+
+    @property
+    def max_held(self) -> int:
+        """Bytes of all requests that are being received or wait."""
+        return max(8 * self.max_body, 256 * MIB)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`PORT` (of this machine alone), `HOST:PORT` or `[IPv6]:PORT`; port 0 is any free one."""
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16) or (colon and not host) or "[" in host:
+        raise UserError(f"--serve {text}: give PORT, HOST:PORT or [IPV6]:PORT, for instance {LOOPBACK}:8080")
+    return host or LOOPBACK, int(port)
+
+
+def named(stats: Sequence[str]) -> dict[str, str]:
+    """The stats files by the models' names: `NAME=FILE`, or the name of the folder that a file is in."""
+    found: dict[str, str] = {}
+    for text in stats:
+        name, sign, path = text.partition("=")
+        if not sign or "/" in name:
+            name, path = Path(text).resolve().parent.name, text
+        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+            raise UserError(f"--stats {text}: a model's name has letters, digits and ._- alone; give it as NAME=FILE")
+        if name in found:
+            raise UserError(f"--stats: two models are called {name}; give another name as NAME={path}")
+        found[name] = path
+    return found
+
+
+def listener(address: tuple[str, int]) -> tuple[socket.socket, bool]:
+    """A bound socket that does not listen yet, and whether only this machine reaches it.
+
+    Raises:
+        UserError: the address is unknown, taken or not ours.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        if os.name == "posix":  # a server that was just ended may be started again
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+    except (OSError, UnicodeError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UserError(f"--serve {address[0]}:{address[1]}: {told}; choose another address or port") from error
+    return bound, ip_address(str(place[0]).partition("%")[0]).is_loopback
+
+
+def required_token(only_here: bool) -> str | None:
+    """The token that clients must send, if any; UserError where others reach the server and there is none."""
+    token = os.environ.get(TOKEN, "").strip()
+    if not only_here and not token:
+        raise UserError(f"--serve: others reach this address, so set ${TOKEN} to a secret, or listen on {LOOPBACK}")
+    return token or None
