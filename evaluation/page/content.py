@@ -22,8 +22,8 @@ SHOWN = ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP"
 HEADINGS = {
     "Image_AUROC": "image AUROC",
     "Pixel_AUROC": "pixel AUROC",
-    "PRO_score": "AU-PRO 0.3",
-    "PRO_score_0.05": "AU-PRO 0.05",
+    "PRO_score": "AU\u2011PRO 0.3",
+    "PRO_score_0.05": "AU\u2011PRO 0.05",
     "Image_AP": "image AP",
     "Image_F1max": "best F1",
     "Image_F1": "F1",

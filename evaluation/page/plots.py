@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle
@@ -23,6 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5
 """Of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well."""
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 SIZE, WIDE = (3.6, 3.0), (6.4, 4.2)  # inches
+MARGINS = {"left": 0.155, "right": 0.97, "bottom": 0.15, "top": 0.91}
 BINS = 24
 STYLE = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched
@@ -51,10 +53,10 @@ STYLE = {
 
 
 class Plot:
-    """A finished plot."""
+    """A finished plot: `svg`, and `png` where it is a `file` as well, else empty."""
 
-    def __init__(self, figure: Figure) -> None:
-        self.svg, self.png = _saved(figure, "svg").decode(), _saved(figure, "png")
+    def __init__(self, figure: Figure, file: bool) -> None:
+        self.svg, self.png = _saved(figure, "svg").decode(), _saved(figure, "png") if file else b""
 
     def inline(self, number: int) -> str:
         """The svg element for a page, of which it is the plot of this number: its names are its own there."""
@@ -75,7 +77,7 @@ def roc_plot(outcome: Outcome, curves: Curves) -> Plot:
             found = 1 - decided.misses / decided.defective
             axes.plot([decided.false_alarms / decided.good], [found], **_marker())
         _finish(axes, "lower right")
-        return Plot(figure)
+        return Plot(figure, file=True)
 
 
 def recall_plot(outcome: Outcome, curves: Curves) -> Plot:
@@ -89,7 +91,7 @@ def recall_plot(outcome: Outcome, curves: Curves) -> Plot:
             if found:
                 axes.plot([found / decided.defective], [found / (found + decided.false_alarms)], **_marker())
         _finish(axes, "lower left")
-        return Plot(figure)
+        return Plot(figure, file=False)
 
 
 def pro_plot(outcome: Outcome, curves: Curves) -> Plot:
@@ -101,7 +103,7 @@ def pro_plot(outcome: Outcome, curves: Curves) -> Plot:
             axes.plot(*curves.pro, color=GOOD, linewidth=1.8, label=label)
             axes.fill_between(*curves.pro, color=GOOD, alpha=0.08, linewidth=0)
         _finish(axes, "lower right", PRO_LIMIT)
-        return Plot(figure)
+        return Plot(figure, file=True)
 
 
 def score_plot(outcome: Outcome) -> Plot:
@@ -111,18 +113,15 @@ def score_plot(outcome: Outcome) -> Plot:
         truth = np.array([one.defective for one in outcome.pictures])
         level, best = outcome.levels.image_threshold, outcome.figures.decided.best_threshold
         edges = np.histogram_bin_edges(np.append(scores, level), BINS)
-        good = f"good ({int((~truth).sum())})"
-        axes.hist(scores[~truth], edges, color=GOOD, alpha=0.75, label=good)
-        bad = f"defective ({int(truth.sum())})"
-        axes.hist(
-            scores[truth], edges, facecolor=(*_rgb(DEFECTIVE), 0.25), edgecolor=DEFECTIVE, hatch="////", label=bad
-        )
+        axes.hist(scores[~truth], edges, color=GOOD, alpha=0.7, label=f"good ({int((~truth).sum())})")
+        hatched = {"facecolor": "none", "edgecolor": DEFECTIVE, "hatch": "/////"}  # good bars show through
+        axes.hist(scores[truth], edges, label=f"defective ({int(truth.sum())})", **hatched)
         axes.axvline(level, color=LINE, linewidth=1.4, linestyle="--", label=f"threshold {level:.3f}")
         if best is not None:
             axes.axvline(best, color=DULL, linewidth=1.2, linestyle=":", label=f"best F1 at {best:.3f}")
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="best", fontsize=7.5)
-        return Plot(figure)
+        return Plot(figure, file=False)
 
 
 def all_roc_plot(found: Mapping[str, Curves]) -> Plot:
@@ -140,7 +139,7 @@ def all_pro_plot(found: Mapping[str, Curves]) -> Plot:
 
 
 def _all(found: Mapping[str, Points], words: tuple[str, str, str], limit: float) -> Plot:
-    with _axes(*words, size=WIDE) as (figure, axes):
+    with _axes(*words, wide=True) as (figure, axes):
         styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
         for (name, points), (colour, dash) in zip(found.items(), cycle(styles)):
             axes.plot(*points, color=colour, linestyle=dash, linewidth=1.5, label=_plain(name))
@@ -148,18 +147,19 @@ def _all(found: Mapping[str, Points], words: tuple[str, str, str], limit: float)
         if found:
             columns = -(-len(found) // 20)
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7.5, ncols=columns)
-        return Plot(figure)
+        return Plot(figure, file=True)
 
 
 @contextmanager
-def _axes(title: str, across: str, up: str, size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in our style, which holds while the block draws and saves it."""
+def _axes(title: str, across: str, up: str, wide: bool = False) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in our style, which holds while the block draws and saves it; a `wide` one has room for a legend."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(size, layout="constrained")
-        axes = figure.subplots()
+        # finding a layout takes as long as drawing: most plots have fixed margins
+        figure = Figure(WIDE if wide else SIZE, layout="constrained" if wide else None)
+        axes = figure.subplots(gridspec_kw=None if wide else MARGINS)
         axes.set(title=title, xlabel=across, ylabel=up)
         yield figure, axes
 
@@ -187,12 +187,10 @@ def _plain(name: str) -> str:
     return f"\u200a{text}" if text.startswith("_") else text
 
 
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return tuple(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
-
-
 def _saved(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     clean = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
-    figure.savefig(buffer, format=kind, dpi=160, metadata=clean)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a name in letters that the font lacks
+        figure.savefig(buffer, format=kind, dpi=160, metadata=clean)
     return buffer.getvalue()
