@@ -13,10 +13,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "false_alarms": ("false alarms", "误报"),
     "of": ("of", "/"),
     "figures": ("Figures", "指标"),
-    "figures_note": (
-        "Click a heading to sort. Small figures are published ones, of the whole MVTec AD data set: they can be "
-        "compared only where the data are the same.",
-        "点击表头可排序。小号数字为公开发表的结果（完整 MVTec AD 数据集），仅在数据相同时可比较。",
+    "figures_note": ("Click a heading to sort.", "点击表头可排序。"),
+    "published_note": (
+        "Small figures are published ones, of the whole MVTec AD data set: they can be compared only where the data "
+        "are the same. Source:",
+        "小号数字为公开发表的结果（完整 MVTec AD 数据集），仅在数据相同时可比较。来源：",
     ),
     "category": ("category", "类别"),
     "mean": ("mean", "平均"),
