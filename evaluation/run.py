@@ -152,7 +152,7 @@ def evaluate_category(
 
     with sheet:
         for (prediction, picture), truth in prefetch(read, zip(predictions, pictures), wanted.workers):
-            mask, called = truth(), levels.is_defect(prediction.score)
+            mask, called = truth(), bool(levels.is_defect(prediction.score))
             outline = mask if mask is not None and mask.any() else None
             drawn = wanted.heat_maps == ALL or (wanted.heat_maps == WRONG and called != picture.defective)
             regions = sheet.add(prediction, name(prediction.name), outline, (picture.defect,), drawn)

@@ -193,6 +193,14 @@ def test_chinese_and_a_page_that_is_not_ours(report: SimpleNamespace, tmp_path: 
     assert page.read_text() == "mine"
 
 
+def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
+    done(run("train.py", *trained.words[:-1], tmp_path, "--save_model", "no", "--eval", "--report"))
+    text = (tmp_path / "patchcore_compact_2/washer_seed521.html").read_text()
+    assert "coreset" in Elements(text).texts and TEXTS["not_recorded"][0] not in text
+    of_both = [table(folder / "patchcore_compact_2/washer/eval.csv") for folder in (tmp_path, trained.output)]
+    assert [row["score"] for row in of_both[0]] == [row["score"] for row in of_both[1]]
+
+
 def test_what_a_report_needs(report: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(run("train.py", *report.words, "--report"), "--report is of an evaluation")
     refused(run("eval.py", *report.words, "--report", "fr"), "invalid choice")

@@ -169,7 +169,7 @@ def _cards(pictures: Sequence[Shown], outcome: Outcome) -> dict[str, Any]:
             "kind": one.kind,
             "score": f"{one.score:.4f}",
             "threshold": f"{outcome.levels.image_threshold:.4f}",
-            "image": _embedded(one.heat_map),
+            **_embedded(one.heat_map),
             "regions": [
                 {
                     "number": region.number,
@@ -234,10 +234,11 @@ def _tail(path: Path) -> str:
     return "/".join(path.parts[-2:])
 
 
-def _embedded(path: Path | None) -> str:
-    """The heat map that lies at `path` as a data address, compressed; empty without one."""
+def _embedded(path: Path | None) -> dict[str, Any]:
+    """The heat map that lies at `path` as a data address, compressed, with its size; empty without one."""
     if path is None:
-        return ""
+        return {"image": ""}
     picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     packed = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
-    return "data:image/webp;base64," + base64.b64encode(packed.tobytes()).decode()
+    address = "data:image/webp;base64," + base64.b64encode(packed.tobytes()).decode()
+    return {"image": address, "height": picture.shape[0], "width": picture.shape[1]}

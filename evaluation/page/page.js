@@ -31,5 +31,7 @@ function filter() {
   for (const chapter of document.querySelectorAll(".chapter")) chapter.hidden = !chapter.querySelector("[data-kind]:not([hidden])");
   for (const group of document.querySelectorAll(".group")) group.querySelector(".empty").hidden = !!group.querySelector("[data-kind]:not([hidden])");
 }
+// Where a heat map is wider than the screen, its end is shown first: the map.
+for (const image of document.querySelectorAll("article img")) image.parentNode.scrollLeft = image.parentNode.scrollWidth;
 kinds.addEventListener("change", filter);
 filter();  // a browser that goes back keeps the choice

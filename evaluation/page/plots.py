@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GOOD, DEFECTIVE, LINE, DULL = "#0072B2", "#D55E00", "#1f2d3d", "#8a949e"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5b6670")
-"""Of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well."""
+"""Of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well: 28 are unlike."""
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 SIZE, WIDE = (3.6, 3.0), (6.4, 4.2)  # inches
 MARGINS = {"left": 0.155, "right": 0.97, "bottom": 0.15, "top": 0.91}
@@ -120,7 +120,8 @@ def score_plot(outcome: Outcome) -> Plot:
         if best is not None:
             axes.axvline(best, color=DULL, linewidth=1.2, linestyle=":", label=f"best F1 at {best:.3f}")
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.legend(loc="best", fontsize=7.5)
+        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # above the bars is room for the legend
+        axes.legend(loc="upper center", fontsize=7.5, ncols=2, borderaxespad=0.1)
         return Plot(figure, file=False)
 
 
@@ -140,8 +141,7 @@ def all_pro_plot(found: Mapping[str, Curves]) -> Plot:
 
 def _all(found: Mapping[str, Points], words: tuple[str, str, str], limit: float) -> Plot:
     with _axes(*words, wide=True) as (figure, axes):
-        styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
-        for (name, points), (colour, dash) in zip(found.items(), cycle(styles)):
+        for (name, points), colour, dash in zip(found.items(), cycle(COLOURS), cycle(DASHES)):
             axes.plot(*points, color=colour, linestyle=dash, linewidth=1.5, label=_plain(name))
         _finish(axes, None, limit)
         if found:
