@@ -194,7 +194,7 @@ def test_chinese_and_a_page_that_is_not_ours(report: SimpleNamespace, tmp_path: 
 
 
 def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
-    done(run("train.py", *trained.words[:-1], tmp_path, "--save_model", "no", "--eval", "--report"))
+    done(run("train.py", *trained.words[:-1], tmp_path, "--save_model", "no", "--eval", "--report", "--save_pic", "no"))
     text = (tmp_path / "patchcore_compact_2/washer_seed521.html").read_text()
     assert "coreset" in Elements(text).texts and TEXTS["not_recorded"][0] not in text
     of_both = [table(folder / "patchcore_compact_2/washer/eval.csv") for folder in (tmp_path, trained.output)]
