@@ -18,8 +18,10 @@ from deploy.command_line.script import run_script
 from deploy.errors import Failed, UserError
 from deploy.results.tables import provenance_columns
 from evaluation.decisions import BEST_F1, Decisions, Goal, choose_threshold
+from evaluation.page import Chapter, check_libraries, write_page
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
-from evaluation.run import evaluate_category
+from evaluation.run import Wanted, evaluate_category
+from evaluation.times import read_times
 from models import Detector, load_model, model_text
 
 GOALS = "f1, recall=0.95, precision=0.9, or miss_cost=10, where a miss costs 10 false alarms"
@@ -46,6 +48,8 @@ def main() -> int:
     options.add_run_options(parser)
     args = parser.parse()
 
+    if args.report:
+        check_libraries()
     if args.calibrate is None and "goal" in args.given:
         raise UserError("--goal is what --calibrate sets the threshold for: give --calibrate too")
     categories = options.categories(args)
@@ -57,7 +61,7 @@ def main() -> int:
     failed = Failed(len(seeds) * len(categories))
     files = [[options.model_file(args, category.name, seed) for category in categories] for seed in seeds]
     for paths in files:
-        report, seed = Report(), options.shared_seed(paths)
+        report, seed, chapters = Report(), options.shared_seed(paths), []
         for path, category in zip(paths, categories):
             with failed.noted(category.name):
                 model = load_model(path, options.runtime(args))
@@ -66,20 +70,19 @@ def main() -> int:
                 if args.calibrate is not None:
                     calibrate(args, model, path)
                 folder = options.results_folder(args, model, path)
-                provenance, limit = (
-                    provenance_columns(model.header, options.command(parser, args, model)),
-                    options.pro_limit(args),
-                )
-                batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-                where, drift = folder / category.name, args.enable_drift
-                row = evaluate_category(
-                    model, category, where, provenance, batch, workers, limit, pictures, args.false_alarm, drift
-                )
-                print(summary(row), flush=True)
-                report.rows.append(row)
+                command = options.command(parser, args, model)
+                provenance = provenance_columns(model.header, command)
+                own = {"false_alarm": args.false_alarm, "watch_drift": args.enable_drift}
+                wanted = Wanted.of(args, options.pro_limit(args), **own)
+                outcome = evaluate_category(model, category, folder / category.name, provenance, wanted)
+                print(summary(outcome.row), flush=True)
+                report.rows.append(outcome.row)
                 report.provenance.append(provenance)
+                chapters.append(Chapter(outcome, model.header, read_times(path, model.header), command))
         if report.rows:
-            print(f"figures: {write_report(folder / seeds_table(args.category, [seed]), report)}")
+            table = write_report(folder / seeds_table(args.category, [seed]), report)
+            print(f"figures: {table}")
+            write_page(table, chapters, args.report)
         reports.append(report)
     if len(seeds) > 1 and not failed:
         path = options.run_folder(args) / seeds_table(args.category, seeds)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import options
 from deploy.calibration import RATE_HELP
-from deploy.command_line.parser import Parser, natural, positive, rate
+from deploy.command_line.parser import ALL, Parser, positive, rate
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.pictures.listing import list_pictures
@@ -28,10 +28,8 @@ def main() -> int:
     )
     parser.flag("norm", True, "--threshold is on the scaled score (0.5 is the model's threshold), else on the raw one")
     parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
-    parser.flag("save_pic", True, "write a heat map per picture")
-    parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
-    parser.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
-    parser.add_argument("--min_area", type=natural, default=0, help="least area of such a region, in picture pixels")
+    parser.pictures("write a heat map per picture")
+    parser.files_for_machines()
     options.add_precision_option(parser)
     options.add_run_options(parser)
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
@@ -52,10 +50,11 @@ def main() -> int:
         levels,
         model.preprocess,
         provenance_columns(model.header, options.command(parser, args, model)),
-        args.save_pic,
+        args.save_pic == ALL,
         args.save_mask,
         pictures="predict",  # beside heatmaps/, which are the evaluation's
         regions=args.min_area if args.save_regions else None,
+        maps=args.save_map,
     )
     name = picture_namer(pictures)
     predictions = model.predict(pictures, args.test_batch_size, args.num_workers, sheet.skip)

@@ -12,15 +12,17 @@ from datasets.readers import Category
 from datasets.readers.category import draw
 from datasets.readers.layouts import layout_of
 from deploy.calibration import FALSE_ALARM, RATE_HELP
-from deploy.command_line.parser import Arguments, Parser, positive, rate
+from deploy.command_line.parser import NONE, Arguments, Parser, positive, rate
 from deploy.command_line.progress import TimedLog
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, Skipped, UserError
 from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
 from deploy.storage.files import exclusive
+from evaluation.page import Chapter, check_libraries, write_page
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
-from evaluation.run import evaluate_category
+from evaluation.run import Wanted, evaluate_category
+from evaluation.times import read_times, write_times
 from models import Detector, build_model, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.presets import Preset
@@ -57,6 +59,8 @@ def main() -> int:
     parser.no_effect("debug", "errors carry their traceback without it")
     args = parser.parse()
 
+    if args.report:
+        check_libraries(args.eval)
     if args.update is not None:
         return update(args, parser)
     for name in {"forget", "max_size"}.intersection(args.given):
@@ -89,41 +93,43 @@ def train(
     failed: Failed,
 ) -> Report:
     """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
-    report, table = Report(), folder / seeds_table(args.category, [seed])
+    report, chapters, table = Report(), [], folder / seeds_table(args.category, [seed])
     with exclusive(folder):
         for category in categories:
             with failed.noted(category.name):
                 log = TimedLog()
                 model = fit(args, preset, category, seed, folder, command, log)
                 if args.eval:
-                    evaluate(args, model, category, table, command, report, log)
+                    chapters.append(evaluate(args, model, category, table, command, report, log))
     if report.rows:
         print(f"figures: {table}")
+    write_page(table, chapters, args.report)
     return report
 
 
 @one_thread
 def save(args: Arguments, model: Detector, path: Path, command: str, log: TimedLog) -> None:
     """Write the model to `path`, after the heat maps of its odd training pictures: with the model a fit is finished."""
-    if args.save_pic and args.update is None:
+    if args.save_pic != NONE and args.update is None:
         place = path.with_suffix("") / "odd"
         write_panels(place, "train", model.odd(), model.calibration, model.preprocess)
         log(f"heat maps of the training pictures least like the rest: {place}")
+    write_times(path, model.stages.seconds, model.header, command)
     log(f"model: {model.save(path, command)}")
 
 
 def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
-) -> None:
-    """Add the model's figures on the category to `report`, and write that to `table`."""
-    provenance, limit = provenance_columns(model.header, command), options.pro_limit(args)
-    batch, workers, pictures = args.test_batch_size, args.num_workers, args.save_pic
-    place = table.parent / category.name
-    row = evaluate_category(model, category, place, provenance, batch, workers, limit, pictures)
-    log(summary(row))
-    report.rows.append(row)
+) -> Chapter:
+    """Add the model's figures on the category to `report`, and write that to `table`; return what a page shows."""
+    provenance, wanted = provenance_columns(model.header, command), Wanted.of(args, options.pro_limit(args))
+    outcome = evaluate_category(model, category, table.parent / category.name, provenance, wanted)
+    log(summary(outcome.row))
+    report.rows.append(outcome.row)
     report.provenance.append(provenance)
     write_report(table, report)
+    fitting = model.stages.seconds or read_times(table.parent / f"{category.name}.safetensors", model.header)
+    return Chapter(outcome, model.header, fitting, command)
 
 
 def update(args: Arguments, parser: Parser) -> int:
@@ -148,7 +154,7 @@ def update(args: Arguments, parser: Parser) -> int:
             save(args, model, folder / f"{category.name}.safetensors", command, log)
         if args.eval:
             table = folder / seeds_table(category.name, [model.seed])
-            evaluate(args, model, category, table, command, Report(), log)
+            write_page(table, [evaluate(args, model, category, table, command, Report(), log)], args.report)
     return 0
 
 

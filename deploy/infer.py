@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .calibration import RATE_HELP
-from .command_line.parser import Arguments, Parser, command_line, natural, positive, rate, threads
+from .command_line.parser import ALL, Arguments, Parser, command_line, natural, positive, rate, threads
 from .command_line.progress import progress
 from .command_line.script import run_script
 from .drift import Drift
@@ -52,10 +52,8 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("--threshold", type=float, default=None, help="scaled score above which it is a defect (0.5)")
     parser.add_argument("--false_alarm", type=rate, default=None, help=f"{RATE_HELP}; the model's own if not given")
     parser.flag("enable_drift", False, "say when good pictures no longer look as when the model was fitted")
-    parser.flag("save_pic", True, "write a heat map per picture")
-    parser.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
-    parser.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
-    parser.add_argument("--min_area", type=natural, default=0, help="least area of such a region, in picture pixels")
+    parser.pictures("write a heat map per picture")
+    parser.files_for_machines()
     parser.flag("jsonl", False, "write a .jsonl file beside every table")
     parser.group("running", "--batch_size 4 --cpu_threads 2 --enable_benchmark")
     parser.add_argument("-b", "--batch_size", type=positive, default=1, help=f"pictures per run ({BATCH} with --serve)")
@@ -114,11 +112,12 @@ def main(program: str = "infer.py") -> int:
         levels,
         predictor.preprocess,
         provenance_columns(predictor.header, parser.command(args, told)),
-        args.save_pic,
+        args.save_pic == ALL,
         args.save_mask,
         args.jsonl,
         pictures="watch" if args.watch else "",
         regions=args.min_area if args.save_regions else None,
+        maps=args.save_map,
     )
     drift = Drift(levels.scores, levels.brightness) if args.enable_drift else None
     with sheet:

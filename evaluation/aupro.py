@@ -8,6 +8,7 @@ interpolated there, and divided by the limit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,23 +16,63 @@ import numpy as np
 from deploy.command_line.progress import progress
 
 
+class ProCurve(NamedTuple):
+    """Per-region overlap over the false positive rate, both 0 to 1 and ascending."""
+
+    rates: np.ndarray
+    """float64 [points], from 0 on; beyond the limit that the curve was computed for, the curve is not exact."""
+    overlaps: np.ndarray
+    """float64 [points]."""
+
+    def up_to(self, limit: float) -> ProCurve:
+        """The part from 0 to `limit`, interpolated there."""
+        rates, overlaps = self
+        end = int(np.searchsorted(rates, limit, "right"))
+        x, y = rates[:end], overlaps[:end]
+        if x[-1] < limit:
+            share = (limit - x[-1]) / (rates[end] - x[-1])
+            x = np.append(x, limit)
+            y = np.append(y, y[-1] + share * (overlaps[end] - y[-1]))
+        return ProCurve(x, y)
+
+    def area(self, limit: float) -> float:
+        """The area by trapezoids from 0 to `limit`, divided by the limit."""
+        x, y = self.up_to(limit)
+        return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / limit)
+
+    def drawn(self, limit: float, most: int = 400) -> ProCurve:
+        """About `most` of the points up to `limit`, evenly along the curve, as a plot needs them."""
+        x, y = self.up_to(limit)
+        way = x / limit + y
+        chosen = np.searchsorted(way, np.linspace(0, way[-1], most))
+        chosen = np.unique([0, *chosen, *np.maximum(chosen - 1, 0), len(way) - 1])
+        return ProCurve(x[chosen], y[chosen])
+
+
 def aupro(
     maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: Sequence[float] = (0.3,)
 ) -> list[float] | None:
-    """AU-PRO at each false positive rate in `limits` (above 0, at most 1), each 0 to 1.
+    """AU-PRO at each false positive rate in `limits` (above 0, at most 1), each 0 to 1; None as `pro_curve`."""
+    curve = pro_curve(maps, masks, max(limits))
+    return None if curve is None else [curve.area(limit) for limit in limits]
+
+
+def pro_curve(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> ProCurve | None:
+    """The curve whose area is AU-PRO.
 
     Args:
         maps: float [height, width] per picture, larger is more anomalous.
         masks: bool [height, width] per picture; regions are 8-connected.
+        limit: the largest false positive rate, above 0 and at most 1, that the curve is needed to.
 
     Returns:
-        One value per limit, or None without any region or any good pixel.
+        The curve, or None without any region or any good pixel.
     """
     good = np.concatenate([np.ravel(anomaly_map[~mask]) for anomaly_map, mask in zip(maps, masks)])
     if good.size == 0:
         return None
     # The curve up to the limit is decided by the highest good values alone: only they are sorted.
-    lowest = max(0, good.size - int(max(limits) * good.size) - 1)
+    lowest = max(0, good.size - int(limit * good.size) - 1)
     floor = np.partition(good, lowest)[lowest]
     top = np.sort(good[good >= floor])
     values, weights, regions = [], [], 0
@@ -53,7 +94,7 @@ def aupro(
     rates = np.concatenate([[0.0], np.stack([rate_before, rate_after], 1).ravel(), [1.0]])
     before = np.concatenate([[0.0], overlap])
     overlaps = np.concatenate([[0.0], np.stack([before[:-1], overlap], 1).ravel(), before[-1:]])
-    return [_area(rates, overlaps, limit) for limit in limits]
+    return ProCurve(rates, overlaps)
 
 
 def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,14 +103,3 @@ def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
     values, gained = values[order], np.cumsum(weights[order], dtype=np.float64)
     last = np.append(values[1:] != values[:-1], True)[: values.size]
     return values[last], np.minimum(gained[last], 1.0)
-
-
-def _area(rates: np.ndarray, overlaps: np.ndarray, limit: float) -> float:
-    """Integrate by trapezoids from 0 to `limit`, interpolated at the limit, and divide by the limit."""
-    end = int(np.searchsorted(rates, limit, "right"))
-    x, y = rates[:end], overlaps[:end]
-    if x[-1] < limit:
-        share = (limit - x[-1]) / (rates[end] - x[-1])
-        x = np.append(x, limit)
-        y = np.append(y, y[-1] + share * (overlaps[end] - y[-1]))
-    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from deploy.calibration import Calibration
 from deploy.predictor import Prediction
 from deploy.storage.table import write_csv
 
-from .aupro import aupro
+from .aupro import ProCurve, pro_curve
 from .decisions import Decisions
 from .ranking import Ranking, rank
 
@@ -40,16 +40,25 @@ SUMMARY = {
 """FIGURES as they are printed; what the threshold decides has a line of its own."""
 
 
+class Figures(NamedTuple):
+    """What `evaluate` finds."""
+
+    row: dict[str, Any]
+    """FIGURES; None where they do not exist (no masks, no defects, no good pictures). `decisions`: `decided` in a line.
+    """
+    decided: Decisions
+    pro: ProCurve | None
+    """The curve of `PRO_score`, if that exists."""
+
+
 def evaluate(
     predictions: Iterable[Prediction],
     defective: Sequence[bool],
     masks: Sequence[np.ndarray | None],
     calibration: Calibration,
     pro_limit: float | None,
-) -> dict[str, Any]:
-    """Compute the FIGURES of one category; None where they do not exist (no masks, no defects, no good pictures).
-
-    Beside them, `decisions` tells in a line what the threshold decides.
+) -> Figures:
+    """Compute the FIGURES of one category.
 
     Args:
         predictions: one per test picture.
@@ -65,6 +74,7 @@ def evaluate(
     truth, score = np.asarray(defective, bool), np.asarray(scores)
     image = rank(score[truth], score[~truth])
     figures: dict[str, float | None] = dict.fromkeys(FIGURES)
+    curve: ProCurve | None = None
     figures.update(Image_AUROC=image.auroc, Image_AP=image.average_precision, Image_F1max=image.f1_max)
     decided = Decisions.at(calibration.image_threshold, score, truth)
     found = decided.defective - decided.misses
@@ -77,10 +87,10 @@ def evaluate(
         known_maps, known_masks = [maps[number] for number in known], [masks[number] for number in known]
         pixel = rank_pixels(known_maps, known_masks)
         figures.update(Pixel_AUROC=pixel.auroc, Pixel_AP=pixel.average_precision, Pixel_F1max=pixel.f1_max)
-        areas = aupro(known_maps, known_masks, (pro_limit, 0.05)) if pro_limit else None
-        if areas:
-            figures["PRO_score"], figures["PRO_score_0.05"] = areas
-    return {**figures, "decisions": str(decided)}
+        curve = pro_curve(known_maps, known_masks, pro_limit) if pro_limit else None
+        if curve:
+            figures["PRO_score"], figures["PRO_score_0.05"] = curve.area(pro_limit), curve.area(0.05)
+    return Figures({**figures, "decisions": str(decided)}, decided, curve)
 
 
 def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Ranking:
@@ -111,7 +121,7 @@ def write_report(path: Path, report: Report) -> Path:
         [row["category"], *(_cell(row[f]) for f in FIGURES), *provenance.values()]
         for row, provenance in zip(report.rows, report.provenance)
     ]
-    means = [_cell(value) for value in _means(report.rows)]
+    means = [_cell(value) for value in means_of(report.rows)]
     columns = ("category", *FIGURES, *report.provenance[0])
     return write_csv(path, columns, [*lines, ["mean", *means, *_shared(report.provenance)]])
 
@@ -127,7 +137,7 @@ def write_seeds_report(path: Path, reports: Sequence[Report]) -> Path:
         reports: one per seed, at least two, of the same categories in the same order.
     """
     columns = ("category", *FIGURES, *(f"{figure}_deviation" for figure in FIGURES), *reports[0].provenance[0])
-    each = [[*([row[f] for f in FIGURES] for row in report.rows), _means(report.rows)] for report in reports]
+    each = [[*([row[f] for f in FIGURES] for row in report.rows), means_of(report.rows)] for report in reports]
     names = [*(row["category"] for row in reports[0].rows), "mean"]
     shared = [_over_seeds(of_category) for of_category in zip(*(report.provenance for report in reports))]
     shared.append(_over_seeds([dict(zip(r.provenance[0], _shared(r.provenance))) for r in reports]))
@@ -151,7 +161,7 @@ def _shared(rows: Sequence[dict[str, Any]]) -> list[Any]:
     return [values[0] if len(set(values)) == 1 else "" for values in zip(*(row.values() for row in rows))]
 
 
-def _means(rows: list[dict[str, Any]]) -> list[float | None]:
+def means_of(rows: list[dict[str, Any]]) -> list[float | None]:
     """Return the mean of each figure over the categories that have it."""
     present = [[row[figure] for row in rows if row[figure] is not None] for figure in FIGURES]
     return [float(np.mean(values)) if values else None for values in present]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,14 +14,22 @@ from datasets.readers import Category, LabelledPicture, read_mask
 from datasets.readers.labelled import picture_digests
 from datasets.readers.survey import test_overview
 from deploy.calibration import Calibration
+from deploy.command_line.parser import ALL, NONE, WRONG, Arguments
 from deploy.command_line.progress import progress
 from deploy.drift import Drift
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import prefetch
-from deploy.predictor import Prediction
+from deploy.predictor import Prediction, Predictor
+from deploy.results.regions import Region
 from deploy.results.tables import ScoreSheet, picture_namer
+from deploy.runtime.stages import Stages
+from deploy.storage.files import fitting_path
 
-from .report import evaluate
+from .contact import ContactSheet
+from .report import Figures, evaluate
+
+NAMED_REGIONS = 5
+"""Regions of a picture that are kept for the report: those with the largest map values."""
 
 
 class Model(Protocol):
@@ -31,51 +41,134 @@ class Model(Protocol):
     def predict(self, pictures: Sequence[Path], batch_size: int, workers: int | None) -> Iterable[Prediction]:
         """Yield predictions in order."""
 
+    def predictor(self) -> Predictor:
+        """Return the program that predicts, and the times of its stages."""
+
+
+class Wanted(NamedTuple):
+    """What is computed and written of a category."""
+
+    batch_size: int = 1
+    workers: int | None = None
+    pro_limit: float | None = None
+    """That of `evaluate`."""
+    heat_maps: str = ALL
+    """One of `deploy.command_line.parser.PICTURES`."""
+    masks: bool = False
+    maps: bool = False
+    regions: float | None = None
+    """Those of `ScoreSheet`."""
+    false_alarm: float | None = None
+    """Takes the place of the model's own rate."""
+    watch_drift: bool = False
+    """Print whether the good pictures look as the training pictures did."""
+
+    @classmethod
+    def of(cls, args: Arguments, pro_limit: float | None, **more: Any) -> Wanted:
+        """What the options of train.py and eval.py say; regions are written for --report too."""
+        regions = args.min_area if args.save_regions or args.report else None
+        pictures = args.save_pic, args.save_mask, args.save_map, regions
+        return cls(args.test_batch_size, args.num_workers, pro_limit, *pictures, **more)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test picture and what was found in it, without its map."""
+
+    path: Path
+    kind: str
+    """`good`, or the kind of defect."""
+    defective: bool
+    score: float
+    called: bool
+    """Whether it was called defective."""
+    heat_map: Path | None
+    """Where its heat map lies, if one was drawn."""
+    regions: Sequence[Region] = ()
+    """Of the largest map values, at most NAMED_REGIONS."""
+    region_count: int = 0
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it is a miss or a false alarm."""
+        return self.called != self.defective
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is known of a category after its evaluation, for the report."""
+
+    name: str
+    figures: Figures
+    levels: Calibration
+    """Those in use."""
+    pictures: list[Shown]
+    seconds: dict[str, float]
+    """`read` (the sum over all threads), `search` (features and search, which are one program), `metrics`, `total`."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row for the table of the run."""
+        return {"category": self.name, **self.figures.row}
+
 
 def evaluate_category(
-    model: Model,
-    category: Category,
-    folder: Path,
-    provenance: dict[str, Any],
-    batch_size: int = 1,
-    workers: int | None = None,
-    pro_limit: float | None = None,
-    heat_maps: bool = True,
-    false_alarm: float | None = None,
-    watch_drift: bool = False,
-) -> dict[str, Any]:
-    """Evaluate one category and return its row for the report: its name and FIGURES.
+    model: Model, category: Category, folder: Path, provenance: dict[str, Any], wanted: Wanted
+) -> Outcome:
+    """Evaluate one category.
 
-    Writes `folder/eval.csv` and, if `heat_maps`, `folder/heatmaps/`.
-    `provenance` is what `provenance_columns` gives; `pro_limit` is that of `evaluate`; `false_alarm` takes the place of
-    the model's own rate; `watch_drift` prints whether the good ones look as the training pictures did.
+    Writes `folder/eval.csv` and, as `wanted`, `folder/heatmaps/`, `contact_sheet.png`, `masks/`, `maps/`, and the files
+    of regions. `provenance` is what `provenance_columns` gives.
 
     Raises:
         UserError: no test pictures, or one that cannot be read.
     """
-    pictures, levels = category.test_pictures(), model.calibration.at(false_alarm=false_alarm)
+    begin, stages = time.perf_counter(), Stages()
+    pictures, levels = category.test_pictures(), model.calibration.at(false_alarm=wanted.false_alarm)
     paths = [picture.path for picture in pictures]
     print(test_overview(pictures), flush=True)
-    sheet = ScoreSheet(folder, "eval", levels, model.preprocess, provenance, heat_maps, extra=("kind",))
+    contact = ContactSheet({str(picture.path): picture.defect for picture in pictures}, levels)
+    sheet = ScoreSheet(
+        folder,
+        "eval",
+        levels,
+        model.preprocess,
+        provenance,
+        wanted.heat_maps != NONE,
+        wanted.masks,
+        extra=("kind",),
+        regions=wanted.regions,
+        maps=wanted.maps,
+        drawn=contact.add,
+    )
     name = picture_namer(paths)
-    found, masks = [], []
-    predictions = progress(model.predict(paths, batch_size, workers), len(paths), f"test {category.name}")
+    found, masks, shown = [], [], []
+    times = model.predictor().times.of
+    before = {stage: len(seconds) for stage, seconds in times.items()}
+    predictions = progress(model.predict(paths, wanted.batch_size, wanted.workers), len(paths), f"test {category.name}")
 
     def read(pair: tuple[Prediction, LabelledPicture]) -> np.ndarray | None:
         return read_mask(pair[1], model.preprocess, pair[0].shape)
 
     with sheet:
-        for (prediction, picture), truth in prefetch(read, zip(predictions, pictures), workers):
-            mask = truth()
-            shown = mask if mask is not None and mask.any() else None
-            sheet.add(prediction, name(prediction.name), shown, (picture.defect,))
+        for (prediction, picture), truth in prefetch(read, zip(predictions, pictures), wanted.workers):
+            mask, called = truth(), bool(levels.is_defect(prediction.score))
+            outline = mask if mask is not None and mask.any() else None
+            drawn = wanted.heat_maps == ALL or (wanted.heat_maps == WRONG and called != picture.defective)
+            regions = sheet.add(prediction, name(prediction.name), outline, (picture.defect,), drawn)
+            place = fitting_path(folder / "heatmaps", f"{name(prediction.name)}.png") if drawn else None
+            verdict = picture.defect, picture.defective, prediction.score, called
+            shown.append(Shown(picture.path, *verdict, place, regions[:NAMED_REGIONS], len(regions)))
             found.append(prediction)
             masks.append(mask)
         sheet.finish()
+    contact.write(folder)
+    for stage, what in {"preprocess": "read", "inference": "search"}.items():
+        stages.add(what, sum(times[stage][before[stage] :]))
     told = mask_note([mask for mask, picture in zip(masks, pictures) if picture.defective])
     if told:
         print(told, flush=True)
-    if watch_drift:
+    if wanted.watch_drift:
         drift = Drift(levels.scores, levels.brightness)
         for prediction, picture in zip(found, pictures):
             if not picture.defective:
@@ -85,8 +178,10 @@ def evaluate_category(
     again = sum(digest in known for digest in picture_digests(paths)) if known else 0
     if again:
         print(f"note: {again} of these {len(paths)} pictures set the threshold, so what it decides looks too good")
-    figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, pro_limit)
-    return {"category": category.name, **figures}
+    with stages.timed("metrics"):
+        figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, wanted.pro_limit)
+    stages.add("total", time.perf_counter() - begin)
+    return Outcome(category.name, figures, levels, shown, stages.seconds)
 
 
 def mask_note(masks: Sequence[np.ndarray | None]) -> str:

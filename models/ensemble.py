@@ -118,6 +118,8 @@ class Ensemble(Detector):
                 scores[-1].append(score)
                 values = anomaly_map.astype(np.float64)
                 moments += (values.size, values.sum(), (values * values).sum())
+            for stage, seconds in member.stages.seconds.items():
+                self.stages.add(stage, seconds)
             pictures = [item for number, item in enumerate(pictures) if picture_name(item, number) not in bad]
             of_scores = np.array(scores[-1])
             mean, mean_square = moments[1:] / moments[0]

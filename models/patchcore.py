@@ -57,6 +57,7 @@ class PatchCore(AnomalyMethod):
     """
 
     NAME = "patchcore"
+    STAGE = "coreset"
     LAYERS = ("layer2", "layer3")
     K = 10.0
     OPTIONS = {

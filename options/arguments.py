@@ -18,6 +18,11 @@ ROI_HELP = "region of interest: a mask of a training picture's size, 0 outside, 
 TILE_HELP = (
     "examine all of a picture in tiles of so many pixels: in its own size, or with its short side at --resize if given"
 )
+LANGUAGES = ("en", "zh")
+REPORT_HELP = (
+    "write a page with figures, curves, the worst pictures and times, in English or Chinese; it computes AU-PRO and "
+    "writes regions too"
+)
 FIT_HELP = (
     "how a picture becomes --crop_size: its centre is cut out, or all of it is stretched, or padded with its border's "
     "colours; --resize is for crop alone; if not given, crop, but stretch for pictures far from square (not in the "
@@ -188,6 +193,8 @@ def add_evaluation_options(parser: Parser) -> None:
         "in Anomaly.Paddle it sums the areas under the same curves in another way, to the same figures; "
         "PRO_score goes to a false positive rate of 0.3",
     )
-    parser.flag("save_pic", True, "write heat maps: of test pictures, and train.py of odd training pictures")
+    parser.pictures("write heat maps: of test pictures, and train.py of odd training pictures", labelled=True)
+    parser.files_for_machines()
+    parser.add_argument("--report", nargs="?", const="en", choices=LANGUAGES, default=None, help=REPORT_HELP)
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
     parser.no_effect("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")

@@ -87,8 +87,8 @@ def runtime(args: Arguments) -> Runtime:
 
 
 def pro_limit(args: Arguments) -> float | None:
-    """The false positive rate up to which PRO_score integrates; None without --eval_PRO."""
-    return 0.3 if args.eval_PRO else None
+    """The false positive rate up to which PRO_score integrates; None without --eval_PRO or --report."""
+    return 0.3 if args.eval_PRO or args.report else None
 
 
 def seeds(args: Arguments) -> list[int]:

@@ -94,7 +94,7 @@ def copied(one: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
 def test_the_command_of_train_repeats_it(copied: SimpleNamespace, one: SimpleNamespace) -> None:
     before = fitted(one.model)
     command = read_header(one.model, "model")["command"]
-    assert f"--save_path {one.output}" in command and "--save_pic False" in command and "--sigma 2.5" in command
+    assert f"--save_path {one.output}" in command and "--save_pic none" in command and "--sigma 2.5" in command
     assert table(one.run / "washer_seed7.csv")[0]["command"] == command
     repeats(one.run / "washer_seed7.csv")
     assert fitted(one.model) == before

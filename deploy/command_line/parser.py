@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import UserError, report
@@ -19,6 +20,8 @@ class Arguments(argparse.Namespace):
 
 
 NOT_GIVEN = object()
+ALL, WRONG, NONE = PICTURES = ("all", "wrong", "none")
+"""Values of --save_pic: which pictures get a heat map; `wrong` are misses and false alarms."""
 MOST_THREADS = 1024  # more make the system refuse, and Paddle abort
 KEPT = "kept from Anomaly.Paddle"
 """The group of options that are accepted and decide nothing; --help shows it last."""
@@ -63,6 +66,26 @@ class Parser(argparse.ArgumentParser):
         """Add a boolean option that works bare and with a value."""
         self.add_argument(f"--{name}", type=boolean, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
+    def pictures(self, help: str, labelled: bool = False) -> None:
+        """Add --save_pic, whose value is one of PICTURES; `wrong` only where pictures are `labelled`."""
+        words = "|".join(PICTURES if labelled else (ALL, NONE))
+        self.add_argument(
+            "--save_pic",
+            type=partial(which_pictures, labelled=labelled),
+            nargs="?",
+            const=ALL,
+            default=ALL,
+            metavar=words,
+            help=f"{help} (True and False are {ALL} and {NONE})",
+        )
+
+    def files_for_machines(self) -> None:
+        """Add the options of what is written of a picture for programs to read, see `deploy.results.tables`."""
+        self.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
+        self.flag("save_map", False, "write the map of each picture as a 16-bit png; the table has its map_step")
+        self.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
+        self.add_argument("--min_area", type=natural, default=0, help="least area of such a region, in picture pixels")
+
     def no_effect(self, name: str, reason: str, *more_names: str) -> None:
         """Accept an option of Anomaly.Paddle that has no effect here; using it prints `reason`."""
         before = self._group
@@ -102,6 +125,20 @@ def boolean(text: str) -> bool:
     if word in ("false", "no", "n", "f", "0", "off"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+
+
+def which_pictures(text: str, labelled: bool) -> str:
+    """One of PICTURES; what `boolean` takes means ALL or NONE."""
+    word = text.strip().lower()
+    if word == WRONG and not labelled:
+        raise argparse.ArgumentTypeError(f"{text!r} needs labelled pictures, as eval.py has: give all or none")
+    if word in PICTURES:
+        return word
+    try:
+        return ALL if boolean(text) else NONE
+    except argparse.ArgumentTypeError:
+        words = ", ".join(PICTURES if labelled else (ALL, NONE))
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {words}, True, False") from None
 
 
 def positive(text: str) -> int:

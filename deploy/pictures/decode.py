@@ -158,5 +158,5 @@ def _decoded(path: File, colours: int) -> np.ndarray:
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """PNG bytes of uint8 RGB [height, width, 3] or grey [height, width]."""
+    """PNG bytes of uint8 RGB [height, width, 3], or grey [height, width] of uint8 or uint16."""
     return cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()

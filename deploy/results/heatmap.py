@@ -31,7 +31,18 @@ def panel(
     mask: np.ndarray | None = None,
     regions: Sequence[Region] = (),
 ) -> np.ndarray:
-    """One strip: the picture, the ground truth if `mask` is given, and the map over the picture, with a colour bar.
+    """One strip of `tiles`, uint8 RGB [height, width, 3], with the verdict and a colour bar; arguments as there."""
+    return strip(prediction, calibration, tiles(prediction, calibration, preprocess, mask, regions))
+
+
+def tiles(
+    prediction: Prediction,
+    calibration: Calibration,
+    preprocess: Preprocess,
+    mask: np.ndarray | None = None,
+    regions: Sequence[Region] = (),
+) -> list[tuple[str, np.ndarray]]:
+    """The picture, the ground truth if `mask` is given, and the map over the picture, each with its title.
 
     Args:
         prediction: what `Predictor.predict` returned.
@@ -41,8 +52,8 @@ def panel(
         regions: those whose numbers are drawn.
 
     Returns:
-        uint8 RGB [height, width, 3]. What lies outside the crop, or the region of interest, was not looked at; it is
-        hatched.
+        uint8 RGB [height, width, 3] each, the map last. What lies outside the crop, or the region of interest, was
+        not looked at; it is hatched.
     """
     resized = prediction.resized
     scale, way = TILE / resized.shape[0], cv2.INTER_LINEAR
@@ -71,22 +82,28 @@ def panel(
         row, column = region.corner
         own_height, own_width = prediction.anomaly_map.shape
         _label(heat[window], str(region.number), row * height // own_height, column * width // own_width)
-    tiles = [("picture", picture)]
+    found = [("picture", picture)]
     if mask is not None:
         truth = hatched.copy()
         large = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         red = np.where(large[..., None], np.array([255, 40, 40], np.uint8), picture[window])
         truth[window][inside] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)[inside]
-        tiles.append(("ground truth", truth))
-    tiles.append(("anomaly map", heat))
+        found.append(("ground truth", truth))
+    return [*found, ("anomaly map", heat)]
+
+
+def strip(prediction: Prediction, calibration: Calibration, tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """The tiles beside each other, below the verdict; uint8 RGB [height, width, 3]."""
     defect = calibration.is_defect(prediction.score)
     verdict = (
         f"{'DEFECT' if defect else 'good'}: score {prediction.score:.3f}, threshold {calibration.image_threshold:.3f}"
     )
-    return _strip(_readable(prediction.name), verdict, (180, 0, 0) if defect else (0, 110, 0), tiles, calibration)
+    return _strip(readable(prediction.name), verdict, (180, 0, 0) if defect else (0, 110, 0), tiles, calibration)
 
 
 OUTSIDE = 127
+MAP_LEVELS = 8192
+"""Steps of a raw map from 0 to `map_high`; 16 bits hold eight times that."""
 
 
 def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
@@ -104,6 +121,27 @@ def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Pr
     return mask
 
 
+def map_step(calibration: Calibration) -> float:
+    """What one step of `raw_map` is in units of the map; a model's own, whatever the threshold of a run."""
+    return max(calibration.map_high, 1e-12) / MAP_LEVELS
+
+
+def raw_map(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
+    """The map's values, uint16 [height, width] in the resized picture's geometry.
+
+    0 is what lies outside the crop or the region of interest; elsewhere a pixel is 1 + the map's value / `map_step`,
+    rounded, and 65535 where that is larger.
+    """
+    raw = np.zeros(prediction.resized.shape[:2], np.uint16)
+    top, left, height, width = preprocess.window(*prediction.resized.shape[:2])
+    steps = np.rint(prediction.anomaly_map / map_step(calibration)) + 1
+    seen = np.clip(steps, 1, 65535).astype(np.uint16)
+    if preprocess.inside is not None:
+        seen[~preprocess.inside] = 0
+    raw[top : top + height, left : left + width] = seen
+    return raw
+
+
 def _strip(
     name: str,
     verdict: str,
@@ -113,12 +151,12 @@ def _strip(
 ) -> np.ndarray:
     width = sum(tile.shape[1] + GAP for _, tile in tiles) + BAR + GAP
     sheet = np.full((2 * TITLE + max(TILE, tiles[0][1].shape[0]) + GAP, max(width, 560), 3), 255, np.uint8)
-    _write(sheet, verdict, (GAP, 20), colour, 0.55)
-    name = name[-max(8, (sheet.shape[1] - _text_width(verdict, 0.55) - 4 * GAP) // 8) :]
-    _write(sheet, name, (sheet.shape[1] - GAP - _text_width(name, 0.4), 20), (120, 120, 120), 0.4)
+    write_text(sheet, verdict, (GAP, 20), colour, 0.55)
+    name = name[-max(8, (sheet.shape[1] - text_width(verdict, 0.55) - 4 * GAP) // 8) :]
+    write_text(sheet, name, (sheet.shape[1] - GAP - text_width(name, 0.4), 20), (120, 120, 120), 0.4)
     x = GAP
     for label, tile in tiles:
-        _write(sheet, label, (x, 50), INK, 0.42)
+        write_text(sheet, label, (x, 50), INK, 0.42)
         sheet[2 * TITLE : 2 * TITLE + len(tile), x : x + tile.shape[1]] = tile
         x += tile.shape[1] + GAP
     ramp = np.linspace(calibration.map_high, calibration.map_low, TILE, dtype=np.float32)[:, None].repeat(16, 1)
@@ -127,7 +165,7 @@ def _strip(
         y = 2 * TITLE + round((1 - _share(value, calibration)) * (TILE - 1))
         if 2 * TITLE <= y < 2 * TITLE + TILE:
             cv2.line(sheet, (x + 12, y), (x + 19, y), INK, 1)
-            _write(sheet, f"{value:.2f}", (x + 22, min(max(y + 4, 2 * TITLE + 9), 2 * TITLE + TILE - 1)), INK, 0.38)
+            write_text(sheet, f"{value:.2f}", (x + 22, min(max(y + 4, 2 * TITLE + 9), 2 * TITLE + TILE - 1)), INK, 0.38)
     return sheet
 
 
@@ -167,16 +205,18 @@ def _hatched(picture: np.ndarray, window: tuple[slice, slice], inside: np.ndarra
     return dull
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """The end of a path in letters that OpenCV's font has: without accents, and others by their numbers, \\u56fe."""
     short = unicodedata.normalize("NFKD", "/".join(Path(name).parts[-3:]))
     plain = "".join(letter for letter in short if not unicodedata.combining(letter))
     return plain.encode("ascii", "backslashreplace").decode()[-60:]
 
 
-def _write(sheet: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
+def write_text(sheet: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
+    """Write ASCII into a picture, uint8 RGB, from the left end of its base line, x and y, on."""
     cv2.putText(sheet, text, at, FONT, size, colour, 1, cv2.LINE_AA)
 
 
-def _text_width(text: str, size: float) -> int:
+def text_width(text: str, size: float) -> int:
+    """Pixels that `write_text` takes for it."""
     return cv2.getTextSize(text, FONT, size, 1)[0][0]

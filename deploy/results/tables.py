@@ -20,11 +20,13 @@ from ..pictures.stream import BackgroundTasks
 from ..predictor import Prediction
 from ..storage.files import GrowingFile, check_replaceable, make_folder
 from ..storage.table import csv_line
-from .heatmap import defect_mask, panel
+from .heatmap import defect_mask, map_step, raw_map, strip, tiles
 from .picture_folder import PictureFolder
 from .regions import Region, RegionFiles, find_regions
 
 LARGE = 1 << 24  # pixels of a map; larger ones are drawn one at a time, as those that wait would fill the memory
+NAMES = {"heatmaps": "heat maps", "masks": "masks", "maps": "raw maps"}
+"""What is said of the folders of pictures."""
 
 
 def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
@@ -51,11 +53,14 @@ class ScoreSheet:
         provenance: the columns of `provenance_columns`.
         heat_maps: whether to draw.
         masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
+        maps: whether to write maps of 16 bits, see `deploy.results.heatmap.raw_map`; the table then has `map_step`.
         jsonl: whether to write `NAME.jsonl` as well, an object per line.
         regions: the least area, in pixels of the picture, of regions that are written, see
             `deploy.results.regions.RegionFiles`; None writes none.
         extra: names of further columns, see `add`.
-        pictures: the folder in `folder` that receives `heatmaps/` and `masks/`; `folder` itself when not given.
+        pictures: the folder in `folder` that receives `heatmaps/`, `masks/`, `maps/`; `folder` itself when not given.
+        drawn: called, in the thread that draws, with each prediction that gets a heat map, and the map over the picture
+            (`deploy.results.heatmap.tiles`).
 
     Raises:
         UserError: a folder cannot be made.
@@ -76,13 +81,15 @@ class ScoreSheet:
         extra: Sequence[str] = (),
         pictures: str = "",
         regions: float | None = None,
+        maps: bool = False,
+        drawn: Callable[[Prediction, np.ndarray], None] | None = None,
     ) -> None:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
         self.calibration, self.preprocess, self.provenance = calibration, preprocess, provenance
-        wanted = {"heatmaps": heat_maps, "masks": masks}
-        places = {kind: PictureFolder(self.folder / pictures / kind, name) for kind in wanted if wanted[kind]}
-        self.heat_maps, self.masks = places.get("heatmaps"), places.get("masks")
-        self.columns = (*self.COLUMNS, *extra, *provenance)
+        wanted = {"heatmaps": heat_maps, "masks": masks, "maps": maps}
+        self.places = {kind: PictureFolder(self.folder / pictures / kind, name) for kind in wanted if wanted[kind]}
+        self._drawn, self._steps = drawn, {"map_step": f"{map_step(calibration):.9g}"} if maps else {}
+        self.columns = (*self.COLUMNS, *extra, *self._steps, *provenance)
         self.count = self.defects = 0
         self._last: Prediction | None = None
         self.skip = Skipped()
@@ -109,12 +116,19 @@ class ScoreSheet:
         tail = levels.p_tail(score)
         verdict = f"{score:.9g}", f"{levels.scaled(score):.6g}", int(levels.is_defect(score))
         chances = f"{levels.p_value(score):.4g}", "" if tail is None else f"{tail:.4g}"
-        return (prediction.name, *verdict, *chances, *extra, *self.provenance.values())
+        return (prediction.name, *verdict, *chances, *extra, *self._steps.values(), *self.provenance.values())
 
     def add(
-        self, prediction: Prediction, picture_name: str, mask: np.ndarray | None = None, extra: Sequence[Any] = ()
-    ) -> None:
-        """Add one prediction; its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`.
+        self,
+        prediction: Prediction,
+        picture_name: str,
+        mask: np.ndarray | None = None,
+        extra: Sequence[Any] = (),
+        heat_map: bool = True,
+    ) -> list[Region]:
+        """Add one prediction, and return its regions if they are wanted.
+
+        Its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`, unless `heat_map` is False.
 
         Raises:
             UserError: the table, or one of the pictures so far, drawn in the background, cannot be written, or would
@@ -134,10 +148,12 @@ class ScoreSheet:
         if self._regions is not None:
             regions = find_regions(prediction, self.calibration, self.preprocess, self._least_area)
             self._regions.add(prediction, regions)
-        if prediction.anomaly_map.size > LARGE:
-            self.draw(prediction, picture_name, mask, regions)
-        elif self.heat_maps or self.masks:
-            self._drawing.submit(self.draw, prediction, picture_name, mask, regions)
+        if self.places:
+            if prediction.anomaly_map.size > LARGE:
+                self.draw(prediction, picture_name, mask, regions, heat_map)
+            else:
+                self._drawing.submit(self.draw, prediction, picture_name, mask, regions, heat_map)
+        return regions
 
     def _start(self) -> None:
         starts = {".csv": ",".join(self.COLUMNS[:4]), **({".jsonl": f'{{"{self.COLUMNS[0]}": '} if self._jsonl else {})}
@@ -147,7 +163,7 @@ class ScoreSheet:
             self._regions = RegionFiles(self.folder, self.path.stem, self._jsonl)
         self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in starts]
         self._tables[0].write(csv_line(self.columns))
-        for pictures in filter(None, (self.heat_maps, self.masks)):
+        for pictures in self.places.values():
             pictures.collect(self._aside)
 
     def draw(
@@ -156,14 +172,17 @@ class ScoreSheet:
         picture_name: str,
         mask: np.ndarray | None = None,
         regions: Sequence[Region] = (),
+        heat_map: bool = True,
     ) -> None:
         """Write the pictures that are wanted of one prediction."""
-        if self.heat_maps:
-            self.heat_maps.write(
-                picture_name, encode_png(panel(prediction, self.calibration, self.preprocess, mask, regions))
-            )
-        if self.masks:
-            self.masks.write(picture_name, encode_png(defect_mask(prediction, self.calibration, self.preprocess)))
+        if "heatmaps" in self.places and heat_map:
+            parts = tiles(prediction, self.calibration, self.preprocess, mask, regions)
+            self.places["heatmaps"].write(picture_name, encode_png(strip(prediction, self.calibration, parts)))
+            if self._drawn is not None:
+                self._drawn(prediction, parts[-1][1])
+        for kind, make in {"masks": defect_mask, "maps": raw_map}.items():
+            if kind in self.places:
+                self.places[kind].write(picture_name, encode_png(make(prediction, self.calibration, self.preprocess)))
 
     def finish(self) -> int:
         """Complete the table, print what was found and where it is; return the exit code, 2 if pictures were skipped.
@@ -176,7 +195,7 @@ class ScoreSheet:
         self._drawing.wait()
         if not self.count:
             raise UserError("none of the pictures could be read: no table was written")
-        for pictures in filter(None, (self.heat_maps, self.masks)):
+        for pictures in self.places.values():
             pictures.publish()
         tables = [table.finish() for table in self._tables]
         if self.count > 1:
@@ -188,8 +207,7 @@ class ScoreSheet:
             regions = self._regions.finish()
             print(f"{self._regions.count} regions above the pixel threshold: {' '.join(map(str, regions))}")
         places = [f"scores: {' '.join(map(str, tables))}"]
-        places += [f"heat maps: {self.heat_maps.folder}"] if self.heat_maps else []
-        places += [f"masks: {self.masks.folder}"] if self.masks else []
+        places += [f"{NAMES[kind]}: {pictures.folder}" for kind, pictures in self.places.items()]
         print("; ".join(places))
         if self.skip:
             total = len(self.skip) + self.count

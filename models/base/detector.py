@@ -22,6 +22,7 @@ from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
 from deploy.runtime import selfcheck
 from deploy.runtime.program import Program, Runtime, tensor_over
+from deploy.runtime.stages import Stages
 from deploy.storage.files import make_folder
 from deploy.storage.tensors import read_tensors, write_tensors
 
@@ -55,6 +56,9 @@ class Detector(nn.Layer):
         self.fitted: dict[str, np.ndarray] = {}
         """The statistics as arrays; on the CPU the buffers are views of them."""
         self.checks: dict[str, np.ndarray] = {}
+        self.stages = Stages()
+        """What fitting or the last update took: `read`, the sum over all threads, which read while others compute;
+        `features`; what makes the statistics, by the method's STAGE; `calibration`. Not a part of a saved model."""
         self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
         self._predictor: Predictor | None = None
         self._program: Program | None = None
@@ -125,7 +129,7 @@ class Detector(nn.Layer):
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
         check_rate(false_alarm)
-        pictures = list(pictures)
+        pictures, self.stages = list(pictures), Stages()
         count = min(max(NAMED, math.ceil(ODD_SHARE * len(pictures))), ODD_MOST)
         highest: list[tuple[float, int, np.ndarray]] = []
         scores: list[float] = []

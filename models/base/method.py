@@ -66,6 +66,9 @@ class AnomalyMethod(Detector):
     WHOLE: ClassVar[frozenset[str]] = frozenset()
     """Options that are whole numbers, where their default is None."""
 
+    STAGE: ClassVar[str] = "statistics"
+    """What `finish_fit` is called in tables of times."""
+
     HELD_OUT: ClassVar[int] = 1
     """How many pictures `leave_one_out` takes at a time, AT_ONCE or fewer."""
     channels: int
@@ -262,8 +265,7 @@ class AnomalyMethod(Detector):
         """Fit on all pictures; yield leave-one-out map and score of each."""
         seen = self._fit_features(pictures, batch_size, workers, on_bad)
         log(f"features: {len(seen)} pictures")
-        self.load_statistics(self.finish_fit())
-        release_memory()
+        self.make_statistics()
         log(self.describe())
         self.data = data_of(seen)
         return self.score_held_out(len(seen))
@@ -354,11 +356,14 @@ class AnomalyMethod(Detector):
         self.names, self.brightness, self.tiling = [], [], Tiling(self.preprocess)
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
         for group in batches(shown, 1 if self.preprocess.tiled else batch_size):
+            self.stages.add("read", sum(item.seconds for item in group))
             crops = [(item.name, self.preprocess.crop(item.resized)) for item in group]
             marked = [(name, crop, fingerprint_of(crop)) for name, crop in crops]
             marked = [item for item in marked if item[2][:DIGITS] not in known]
             for parts in batches((part for _, crop, _ in marked for part in self.preprocess.parts(crop)), batch_size):
-                features = embedding.run(self.preprocess.normalise(np.stack(parts)))[0]
+                batch = self.preprocess.normalise(np.stack(parts))
+                with self.stages.timed("features"):
+                    features = embedding.run(batch)[0]
                 look(features, len(parts))
                 self.partial_fit(features)
             for name, crop, mark in marked:
@@ -368,12 +373,19 @@ class AnomalyMethod(Detector):
                 seen.append(mark)
         return seen
 
+    def make_statistics(self) -> None:
+        """Load the statistics of all features that were added."""
+        with self.stages.timed(self.STAGE):
+            self.load_statistics(self.finish_fit())
+            release_memory()
+
     def score_held_out(self, pictures: int) -> Iterator[MapAndScore]:
         """Score the pictures that were added last by their features, each with the statistics of all others."""
         scoring = compile_feature_scoring(self, self.runtime)
         groups = [range(start, min(start + self.HELD_OUT, pictures)) for start in range(0, pictures, self.HELD_OUT)]
         for group in progress(groups, len(groups), "calibration"):
-            with self.leave_one_out(group, self.training_features(group)) as (features, changed):
+            held_out = self.leave_one_out(group, self.training_features(group))
+            with self.stages.timed("calibration"), held_out as (features, changed):
                 scoring.set({**self.fitted, **changed})
                 rows = len(features) // len(self.tiling.parts(group))
                 some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]

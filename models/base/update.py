@@ -9,7 +9,7 @@ import numpy as np
 from deploy.calibration import FALSE_ALARM, Calibration, check_rate, levels_of
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
-from deploy.runtime.program import release_memory
+from deploy.runtime.stages import Stages
 
 from ..graph.compiled import compile_feature_scoring
 from .data import data_of, joined_data
@@ -47,6 +47,7 @@ def update_model(
     earlier = model.calibration.own or model.calibration
     rate = false_alarm or earlier.false_alarm or FALSE_ALARM
     check_rate(rate)
+    model.stages = Stages()
     model.start_update(len(pictures), max_size)
     compared = _Compared(-(-len(pictures) // COMPARED))
     known = frozenset(model.data.get("fingerprints", ()))
@@ -65,8 +66,7 @@ def update_model(
         + (f"; {again} that the model holds already are left out" if again else "")
     )
     before = compared.score(model)
-    model.load_statistics(model.finish_fit())
-    release_memory()
+    model.make_statistics()
     log(model.describe())
     after = [levels_of(*answer) for answer in model.score_held_out(len(seen))]
     pairs = list(zip(before, after[:: compared.step]))

@@ -1,0 +1,56 @@
+"""What the page shows of a category, and what it needs to be made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from deploy.errors import UserError
+
+from ..run import Outcome, Shown
+
+LIBRARIES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "jinja2": "jinja2"}
+"""What only the report needs: the module, and the package that has it."""
+WORST = 6
+"""Pictures of a kind of error that are shown."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A category that was evaluated, and the model that it was evaluated with."""
+
+    outcome: Outcome
+    header: dict[str, Any]
+    """Of the model."""
+    fitting: dict[str, float]
+    """Seconds of the stages of fitting, by name; empty where they are not known."""
+    command: str
+    """That made the evaluation."""
+
+    @property
+    def name(self) -> str:
+        """The category's."""
+        return self.outcome.name
+
+    def misses(self) -> list[Shown]:
+        """Missed pictures, the lowest score first, at most WORST; without any, the found one that was nearest."""
+        return self._errors(defective=True)
+
+    def false_alarms(self) -> list[Shown]:
+        """Good pictures called defective, the highest score first; without any, the good one that was nearest."""
+        return self._errors(defective=False)
+
+    def _errors(self, defective: bool) -> list[Shown]:
+        of_side = [one for one in self.outcome.pictures if one.defective == defective]
+        of_side.sort(key=lambda one: one.score if defective else -one.score)
+        return [one for one in of_side if one.wrong][:WORST] or of_side[:1]
+
+
+def check_libraries(evaluates: bool = True) -> None:
+    """Raise UserError where --report cannot be fulfilled: a package is missing, or the run evaluates nothing."""
+    if not evaluates:
+        raise UserError("--report is of an evaluation: give --eval too")
+    for module, package in LIBRARIES.items():
+        if find_spec(module) is None:
+            raise UserError(f"--report needs {package}: pip install {package}")

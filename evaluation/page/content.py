@@ -1,0 +1,244 @@
+"""What the page says, as plain values for its template."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deploy.results.description import recorded
+
+from ..report import FIGURES, means_of
+from ..run import Outcome, Shown
+from .chapter import Chapter
+from .published import MEAN, published_for
+
+SHOWN = ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP", "Image_F1max", "Image_F1", "Pixel_AP")
+HEADINGS = {
+    "Image_AUROC": "image AUROC",
+    "Pixel_AUROC": "pixel AUROC",
+    "PRO_score": "AU\u2011PRO 0.3",
+    "PRO_score_0.05": "AU\u2011PRO 0.05",
+    "Image_AP": "image AP",
+    "Image_F1max": "best F1",
+    "Image_F1": "F1",
+    "Pixel_AP": "pixel AP",
+}
+"""The figures of the page's first table, and what they are called in every language."""
+QUALITY = 80  # of WebP, 0 to 100
+MARKS = {"missed": "✕", "alarm": "!", "found": "✓", "passed": "✓"}
+"""Signs of the verdicts, which are never told by colour alone."""
+
+
+def content(chapters: Sequence[Chapter], text: Mapping[str, str]) -> dict[str, Any]:
+    """All values of the page but its plots, `text` being the words."""
+    decided = [chapter.outcome.figures.decided for chapter in chapters]
+    stages = {
+        side: list(dict.fromkeys(stage for chapter in chapters for stage in of(chapter)))
+        for side, of in {"fitting": _fitting, "evaluation": _evaluation}.items()
+    }
+    return {
+        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "models": list(dict.fromkeys(_model(chapter) for chapter in chapters)),
+        "totals": {
+            "categories": str(len(chapters)),
+            "pictures": str(sum(len(chapter.outcome.pictures) for chapter in chapters)),
+            "misses": _share(sum(one.misses for one in decided), sum(one.defective for one in decided), text),
+            "false_alarms": _share(sum(one.false_alarms for one in decided), sum(one.good for one in decided), text),
+        },
+        "headings": HEADINGS,
+        "kinds": sorted({one.kind for chapter in chapters for one in chapter.outcome.pictures if one.defective}),
+        "rows": [_row(chapter, text) for chapter in chapters],
+        "mean": _mean(chapters),
+        "sources": _sources(chapters),
+        "stages": stages,
+        "times": [
+            {
+                "name": chapter.name,
+                **{
+                    side: [_seconds(of(chapter).get(stage)) for stage in stages[side]]
+                    for side, of in {"fitting": _fitting, "evaluation": _evaluation}.items()
+                },
+            }
+            for chapter in chapters
+        ],
+        "chapters": [_chapter(chapter, text) for chapter in chapters],
+        "origins": [_origin(chapter) for chapter in chapters],
+    }
+
+
+def _fitting(chapter: Chapter) -> dict[str, float]:
+    return chapter.fitting
+
+
+def _evaluation(chapter: Chapter) -> dict[str, float]:
+    return chapter.outcome.seconds
+
+
+def _model(chapter: Chapter) -> str:
+    """What the models are, without what differs between categories."""
+    header = chapter.header
+    return f"{recorded(header)[0]} · {header['arch']} ({' '.join(header['layers'])}) · k {header['k']:g}"
+
+
+def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
+    """A category's row of the first table."""
+    row, decided = chapter.outcome.figures.row, chapter.outcome.figures.decided
+    published = published_for(chapter.header)
+    theirs = published.categories.get(chapter.name, {}) if published and chapter.name != MEAN else {}
+    return {
+        "name": chapter.name,
+        "figures": [_figure(row[name], theirs.get(name)) for name in SHOWN],
+        "misses": _counted(decided.misses, decided.defective, text),
+        "false_alarms": _counted(decided.false_alarms, decided.good, text),
+        "threshold": f"{decided.threshold:.4f}",
+        "best_threshold": "" if decided.best_threshold is None else f"{decided.best_threshold:.4f}",
+        "seconds": _seconds(sum(chapter.fitting.values()) + chapter.outcome.seconds["total"]),
+    }
+
+
+def _mean(chapters: Sequence[Chapter]) -> list[dict[str, str]]:
+    """The figures' means over the categories that have them, and the published ones where they are of the same."""
+    means = dict(zip(FIGURES, means_of([chapter.outcome.row for chapter in chapters])))
+    published = published_for(chapters[0].header)
+    theirs = published.mean_of([chapter.name for chapter in chapters]) if published else {}
+    return [_figure(means[name], theirs.get(name)) for name in SHOWN]
+
+
+def _sources(chapters: Sequence[Chapter]) -> list[str]:
+    """Where the published figures that are shown come from."""
+    found = [(published_for(chapter.header), chapter) for chapter in chapters]
+    return list(
+        dict.fromkeys(
+            f"{one.source}, {recorded(chapter.header)[0]} {chapter.header['arch']} k {one.k:g}"
+            for one, chapter in found
+            if one and chapter.name in one.categories
+        )
+    )
+
+
+def _figure(value: float | None, published: float | None = None) -> dict[str, str]:
+    return {
+        "text": "" if value is None else f"{value:.4f}",
+        "published": "" if published is None else f"{published:.4f}",
+    }
+
+
+def _counted(count: int, total: int, text: Mapping[str, str]) -> dict[str, str]:
+    """A count, and the share to sort by; empty where there is nothing to count."""
+    return {"text": _share(count, total, text), "value": f"{count / total:.6f}"} if total else {"text": "", "value": ""}
+
+
+def _share(count: int, total: int, text: Mapping[str, str]) -> str:
+    return f"{count} {text['of']} {total}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _chapter(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
+    """The part of the page about a category."""
+    outcome, misses, alarms = chapter.outcome, chapter.misses(), chapter.false_alarms()
+    return {
+        "name": chapter.name,
+        "decided": str(outcome.figures.decided),
+        "sides": [
+            {"title": text["worst_misses"], "none": text["no_misses"], **_cards(misses, outcome)},
+            {"title": text["worst_alarms"], "none": text["no_alarms"], **_cards(alarms, outcome)},
+        ],
+        "kinds": _kinds(outcome),
+        "pictures": [
+            {**_verdict(one), "name": _tail(one.path), "kind": one.kind, "score": f"{one.score:.4f}"}
+            for one in sorted(outcome.pictures, key=lambda one: (not one.wrong, -one.score))
+        ],
+    }
+
+
+def _cards(pictures: Sequence[Shown], outcome: Outcome) -> dict[str, Any]:
+    """Pictures with their heat maps and regions, and whether any of them is wrong."""
+    cards = [
+        {
+            **_verdict(one),
+            "name": _tail(one.path),
+            "kind": one.kind,
+            "score": f"{one.score:.4f}",
+            "threshold": f"{outcome.levels.image_threshold:.4f}",
+            **_embedded(one.heat_map),
+            "regions": [
+                {
+                    "number": region.number,
+                    "box": "{:.0f} × {:.0f}".format(*region.box[2:]),
+                    "place": "{:.0f}, {:.0f}".format(*region.box[:2]),
+                    "maximum": f"{region.maximum:.3f}",
+                }
+                for region in one.regions
+            ],
+            "more": one.region_count - len(one.regions),
+        }
+        for one in pictures
+    ]
+    return {"cards": cards, "any_wrong": any(one.wrong for one in pictures)}
+
+
+def _verdict(one: Shown) -> dict[str, str]:
+    """The verdict's name among the texts, and its sign."""
+    verdict = ("missed", "found")[one.called] if one.defective else ("passed", "alarm")[one.called]
+    return {"verdict": verdict, "mark": MARKS[verdict]}
+
+
+def _kinds(outcome: Outcome) -> list[dict[str, str]]:
+    """Counts and scores of every kind of picture, good ones first."""
+    rows = []
+    for kind in sorted({one.kind for one in outcome.pictures}, key=lambda kind: (kind != "good", kind)):
+        own = [one for one in outcome.pictures if one.kind == kind]
+        scores = np.array([one.score for one in own])
+        rows.append(
+            {
+                "kind": kind,
+                "count": len(own),
+                "wrong": sum(one.wrong for one in own),
+                **{
+                    name: f"{of(scores):.4f}"
+                    for name, of in {"lowest": min, "median": np.median, "highest": max}.items()
+                },
+            }
+        )
+    return rows
+
+
+def _origin(chapter: Chapter) -> dict[str, Any]:
+    """Where a category's figures come from."""
+    header = chapter.header
+    members = header.get("members") or [header]
+    return {
+        "name": chapter.name,
+        "command": chapter.command,
+        "fit_command": header.get("command", ""),
+        "seed": header["seed"],
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(header["versions"].items())),
+        "training": header["data"]["pictures"],
+        "data_sha256": header["data"]["sha256"],
+        "backbone_sha256": ", ".join(member["backbone"]["sha256"] for member in members),
+        "levels": str(chapter.outcome.levels),
+    }
+
+
+def _tail(path: Path) -> str:
+    """The end of a path: its folder and its name."""
+    return "/".join(path.parts[-2:])
+
+
+def _embedded(path: Path | None) -> dict[str, Any]:
+    """The heat map that lies at `path` as a data address, compressed, with its size; empty without one."""
+    if path is None:
+        return {"image": ""}
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    packed = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
+    address = "data:image/webp;base64," + base64.b64encode(packed.tobytes()).decode()
+    return {"image": address, "height": picture.shape[0], "width": picture.shape[1]}

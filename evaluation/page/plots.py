@@ -1,0 +1,196 @@
+"""The plots of a report, by matplotlib: each is drawn once, and saved as svg for the page and as png for a file."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..run import Outcome
+from .curves import PRO_LIMIT, Curves, Points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GOOD, DEFECTIVE, LINE, DULL = "#0072B2", "#D55E00", "#1f2d3d", "#8a949e"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5b6670")
+"""Of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well: 28 are unlike."""
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+SIZE, WIDE = (3.6, 3.0), (6.4, 4.2)  # inches
+MARGINS = {"left": 0.155, "right": 0.97, "bottom": 0.15, "top": 0.91}
+BINS = 24
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched
+    "svg.hashsalt": "paddlepatch",
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": DULL,
+    "axes.labelcolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e7ea",
+    "grid.linewidth": 0.7,
+    "xtick.color": DULL,
+    "ytick.color": DULL,
+    "xtick.labelcolor": LINE,
+    "ytick.labelcolor": LINE,
+    "text.color": LINE,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+}
+
+
+class Plot:
+    """A finished plot: `svg`, and `png` where it is a `file` as well, else empty."""
+
+    def __init__(self, figure: Figure, file: bool) -> None:
+        self.svg, self.png = _saved(figure, "svg").decode(), _saved(figure, "png") if file else b""
+
+    def inline(self, number: int) -> str:
+        """The svg element for a page, of which it is the plot of this number: its names are its own there."""
+        text = self.svg[self.svg.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+        text = re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'height="[\d.]+pt" ', "", text, count=1))
+        text = re.sub(r' id="', f' id="p{number}-', text)
+        return text.replace("url(#", f"url(#p{number}-").replace('href="#', f'href="#p{number}-')
+
+
+def roc_plot(outcome: Outcome, curves: Curves) -> Plot:
+    """True over false positive rate of the pictures, with the point of the threshold in use."""
+    with _axes("ROC of pictures", "false alarms / good pictures", "found / defective pictures") as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=DULL, linewidth=0.8, linestyle=":")
+        decided = outcome.figures.decided
+        if curves.roc is not None:
+            axes.plot(*curves.roc, color=GOOD, linewidth=1.8, label=f"AUROC {outcome.figures.row['Image_AUROC']:.4f}")
+            found = 1 - decided.misses / decided.defective
+            axes.plot([decided.false_alarms / decided.good], [found], **_marker())
+        _finish(axes, "lower right")
+        return Plot(figure, file=True)
+
+
+def recall_plot(outcome: Outcome, curves: Curves) -> Plot:
+    """Precision over recall of the pictures, with the point of the threshold in use."""
+    with _axes("Precision and recall of pictures", "recall", "precision") as (figure, axes):
+        decided = outcome.figures.decided
+        if curves.recall is not None:
+            label = f"AP {outcome.figures.row['Image_AP']:.4f}"
+            axes.plot(*curves.recall, color=GOOD, linewidth=1.8, drawstyle="steps-pre", label=label)
+            found = decided.defective - decided.misses
+            if found:
+                axes.plot([found / decided.defective], [found / (found + decided.false_alarms)], **_marker())
+        _finish(axes, "lower left")
+        return Plot(figure, file=False)
+
+
+def pro_plot(outcome: Outcome, curves: Curves) -> Plot:
+    """Mean overlap of the true regions over the false positive rate of pixels, up to PRO_LIMIT."""
+    with _axes("PRO of regions", "false positive rate of pixels", "mean overlap of regions") as (figure, axes):
+        axes.set_xlim(0, PRO_LIMIT)
+        if curves.pro is not None:
+            label = f"AU-PRO {outcome.figures.row['PRO_score']:.4f}"
+            axes.plot(*curves.pro, color=GOOD, linewidth=1.8, label=label)
+            axes.fill_between(*curves.pro, color=GOOD, alpha=0.08, linewidth=0)
+        _finish(axes, "lower right", PRO_LIMIT)
+        return Plot(figure, file=True)
+
+
+def score_plot(outcome: Outcome) -> Plot:
+    """Histograms of the image scores of good and of defective pictures, and the threshold in use."""
+    with _axes("Image scores", "score", "pictures") as (figure, axes):
+        scores = np.array([one.score for one in outcome.pictures])
+        truth = np.array([one.defective for one in outcome.pictures])
+        level, best = outcome.levels.image_threshold, outcome.figures.decided.best_threshold
+        edges = np.histogram_bin_edges(np.append(scores, level), BINS)
+        axes.hist(scores[~truth], edges, color=GOOD, alpha=0.7, label=f"good ({int((~truth).sum())})")
+        hatched = {"facecolor": "none", "edgecolor": DEFECTIVE, "hatch": "/////"}  # good bars show through
+        axes.hist(scores[truth], edges, label=f"defective ({int(truth.sum())})", **hatched)
+        axes.axvline(level, color=LINE, linewidth=1.4, linestyle="--", label=f"threshold {level:.3f}")
+        if best is not None:
+            axes.axvline(best, color=DULL, linewidth=1.2, linestyle=":", label=f"best F1 at {best:.3f}")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # above the bars is room for the legend
+        axes.legend(loc="upper center", fontsize=7.5, ncols=2, borderaxespad=0.1)
+        return Plot(figure, file=False)
+
+
+def all_roc_plot(found: Mapping[str, Curves]) -> Plot:
+    """The ROC curves of all categories."""
+    known = {name: curves.roc for name, curves in found.items() if curves.roc is not None}
+    words = "ROC of pictures, all categories", "false alarms / good pictures", "found / defective pictures"
+    return _all(known, words, 1.0)
+
+
+def all_pro_plot(found: Mapping[str, Curves]) -> Plot:
+    """The PRO curves of all categories."""
+    known = {name: curves.pro for name, curves in found.items() if curves.pro is not None}
+    words = "PRO of regions, all categories", "false positive rate of pixels", "mean overlap of regions"
+    return _all(known, words, PRO_LIMIT)
+
+
+def _all(found: Mapping[str, Points], words: tuple[str, str, str], limit: float) -> Plot:
+    with _axes(*words, wide=True) as (figure, axes):
+        for (name, points), colour, dash in zip(found.items(), cycle(COLOURS), cycle(DASHES)):
+            axes.plot(*points, color=colour, linestyle=dash, linewidth=1.5, label=_plain(name))
+        _finish(axes, None, limit)
+        if found:
+            columns = -(-len(found) // 20)
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7.5, ncols=columns)
+        return Plot(figure, file=True)
+
+
+@contextmanager
+def _axes(title: str, across: str, up: str, wide: bool = False) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in our style, which holds while the block draws and saves it; a `wide` one has room for a legend."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        # finding a layout takes as long as drawing: most plots have fixed margins
+        figure = Figure(WIDE if wide else SIZE, layout="constrained" if wide else None)
+        axes = figure.subplots(gridspec_kw=None if wide else MARGINS)
+        axes.set(title=title, xlabel=across, ylabel=up)
+        yield figure, axes
+
+
+def _finish(axes: Axes, legend: str | None, limit: float = 1.0) -> None:
+    """Rates from 0 to `limit` across and 0 to 1 up; a note where there is no curve."""
+    axes.set_xlim(-0.02 * limit, 1.02 * limit)
+    axes.set_ylim(-0.02, 1.03)
+    if not axes.get_legend_handles_labels()[0]:
+        axes.text(0.5, 0.5, "no such curve", transform=axes.transAxes, ha="center", va="center", color=DULL)
+    elif legend:
+        axes.legend(loc=legend, fontsize=8)
+
+
+def _marker() -> dict[str, object]:
+    return {
+        "marker": "D", "markersize": 6, "color": DEFECTIVE, "markeredgecolor": "white", "linestyle": "none",
+        "label": "threshold in use",
+    }  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A name from a folder, without a meaning for matplotlib: no formula, and no label that legends leave out."""
+    text = name.encode(errors="backslashreplace").decode().replace("$", r"\$")
+    return f"\u200a{text}" if text.startswith("_") else text
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    clean = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a name in letters that the font lacks
+        figure.savefig(buffer, format=kind, dpi=160, metadata=clean)
+    return buffer.getvalue()

@@ -1,0 +1,91 @@
+"""The words of the page, in the languages of --report."""
+
+from __future__ import annotations
+
+LANGUAGES = {"en": 0, "zh": 1}
+TEXTS: dict[str, tuple[str, str]] = {
+    "language": ("en", "zh-Hans"),
+    "title": ("Inspection report", "检测报告"),
+    "made": ("made on", "生成于"),
+    "categories": ("categories", "类别"),
+    "pictures": ("test pictures", "测试图像"),
+    "misses": ("misses", "漏检"),
+    "false_alarms": ("false alarms", "误报"),
+    "of": ("of", "/"),
+    "figures": ("Figures", "指标"),
+    "figures_note": ("Click a heading to sort.", "点击表头可排序。"),
+    "published_note": (
+        "Small figures are published ones, of the whole MVTec AD data set: they can be compared only where the data "
+        "are the same. Source:",
+        "小号数字为公开发表的结果（完整 MVTec AD 数据集），仅在数据相同时可比较。来源：",
+    ),
+    "category": ("category", "类别"),
+    "mean": ("mean", "平均"),
+    "published": ("published", "已发表"),
+    "threshold": ("threshold", "阈值"),
+    "best_threshold": ("best-F1 threshold", "最佳 F1 阈值"),
+    "seconds": ("time, s", "用时（秒）"),
+    "kind": ("kind of defect", "缺陷类型"),
+    "all_kinds": ("all kinds", "全部类型"),
+    "good": ("good", "良品"),
+    "show": ("Show", "显示"),
+    "contents": ("Contents", "目录"),
+    "all_curves": ("All categories", "所有类别"),
+    "kinds": ("By kind", "按类型"),
+    "count": ("pictures", "图像数"),
+    "wrong": ("wrong", "判错"),
+    "lowest": ("lowest score", "最低分"),
+    "median": ("median score", "中位分"),
+    "highest": ("highest score", "最高分"),
+    "worst_misses": ("Worst misses", "最严重的漏检"),
+    "worst_alarms": ("Worst false alarms", "最严重的误报"),
+    "no_misses": ("No defect was missed. The nearest one:", "没有漏检。最接近阈值的缺陷："),
+    "no_alarms": ("No false alarm. The nearest good picture:", "没有误报。最接近阈值的良品："),
+    "none_of_kind": ("None of this kind.", "没有该类型的图像。"),
+    "missed": ("missed", "漏检"),
+    "alarm": ("false alarm", "误报"),
+    "found": ("found", "检出"),
+    "passed": ("passed", "通过"),
+    "score": ("score", "分数"),
+    "picture": ("picture", "图像"),
+    "verdict": ("verdict", "判定"),
+    "regions": ("Regions above the pixel threshold", "超过像素阈值的区域"),
+    "no_regions": ("No region above the pixel threshold.", "没有超过像素阈值的区域。"),
+    "more": ("more", "更多"),
+    "maximum": ("maximum", "最大值"),
+    "no_heat_map": ("No heat map was drawn (--save_pic).", "未绘制热图（--save_pic）。"),
+    "heat_map_of": ("Heat map of", "热图："),
+    "every_picture": ("All test pictures", "全部测试图像"),
+    "times": ("Times", "用时"),
+    "times_note": (
+        "Seconds. Pictures are read by several threads while others compute: “read” is their sum. In evaluation, "
+        "features and search are one program. Total is the wall time of the evaluation, drawing included.",
+        "单位为秒。图像由多个线程在计算的同时读取，“读取”为各线程之和。评估时特征提取与搜索为同一程序。"
+        "“合计”为评估的实际用时，包括绘图。",
+    ),
+    "fitting": ("fitting", "训练"),
+    "evaluation": ("evaluation", "评估"),
+    "not_recorded": ("not recorded", "未记录"),
+    "read": ("read", "读取"),
+    "features": ("features", "特征"),
+    "coreset": ("coreset", "核心集"),
+    "statistics": ("statistics", "统计量"),
+    "calibration": ("calibration", "校准"),
+    "search": ("features and search", "特征与搜索"),
+    "metrics": ("metrics", "指标计算"),
+    "total": ("total", "合计"),
+    "origin": ("How it was made", "来源"),
+    "command": ("command", "命令"),
+    "fit_command": ("command of the fit", "训练命令"),
+    "seed": ("seed", "随机种子"),
+    "versions": ("versions", "版本"),
+    "training": ("training pictures", "训练图像"),
+    "data_sha256": ("fingerprint of the training pictures", "训练图像指纹"),
+    "backbone_sha256": ("fingerprint of the backbone", "骨干网络指纹"),
+    "levels": ("what the threshold promises", "阈值的含义"),
+}
+
+
+def words(language: str) -> dict[str, str]:
+    """The texts in a language, by name."""
+    return {name: text[LANGUAGES[language]] for name, text in TEXTS.items()}

@@ -1,0 +1,249 @@
+"""The report: one page that says what the tables say, needs nothing else, and trusts no name of a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT, done, refused, run, table
+
+import deploy.results.tables
+import evaluation.page.chapter
+from deploy.pictures.mark import is_marked
+from deploy.storage.tensors import read_header
+from evaluation.page.published import FILE, published_for
+from evaluation.page.texts import TEXTS
+from evaluation.times import read_times, write_times
+
+pytestmark = pytest.mark.once
+EVIL = "<script>"
+NAMES = [EVIL, "plain", "washer"]
+
+
+@pytest.fixture(scope="module")
+def report(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """eval.py --report run once on three categories with one model: `.page`, `.html`, `.files`, `.run`.
+
+    One of them, and a kind of its defects, is called EVIL; `plain` has neither defects nor times of the fit.
+    """
+    place = tmp_path_factory.mktemp("report")
+    for name in NAMES:
+        shutil.copytree(trained.data / "washer", place / "data" / name)
+    kinds = sorted(path.name for path in (place / "data/washer/test").iterdir() if path.name != "good")
+    for folder in ("test", "ground_truth"):
+        (place / "data" / EVIL / folder / kinds[0]).rename(place / "data" / EVIL / folder / EVIL)
+        for kind in kinds:
+            shutil.rmtree(place / "data/plain" / folder / kind)
+    own = place / "out/patchcore_compact_2"
+    own.mkdir(parents=True)
+    for file in trained.run.glob("*.safetensors"):
+        shutil.copy(file, own)
+    for name in NAMES[:2]:
+        shutil.copy(trained.model, own / f"{name}.safetensors")
+    (own / "washer").mkdir()
+    shutil.copy(trained.run / "washer/times.csv", own / "washer/times.csv")
+    words = ["--data_path", place / "data", "--arch", "compact", "--k", "2", "--save_path", place / "out"]
+    drawn: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        whole = deploy.results.tables.tiles
+        patch.setattr(deploy.results.tables, "tiles", lambda *one: drawn.append(one[0].name) or whole(*one))
+        said = done(run("eval.py", *words, "--report")).stdout
+    page = own / "all_seed521.html"
+    assert f"report: {page}" in said
+    found = {"html": page.read_text(), "files": own / "all_seed521_report", "run": own, "words": words, "kinds": kinds}
+    return SimpleNamespace(page=page, drawn=drawn, **found)
+
+
+class Elements(HTMLParser):
+    """Start tags, and the text of cells."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+def test_the_page_stands_alone_and_names_are_text(report: SimpleNamespace) -> None:
+    seen = Elements(report.html)
+    assert [tag for tag, _ in seen.tags].count("script") == 1  # ours
+    assert EVIL in seen.texts and ("option", {"value": EVIL}) in seen.tags
+    for tag, values in seen.tags:
+        for name in ("src", "href", "xlink:href", "data", "action"):
+            assert values.get(name, "#").startswith(("#", "data:")), (tag, values)
+    assert not re.search(r"url\((?!#)|@import", report.html)
+    ids = [values["id"] for _, values in seen.tags if "id" in values]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_says_what_the_tables_say(report: SimpleNamespace) -> None:
+    texts = Elements(report.html).texts
+    rows = table(report.run / "all_seed521.csv")
+    assert [row["category"] for row in rows] == [*NAMES, "mean"]
+    for row in rows:
+        for figure in ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP", "Image_F1"):
+            assert not row[figure] or f"{float(row[figure]):.4f}" in texts, (row["category"], figure)
+    assert rows[1]["Image_AUROC"] == "" and "no such curve" in texts
+    assert rows[2]["data_sha256"] in texts and rows[2]["command"] in texts
+    assert read_header(report.run / "washer.safetensors", "model")["backbone"]["sha256"] in texts
+
+
+def test_the_worst_are_those_of_the_table_and_nothing_is_drawn_twice(report: SimpleNamespace) -> None:
+    articles = re.findall(r"<article.*?</article>", report.html, re.S)
+    told = [re.search(r'class="file">([^<]*)<', article)[1] for article in articles]
+    expected = []
+    for name in NAMES:
+        rows = table(report.run / name / "eval.csv")
+        for bad in (True, False):
+            side = [row for row in rows if (row["kind"] != "good") == bad]
+            side.sort(key=lambda row: float(row["score"]) * (1 if bad else -1))
+            wrong = [row for row in side if (row["defective"] == "1") != bad][:6] or side[:1]
+            expected += ["/".join(Path(row["path"]).parts[-2:]) for row in wrong]
+        assert (report.run / name / "eval_regions.csv").is_file()
+    assert [text.replace("&lt;", "<").replace("&gt;", ">") for text in told] == expected
+    assert all("data:image/webp" in article for article in articles)
+    pictures = [row["path"] for name in NAMES for row in table(report.run / name / "eval.csv")]
+    assert sorted(report.drawn) == sorted(pictures)
+
+
+def test_curves_have_the_areas_of_the_figures(report: SimpleNamespace) -> None:
+    rows = {row["category"]: row for row in table(report.run / "all_seed521.csv")}
+    columns = {
+        "roc": ("false_positive_rate", "true_positive_rate", "Image_AUROC", 1.0, 1e-6),
+        "pro": ("false_positive_rate", "region_overlap", "PRO_score", 0.3, 1e-3),
+    }
+    for kind, (across, up, figure, limit, close) in columns.items():
+        points = table(report.files / f"{kind}.csv")
+        assert {row["category"] for row in points} == {EVIL, "washer"}
+        for name in (EVIL, "washer"):
+            x, y = np.array([(row[across], row[up]) for row in points if row["category"] == name], float).T
+            area = (np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / limit
+            assert area == pytest.approx(float(rows[name][figure]), abs=close) and x[-1] == pytest.approx(limit)
+        for place in (report.files, *(report.files / name for name in NAMES)):
+            assert is_marked(place / f"{kind}.png")  # so it is never scored
+    last = [row for row in table(report.files / "precision_recall.csv") if row["category"] == "washer"][-1]
+    assert (last["precision"], last["recall"]) == ("1", "0")
+    levels = table(report.files / "thresholds.csv")
+    for row in levels:
+        counts = [int(row[name]) for name in ("good", "false_alarms", "defective", "misses")]
+        eval_rows = table(report.run / row["category"] / "eval.csv")
+        assert counts[0] + counts[2] == len(eval_rows) and (row["best_f1_threshold"] == "") == (counts[2] == 0)
+        assert counts[2] - counts[3] + counts[1] == sum(int(one["defective"]) for one in eval_rows)
+
+
+def test_times_of_fit_and_evaluation(report: SimpleNamespace, trained: SimpleNamespace) -> None:
+    rows = [row for row in table(report.files / "times.csv") if row["category"] == "washer"]
+    assert [row["stage"] for row in rows if row["run"] == "fit"] == ["read", "features", "coreset", "calibration"]
+    of_evaluation = {row["stage"]: float(row["seconds"]) for row in rows if row["run"] == "evaluation"}
+    assert list(of_evaluation) == ["read", "search", "metrics", "total"]
+    assert 0 < of_evaluation["search"] < of_evaluation["total"]
+    others = {row["run"] for row in table(report.files / "times.csv") if row["category"] == "plain"}
+    assert others == {"evaluation"} and "not recorded" not in report.html
+
+
+def test_times_of_another_model_are_not_shown(trained: SimpleNamespace, tmp_path: Path) -> None:
+    header = read_header(trained.model, "model")
+    model = tmp_path / "washer.safetensors"
+    assert read_times(model, header) == {}
+    write_times(model, {"read": 1.25}, header, header["command"])
+    assert read_times(model, header) == {"read": 1.25}
+    assert read_times(model, {**header, "data": {**header["data"], "sha256": "0"}}) == {}
+    (tmp_path / "washer/times.csv").write_text("stage,seconds\nread,x\n")
+    assert read_times(model, header) == {}
+
+
+def test_published_figures_are_those_of_the_docs() -> None:
+    text = (ROOT / "docs/mvtec.md").read_text()
+    sections = {"patchcore": "PatchCore", "padim": "PaDiM", "orthoad": "OrthoAD"}
+    places: dict[str, int] = {}
+    for one in json.loads(FILE.read_text()):
+        column = places[one["method"]] = places.get(one["method"], 0) + 1
+        section = text.split(f"## {sections[one['method']]}\n")[1].split("\n## ")[0]
+        cells = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")]
+        told = {re.sub(r" \(.*|\*", "", row[0].strip()): row[column].split("/") for row in cells[1:]}
+        told = {name: [None if "–" in value else float(value) for value in pair] for name, pair in told.items()}
+        assert told == {name: list(figures.values()) for name, figures in one["categories"].items()}
+    model = {"method": "patchcore", "arch": "resnet18", "k": 3.0, "options": {}}
+    assert published_for(model).categories["screw"]["Image_AUROC"] == 0.9385
+    assert published_for(model).mean_of(["screw"]) == {} != published_for(model).mean_of(list(told)[:-1])
+    assert published_for({**model, "arch": "compact"}) is None
+    assert published_for({**model, "method": "orthoad", "arch": "wide_resnet50_2", "k": 290}).k == 300
+
+
+def test_chinese_and_a_page_that_is_not_ours(report: SimpleNamespace, tmp_path: Path) -> None:
+    words = [*report.words[:-1], tmp_path, "--category", "washer", "--model_path", report.run / "washer.safetensors"]
+    done(run("eval.py", *words, "--report", "zh", "--save_pic", "none"))
+    page = tmp_path / "patchcore_compact_2/washer_seed521.html"
+    text = page.read_text()
+    assert '<html lang="zh-Hans">' in text and TEXTS["worst_misses"][1] in text and TEXTS["no_heat_map"][1] in text
+    page.write_text("mine")
+    refused(run("eval.py", *words, "--report", "--save_pic", "none"), "was not written by this program")
+    assert page.read_text() == "mine"
+
+
+def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
+    done(run("train.py", *trained.words[:-1], tmp_path, "--save_model", "no", "--eval", "--report", "--save_pic", "no"))
+    text = (tmp_path / "patchcore_compact_2/washer_seed521.html").read_text()
+    assert "coreset" in Elements(text).texts and TEXTS["not_recorded"][0] not in text
+    of_both = [table(folder / "patchcore_compact_2/washer/eval.csv") for folder in (tmp_path, trained.output)]
+    assert [row["score"] for row in of_both[0]] == [row["score"] for row in of_both[1]]
+
+
+def test_what_a_report_needs(report: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(run("train.py", *report.words, "--report"), "--report is of an evaluation")
+    refused(run("eval.py", *report.words, "--report", "fr"), "invalid choice")
+    monkeypatch.setattr(evaluation.page.chapter, "find_spec", lambda module: None)
+    refused(run("eval.py", *report.words, "--report"), "--report needs matplotlib: pip install matplotlib")
+
+
+def test_in_a_browser(report: SimpleNamespace) -> None:
+    """No error, no request, sorted and filtered by a click, and no wider than a telephone."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=browser)
+        page = chromium.new_page(viewport={"width": 1200, "height": 900})
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url.split(":")[0]))
+        page.goto(report.page.as_uri())
+        names = page.locator("#figures tbody th")
+        assert names.all_inner_texts() == NAMES
+        column = page.locator("#figures th button")
+        column.nth(0).click()
+        column.nth(0).click()
+        assert names.all_inner_texts() == NAMES[::-1]
+        column.nth(1).click()  # image AUROC: plain has none, and is last both ways
+        assert names.all_inner_texts()[-1] == "plain"
+        figures = page.locator("#figures tbody td:nth-child(2)")
+        assert figures.all_inner_texts()[:2] == sorted(figures.all_inner_texts()[:2])
+        column.nth(1).click()
+        assert figures.all_inner_texts()[:2] == sorted(figures.all_inner_texts()[:2], reverse=True)
+        assert names.all_inner_texts()[-1] == "plain"
+        page.select_option("#kind", EVIL)
+        shown = page.locator("[data-kind]:visible")
+        assert shown.count() and set(shown.evaluate_all("all => all.map(one => one.dataset.kind)")) == {EVIL}
+        assert page.locator(".chapter:visible h2").all_inner_texts() == [EVIL]
+        page.select_option("#kind", "")
+        assert page.locator(".chapter:visible").count() == 3
+        for width in (400, 1200):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert len(page.pdf(prefer_css_page_size=True)) > 10_000
+        chromium.close()
+    assert said == [] and set(asked) <= {"file", "data"}
