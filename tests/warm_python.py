@@ -100,7 +100,7 @@ def serve(address: str) -> None:
     import paddle.inference  # noqa: F401
     import safetensors  # noqa: F401
     import scipy.linalg.cython_blas
-    import scipy.ndimage  # noqa: F401
+    import scipy.ndimage
     import scipy.special  # noqa: F401
     import threadpoolctl  # noqa: F401
     import tqdm  # noqa: F401
