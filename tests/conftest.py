@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,17 +45,14 @@ FAST = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every process of xdist a core of its own, keep the stacks short that Paddle notes, and wait for no disk.
+    """Give every process of xdist a core of its own, and wait for no disk.
 
-    Threads of two processes would wait for each other. While it traces a program, Paddle asks for the stack at every
-    operation, and below pytest it is long. No test loses power between a file's last byte and its name.
+    Threads of two processes would wait for each other. No test loses power between a file's last byte and its name.
     """
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
-    whole = traceback.extract_stack
-    traceback.extract_stack = lambda f=None, limit=None: whole(f or sys._getframe(1), 4 if limit is None else limit)
     os.fsync = lambda descriptor: None
 
 
