@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from deploy.errors import UserError
 
@@ -122,8 +122,8 @@ class Decisions(NamedTuple):
 def interval(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the exact interval of a binomial rate (Clopper and Pearson 1934) of which `count` in `total` were seen."""
     aside = (1 - confidence) / 2
-    low = beta.ppf(aside, count, total - count + 1) if count > 0 else 0.0
-    high = beta.ppf(1 - aside, count + 1, total - count) if count < total else 1.0
+    low = betaincinv(count, total - count + 1, aside) if count > 0 else 0.0
+    high = betaincinv(count + 1, total - count, 1 - aside) if count < total else 1.0
     return float(low), float(high)
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,15 +47,16 @@ FAST = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every process of xdist a core of its own, and keep the stacks short that Paddle notes.
+    """Give every process of xdist a core of its own, wait for no disk, and keep the stacks short that Paddle notes.
 
-    Threads of two processes would wait for each other. While it traces a program, Paddle asks for the stack at every
-    operation, and below pytest it is long.
+    Threads of two processes would wait for each other. No test loses power between a file's last byte and its name.
+    While it traces a program, Paddle asks for the stack at every operation, and below pytest it is long.
     """
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+    os.fsync = lambda descriptor: None
     whole = traceback.extract_stack
     traceback.extract_stack = lambda f=None, limit=None: whole(f or sys._getframe(1), 4 if limit is None else limit)
 
@@ -100,6 +101,16 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
     """Processes of their own that need not import Paddle first."""
     with warm_python(tmp_path_factory.mktemp("warm")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def run_warm(warm: WarmPython) -> Callable[..., subprocess.CompletedProcess]:
+    """`run_process` without the seconds that importing Paddle takes: a script, or -c and code."""
+
+    def start(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+        return subprocess.run(list(map(str, [warm.program, *words])), cwd=cwd, capture_output=True, text=True)
+
+    return start
 
 
 @pytest.fixture(scope="session")

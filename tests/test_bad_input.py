@@ -6,13 +6,14 @@ import os
 import pickle
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import paddle
 import pytest
-from conftest import FAST, refused, run, run_process
+from conftest import FAST, refused, run
 
 pytestmark = pytest.mark.once
 
@@ -160,8 +161,16 @@ def test_predict_names_what_it_cannot_find(trained: SimpleNamespace, tmp_path: P
     refused(run("predict.py", trained.data / "washer/test/good", *model, "--threshold", "-1"), "--threshold")
 
 
+LIMITED = """
+import resource, runpy, sys
+_, limit, *sys.argv = sys.argv
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("stage", ["train.py", "export_model.py", "infer.py", "predict.py"])
-def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, stage: str) -> None:
+def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, stage: str, run_warm: Callable) -> None:
     """A limit on file size stands in for a full disk: the write fails half-way."""
     output = Path(shutil.copytree(trained.output, tmp_path / "output"))
     run_folder = output / "patchcore_compact_2"
@@ -174,8 +183,8 @@ def test_a_full_disk_damages_nothing(trained: SimpleNamespace, tmp_path: Path, s
                        "--save_path", output],
     }[stage]  # fmt: skip
     before = snapshot(output)
-    limit = (1000 if stage == "infer.py" else 100_000, resource.RLIM_INFINITY)
-    result = run_process(stage, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    limit = 1000 if stage == "infer.py" else 100_000
+    result = run_warm("-c", LIMITED, limit, stage, *words)
     refused(result, "cannot write")
     assert snapshot(output) == before
 

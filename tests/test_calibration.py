@@ -17,6 +17,8 @@ from deploy.conformal import Tail, least_rate, p_value, threshold_for
 from evaluation.decisions import Decisions, interval
 from models import load_model
 
+pytestmark = pytest.mark.once
+
 
 def good(count: int, seed: int = 0) -> list[float]:
     return sorted(np.random.default_rng(seed).gamma(4.0, size=count).tolist())

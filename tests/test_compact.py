@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,11 +149,14 @@ def test_training_lowers_the_loss_and_resumes_byte_for_byte(tmp_path: Path, warm
     losses = [float(line.split()[3]) for line in train(warm, whole).splitlines() if line.startswith("step ")]
     assert len(losses) == 4 and losses[-1] < losses[0]
 
-    words = [sys.executable, "train_compact.py", *TINY, *STEPS, "--save_path", str(cut)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
+    ours, theirs = os.pipe()
+    process = warm.start(["train_compact.py", *TINY, *STEPS, "--save_path", cut], ROOT, [0, theirs, 2])
+    os.close(theirs)
+    with open(ours) as said:
+        for line in said:
             if line.startswith("step 16"):
-                process.kill()
+                process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert (cut / "checkpoint.safetensors").is_file(), "it was killed too early"
     told = train(warm, cut, "--workers", "0")
     assert "goes on from" in told and "step 32" in told

@@ -19,6 +19,8 @@ from datasets.readers import download as fetching
 from datasets.readers.download import Archive, fetch, unpack
 from deploy import UserError
 
+pytestmark = pytest.mark.once
+
 
 def tar_of(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
     """A .tar.xz of these files and symbolic links."""
@@ -149,7 +151,6 @@ def test_links_others_and_what_is_there_stay_out(tmp_path: Path, monkeypatch: py
         unpack(tmp_path / "a.tar.xz", tmp_path / "other", {"bottle"})
 
 
-@pytest.mark.once
 def test_train_downloads_what_is_missing(
     server: SimpleNamespace, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from scipy.stats import binom
 
 from deploy.drift import Drift, Martingale
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(("streams", "length", "stored", "digits"), [(5, 10_000, 80, 9), (100, 300, 20, 1)])
 def test_no_alarm_while_nothing_changes(streams: int, length: int, stored: int, digits: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
-from conftest import done, run_process
+from conftest import done
 from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
@@ -183,10 +184,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.once
 @pytest.mark.parametrize("name", ["padim", "orthoad"])
-def test_memory_does_not_grow_with_the_pictures(name: str, data: Path) -> None:
+def test_memory_does_not_grow_with_the_pictures(name: str, data: Path, run_warm: Callable) -> None:
     """Peak memory of a process that fits 24 and 96 pictures."""
     folder = data / "washer/train/good"
     count = len(list(folder.iterdir()))
-    runs = [done(run_process("-c", MEMORY, name, folder, times * 24 // count)) for times in (1, 4)]
+    runs = [done(run_warm("-c", MEMORY, name, folder, times * 24 // count)) for times in (1, 4)]
     few, many = (int(result.stdout.splitlines()[-1]) for result in runs)
     assert many < 1.1 * few

@@ -154,6 +154,7 @@ FORMATS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("suffix", "settings"), FORMATS)
 def test_every_format_says_its_size(tmp_path: Path, suffix: str, settings: tuple[int, ...]) -> None:
     data = encoded(suffix, SMOOTH, *settings)
@@ -163,6 +164,7 @@ def test_every_format_says_its_size(tmp_path: Path, suffix: str, settings: tuple
         assert not decoded_or_refused(tmp_path / f"x{suffix}", data[: int(len(data) * share)]), share
 
 
+@pytest.mark.once
 def test_damage_that_a_checksum_tells_is_refused(tmp_path: Path) -> None:
     for suffix, settings in ((".png", ()), (".tif", DEFLATED)):
         data = bytearray(encoded(suffix, SMOOTH, *settings))
@@ -175,6 +177,7 @@ def test_damage_that_a_checksum_tells_is_refused(tmp_path: Path) -> None:
     assert not decoded_or_refused(tmp_path / "x.jpg", with_thumbnail[:-300])
 
 
+@pytest.mark.once
 def test_small_files_of_huge_pictures_are_refused_by_their_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +204,7 @@ def test_small_files_of_huge_pictures_are_refused_by_their_header(
         Preprocess(112, 96).resized(np.zeros((30_000, 1, 3), np.uint8))
 
 
+@pytest.mark.once
 def test_twelve_bits_in_sixteen_are_not_read_as_black(tmp_path: Path) -> None:
     deep = SMOOTH[..., 0].astype(np.uint16)
     for suffix in (".png", ".tif"):
@@ -211,6 +215,7 @@ def test_twelve_bits_in_sixteen_are_not_read_as_black(tmp_path: Path) -> None:
         assert decode_mask(tmp_path / f"m{suffix}").sum() == (deep > 128).sum()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("suffix", "settings"), FORMATS)
 def test_damaged_pictures_are_decoded_or_refused(tmp_path: Path, suffix: str, settings: tuple[int, ...]) -> None:
     data = encoded(suffix, SMOOTH[:64, :64], *settings)
@@ -263,6 +268,7 @@ def with_header(path: Path, header: dict) -> str:
     return ""
 
 
+@pytest.mark.once
 def test_headers_are_checked_against_one_schema(tmp_path: Path) -> None:
     path, refused = tmp_path / "stats", 0
     assert with_header(path, HEADER) == ""
@@ -291,6 +297,7 @@ def test_headers_are_checked_against_one_schema(tmp_path: Path) -> None:
         assert "nested" in with_header(path, {**HEADER, "more": deep})
 
 
+@pytest.mark.once
 def test_arrays_outside_of_a_file_are_refused(tmp_path: Path) -> None:
     whole = write_tensors(tmp_path / "stats", {"a": np.zeros(2, np.float32)}, HEADER).read_bytes()
     for old, new in ((b"[0, 8]", b"[0,99]"), (b"[0, 8]", b"[8, 0]"), (b'"F32"', b'"F99"'), (b"[2]", b"[3]")):

@@ -15,6 +15,8 @@ from deploy import UserError
 from deploy.storage.tensors import read_tensors
 from evaluation.decisions import BEST_F1, Goal, choose_threshold
 
+pytestmark = pytest.mark.once
+
 
 def brute_force(scores: np.ndarray, defective: np.ndarray, goal: Goal) -> tuple[float, float]:
     """What the goal wants most, and second most, over all thresholds."""

@@ -33,6 +33,7 @@ def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:
     return moved
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.ndarray, share: float) -> None:
     bank = np.concatenate([patches.reshape(-1, CHANNELS)[::31], np.full((1, CHANNELS), 90, np.float32)])
@@ -48,6 +49,7 @@ def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.n
         assert 0 < len(rows) < len(bank)
 
 
+@pytest.mark.once
 def test_small_banks_look_at_some_pictures(patches: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lloyd, "PATCHES", 30)
     bank = patches.reshape(-1, CHANNELS)[:4]

@@ -52,7 +52,7 @@ def test_a_picture_scores_alike_in_any_batch(exported: SimpleNamespace) -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*METHODS, *ALIASES])
+@pytest.mark.parametrize("name", [*METHODS, *(pytest.param(alias, marks=pytest.mark.once) for alias in ALIASES)])
 def test_scripts_know_every_name(name: str, data: Path, tmp_path: Path) -> None:
     own = ALIASES.get(name, (name, {}))[0]
     words = [

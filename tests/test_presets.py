@@ -42,6 +42,7 @@ def header(output: Path, name: str) -> dict:
     return read_tensors(output / name / "washer.safetensors", "model")[1]
 
 
+@pytest.mark.once
 def test_options_beside_a_preset_override_it(data: Path, tmp_path: Path) -> None:
     words = ["train.py", "--data_path", data, "--category", "washer", *SMALL, "--save_path", tmp_path]
     small = ["--resize", "96", "--crop_size", "64"]
@@ -61,6 +62,7 @@ def test_options_beside_a_preset_override_it(data: Path, tmp_path: Path) -> None
     refused(run(*words, "--method", "spade", "--preset", "best"), "--preset best", "spade has paper")
 
 
+@pytest.mark.once
 def test_scripts_find_the_model_of_a_preset(data: Path, tmp_path: Path) -> None:
     words = ["--category", "washer", "--arch", "compact", "--save_path", tmp_path, "--preset", "fast"]
     sizes = ["--weights", "random", "--resize", "96", "--crop_size", "64"]
@@ -68,6 +70,7 @@ def test_scripts_find_the_model_of_a_preset(data: Path, tmp_path: Path) -> None:
     done(run("predict.py", data / "washer/test/good", *words, "--save_pic", "False"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
@@ -87,6 +90,7 @@ def test_pictures_far_from_square_are_seen_whole(
     assert whole_picture(sorted(tmp_path.iterdir()), Preprocess(366, 320)) == expected
 
 
+@pytest.mark.once
 def test_training_says_that_it_stretches(data: Path, tmp_path: Path) -> None:
     good = tmp_path / "data/part/train/good"
     good.mkdir(parents=True)

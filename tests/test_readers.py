@@ -17,6 +17,8 @@ from datasets.readers.layouts import layout_of
 from deploy import UserError
 from deploy.pictures.preprocess import Preprocess
 
+pytestmark = pytest.mark.once
+
 GOOD_TESTS = 2
 """Of eight good pictures to fit on and these, every fifth is for testing."""
 

@@ -17,6 +17,8 @@ from deploy.predictor import Prediction
 from deploy.results.heatmap import panel
 from deploy.results.regions import Region, find_regions
 
+pytestmark = pytest.mark.once
+
 LEVELS = Calibration.from_good([(np.full((2, 2), value), value) for value in np.linspace(0.1, 1, 39)], 0.05)
 
 

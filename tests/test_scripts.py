@@ -155,6 +155,7 @@ def test_categories_without_masks_defects_or_good_pictures(data: Path, tmp_path:
     assert rows["mean"]["Image_AUROC"] == rows["nomask"]["Image_AUROC"]
 
 
+@pytest.mark.once
 def test_one_bad_picture_is_skipped_counted_and_told(trained: SimpleNamespace, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained.data / "washer/test/good", tmp_path / "pictures"))
     (folder / "001.png").write_bytes(b"no picture")

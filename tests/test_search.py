@@ -135,7 +135,7 @@ def test_both_searches_give_equal_image_scores(image_score: str) -> None:
     scores, maps = [], []
     for search in ("exact", "coarse"):
         options = {"search": search, "image_score": image_score}
-        model = PatchCore(k=60, preprocess=SMALL, weights="random", **options).fit(pictures(6))
+        model = PatchCore("compact", k=60, preprocess=SMALL, weights="random", **options).fit(pictures(6))
         found = list(model.predict(pictures(4, seed=9), 2))
         scores.append([prediction.score for prediction in found])
         maps.append(np.stack([prediction.anomaly_map for prediction in found]))

@@ -144,6 +144,7 @@ def test_a_broken_step_fails_the_chain_and_is_named(
     place: Path, chain: Chain, tmp_path: Path, line: int, step: str
 ) -> None:
     lines = CONFIGS[2].read_text().splitlines()
+    lines[23] = "eval:null"
     lines[line] += " --no_such_option=1"
     config = tmp_path / "broken.txt"
     config.write_text("\n".join(lines))

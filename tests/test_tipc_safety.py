@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -124,13 +123,13 @@ def test_unknown_modes_are_refused(place: Path, mode: str) -> None:
     assert not (place / "test_tipc/data").exists() and not (place / "test_tipc/output").exists()
 
 
-def test_a_shim_that_does_not_run_counts_as_absent(place: Path) -> None:
+def test_a_shim_that_does_not_run_counts_as_absent(place: Path, warm: WarmPython) -> None:
     config = (place / CONFIG).read_text().replace("python:python3\n", "python:python3.7\n")
     (place / "config.txt").write_text(config)
     programs = place / "bin"
     programs.mkdir()
     for name, text in (("python3.7", "echo 'pyenv: python3.7: command not found' >&2; exit 127"),
-                       ("python3", f'exec "{sys.executable}" "$@"')):  # fmt: skip
+                       ("python3", f'exec "{warm.program}" "$@"')):  # fmt: skip
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"

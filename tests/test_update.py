@@ -122,6 +122,7 @@ def test_a_picture_is_forgotten(both: SimpleNamespace) -> None:
         model.forget([odd])
 
 
+@pytest.mark.once
 def test_the_greedy_choice_goes_on_from_the_bank() -> None:
     """Chosen one by one, each row is the farthest from bank and chosen ones (no projection below 128 dimensions)."""
     random = np.random.default_rng(4)
@@ -136,6 +137,7 @@ def test_the_greedy_choice_goes_on_from_the_bank() -> None:
     assert len(np.unique(thinned(rows, 7, seed=1))) == 7
 
 
+@pytest.mark.once
 def test_earlier_scores_are_multiplied() -> None:
     first = Calibration.from_levels([(1, 2, 0.5), (2, 4, 0.5)], 0.4).with_brightness([7, 9])
     second = Calibration.from_levels([(1.5, 3, 0.2)], 0.4).with_brightness([8])
@@ -173,6 +175,7 @@ def test_scripts_know_an_updated_model(trained: SimpleNamespace, more: Path, tmp
     assert read_header(tmp_path / "again/patchcore_compact_2/washer.safetensors", "model")["data"]["pictures"] == 10
 
 
+@pytest.mark.once
 def test_a_threshold_by_labelled_pictures_is_given_up_and_said_so(
     trained: SimpleNamespace, more: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +189,7 @@ def test_a_threshold_by_labelled_pictures_is_given_up_and_said_so(
     assert found["labelled"] is None and found["false_alarm"] == 0.05 and found["image_threshold"] < 9
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -205,6 +209,7 @@ def test_contradictions_are_refused(words: list[str], told: str, trained: Simple
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.once
 def test_what_cannot_be_updated_is_refused(trained: SimpleNamespace, tmp_path: Path) -> None:
     refused(run("train.py", *trained.words, "--save_path", tmp_path, "--max_size", "9"), "give --update MODEL too")
     refused(run("train.py", "--update", tmp_path / "none", "--data_path", trained.data), "no model file at")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -95,17 +96,22 @@ def serve(address: str) -> None:
     os.environ.setdefault("GLOG_minloglevel", "2")  # as deploy.runtime.program sets them before it imports Paddle
     os.environ.setdefault("KMP_BLOCKTIME", "1")
     import cv2  # noqa: F401
-    import numba  # noqa: F401
+    import numba
     import paddle.inference  # noqa: F401
     import safetensors  # noqa: F401
     import scipy.linalg.cython_blas
-    import scipy.ndimage  # noqa: F401
+    import scipy.ndimage
+    import scipy.special  # noqa: F401
     import threadpoolctl  # noqa: F401
+    import tqdm  # noqa: F401
+
+    numba.njit(lambda: 0)()  # its tables of types and functions are filled at the first call
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # each connection's own process waits for the one that it forks
+    gc.freeze()  # collecting would write to every object's page, which a forked process then has to copy
     print("ready", flush=True)
     while True:
         channel, _ = listener.accept()
