@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 
 import uvicorn
 
 from ..errors import report
-from ..results.watch import Stop
 from .app import create_app
 from .connection import Connection
 from .metrics import Metrics
@@ -61,11 +61,26 @@ def run(settings: Settings) -> int:
             backlog=BACKLOG,
             timeout_graceful_shutdown=END,
         )
-        Stop()  # uvicorn, which ends in order after a signal, then raises it again
+        server = uvicorn.Server(config)
+        end_on_signals(server)
+        bound.listen(BACKLOG)
         print(f"serving {', '.join(models)} at {url(bound)}; it is described at {url(bound)}/docs", flush=True)
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     print("the server has ended", flush=True)
     return 0
+
+
+def end_on_signals(server: uvicorn.Server) -> None:
+    """Let Ctrl-C and `kill` end the server in order from now on.
+
+    uvicorn does so by itself while it runs; but before that it would not notice, and at its end it raises them again.
+    """
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def url(bound: socket.socket) -> str:
