@@ -18,7 +18,7 @@ from options import runtime
 
 LEAST = 3
 """Good pictures; fitting itself needs two, and calibration says little of so few."""
-PRESETS = ("fast", "balanced")
+PRESETS = ("balanced", "fast")
 KINDS = [suffix[1:] for suffix in SUFFIXES]
 
 
@@ -62,7 +62,7 @@ def sample(workspace: Workspace, say: Say, offered: Arguments) -> None:
     chosen = how(say, offered, "sample")
     if st.button(say("train"), type="primary", key="train_sample", disabled=workspace.busy or name not in CATEGORIES):
         workspace.start(
-            "training", lambda log: steps.fit_category(workspace, steps.sample(workspace, name), chosen, log)
+            "training", lambda log: steps.fit_category(workspace, steps.sample(workspace, name, log), chosen, log)
         )
         st.rerun()
 

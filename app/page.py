@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import html
+import io
 
+import cv2
+import numpy as np
 import streamlit as st
 from streamlit import runtime as streamlit_runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import model_view, results_view, settings, side_view
-from app.texts import LANGUAGES, Say
+from app.texts import LANGUAGES, Say, escaped
 from app.workspace import Workspace, Workspaces, owner_of
+from deploy.pictures.decode import encode_png
 
 KEY = "w"  # in the page's address
+STYLE = """
+.stMainBlockContainer { padding-top: 2.5rem; max-width: 84rem; }
+[data-testid="stSidebarHeader"] { margin-bottom: 0; height: 2rem; }
+"""
 
 
 @st.cache_resource
@@ -40,7 +47,7 @@ def own_workspace() -> Workspace | None:
 
 def main() -> None:
     """The whole page."""
-    st.set_page_config("PaddlePatch", page_icon=":material/troubleshoot:", layout="wide")
+    st.set_page_config("PaddlePatch", page_icon=icon(), layout="wide")
     workspace = own_workspace()
     if workspace is None:
         st.error(Say(default_language())("full"))
@@ -48,7 +55,8 @@ def main() -> None:
     workspace.language = workspace.language or default_language()
     say = Say(workspace.language)
     title, language = st.columns([5, 1], vertical_alignment="center")
-    title.title(say("title"), anchor=False)
+    st.html(f"<style>{STYLE}</style>")
+    title.header(say("title"), anchor=False)
     title.caption(say("subtitle"))
     language.segmented_control(
         say("language"),
@@ -68,13 +76,13 @@ def main() -> None:
     elif workspace.job is not None and workspace.job.error:
         cause = workspace.job.error
         st.error(say("bug") if cause == "?" else say("failed", cause=escaped(workspace.readable(cause))))
-    if workspace.model is None:
-        model_view.show(workspace, say, offered)
-    else:
+    if workspace.model is not None:
         results_view.show(workspace, say)
-    with st.sidebar:
-        if workspace.model is not None:
+        with st.sidebar:
             side_view.show(workspace, say)
+    elif not workspace.busy:
+        model_view.show(workspace, say, offered)
+    with st.sidebar if workspace.model is not None else st.container():
         side_view.farewell(workspace, say, workspaces().close)
 
 
@@ -89,16 +97,16 @@ def progress(workspace: Workspace, say: Say) -> None:
         st.text("\n".join(workspace.readable(line) for line in job.lines[-6:]) or "...")
 
 
+def icon() -> io.BytesIO:
+    """A hot spot, PNG; drawn here, since streamlit fetches those that it knows by name from elsewhere."""
+    away = np.hypot(*np.mgrid[-1:1:32j, -1:1:32j])
+    hot = cv2.applyColorMap((255 * np.clip(1 - away, 0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return io.BytesIO(encode_png(np.ascontiguousarray(hot[..., ::-1])))
+
+
 def default_language() -> str:
     """Chinese for browsers that ask for it, else English."""
     return "zh" if (st.context.locale or "").lower().startswith("zh") else "en"
-
-
-def escaped(value: object) -> object:
-    """A visitor's words, so that they are shown as they are and not read as markup."""
-    if not isinstance(value, str):
-        return value
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-.!|~:$<>" else letter for letter in html.unescape(value))
 
 
 main()

@@ -27,7 +27,8 @@ def show(workspace: Workspace, say: Say) -> None:
     thresholds = steps.levels(workspace)
     st.subheader(say("results_step"), anchor=False)
     scores(workspace, say, thresholds)
-    chosen = st.segmented_control(say("show"), SHOWN, default=SHOWN[0], format_func=say, key="shown") or SHOWN[0]
+    left, right = st.columns([3, 1])
+    chosen = left.segmented_control(say("show"), SHOWN, default=SHOWN[0], format_func=say, key="shown") or SHOWN[0]
     ordered = sorted(workspace.results, key=lambda result: -result.prediction.score)
     found = [result for result in ordered if belongs(result, chosen, thresholds)]
     if not found:
@@ -35,7 +36,9 @@ def show(workspace: Workspace, say: Say) -> None:
     pages = -(-len(found) // PER_PAGE)
     page = 0
     if pages > 1:
-        page = st.segmented_control(say("page"), range(pages), default=0, format_func=lambda n: str(n + 1), key="page")
+        page = right.segmented_control(
+            say("page"), range(pages), default=0, format_func=lambda n: str(n + 1), key="page"
+        )
         page = page if page in range(pages) else 0
     here = found[page * PER_PAGE : (page + 1) * PER_PAGE]
     for start in range(0, len(here), 2):
@@ -68,15 +71,16 @@ def belongs(result: Result, chosen: str, thresholds: Calibration) -> bool:
 
 def card(workspace: Workspace, say: Say, result: Result, thresholds: Calibration) -> None:
     """One picture beside its heat map, with score, p-value and verdict, and what the visitor says of it."""
+    st.text(result.picture.name)
     st.image(steps.heat_map(workspace, result, thresholds), width="stretch")
     value = result.prediction.score
     called = thresholds.is_defect(value)
     words = [say("score", score=value), say("p_value", p=thresholds.p_value(value))]
     if result.truth is not None:
         words.append(say(f"truth_{result.truth}"))
-    told, act = st.columns([4, 1], vertical_alignment="center")
-    told.markdown(f":{'red' if called else 'green'}-badge[{say('DEFECT' if called else 'GOOD')}] {' · '.join(words)}")
-    told.text(result.picture.name)
+    told, act = st.columns([3, 1], vertical_alignment="center")
+    badge = f":{'red' if called else 'green'}-badge[{say('DEFECT' if called else 'GOOD')}]"
+    told.markdown(f"{badge} :small[{' · '.join(words)}]")
     key = f"mark_{result.picture.path.name}_{result.picture.name}"
     if result.marked is not None:
         act.button(say("undo"), key=key, on_click=lambda: setattr(result, "marked", None), disabled=workspace.busy)

@@ -7,7 +7,7 @@ from typing import Callable
 import streamlit as st
 
 from app import steps
-from app.texts import Say
+from app.texts import Say, escaped
 from app.workspace import KEPT, Workspace
 from deploy.conformal import least_rate
 from deploy.errors import UserError
@@ -21,7 +21,7 @@ GOALS = ("f1", "recall=0.95", "precision=0.9", "miss_cost=10")
 def show(workspace: Workspace, say: Say) -> None:
     """All of it, for a visitor with a model."""
     count = workspace.model.calibration.pictures
-    st.subheader(workspace.model_name, anchor=False)
+    st.header(escaped(workspace.model_name), anchor=False)
     st.caption(say("learnt_from", count=count), help=model_text(workspace.model))
     if st.button(say("again"), disabled=workspace.busy):
         steps.forget_results(workspace)
@@ -58,12 +58,13 @@ def threshold(workspace: Workspace, say: Say) -> None:
     found = steps.levels(workspace)
     least = least_rate(found.scores)
     decided = steps.decisions(steps.labelled_results(workspace), found.image_threshold)
-    with st.container(horizontal=True):
-        st.metric(say("threshold"), f"{found.image_threshold:.3f}")
-        if decided.good:
-            st.metric(say("false_alarms"), say("of", count=decided.false_alarms, total=decided.good))
-        if decided.defective:
-            st.metric(say("misses"), say("of", count=decided.misses, total=decided.defective))
+    lines = [(say("threshold"), f"{found.image_threshold:.3f}")]
+    if decided.good:
+        lines.append((say("false_alarms"), say("of", count=decided.false_alarms, total=decided.good)))
+    if decided.defective:
+        lines.append((say("misses"), say("of", count=decided.misses, total=decided.defective)))
+    for what, value in lines:
+        st.markdown(f"{what} :blue[**{value}**]")
     if found.false_alarm is not None and found.false_alarm < least:
         st.caption(say("few", count=found.pictures, least=least))
 

@@ -38,7 +38,7 @@ from .workspace import Result, Workspace
 
 METHOD, COMMAND = "patchcore", "python -m app"
 BATCH = 8
-SAMPLE = {"train": 24, "good": 8, "bad": 3}
+SAMPLE = {"train": 20, "good": 8, "bad": 2}
 """Sample pictures: fewer than the scripts draw, as a visitor waits."""
 Log = Callable[[str], None]
 
@@ -52,9 +52,10 @@ class Settings(NamedTuple):
     runtime: Runtime
 
 
-def sample(workspace: Workspace, name: str) -> Category:
+def sample(workspace: Workspace, name: str, log: Log) -> Category:
     """Draw a category of the sample data in the workspace, or find it there."""
     folder = workspace.folder / "sample"
+    log("sample pictures are drawn")
     write_sample(folder, categories=[name], **SAMPLE)
     return MVTec(name, folder / name)
 

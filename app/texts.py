@@ -148,3 +148,10 @@ class Say:
     def __call__(self, key: str, **values: object) -> str:
         """The text of that key, with `values` filled in."""
         return TEXTS[key][self._column].format(**values)
+
+
+def escaped(value: object) -> object:
+    """Text from outside, so that it is shown as it is and not read as markup; what is no text stays."""
+    if not isinstance(value, str):
+        return value
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-.!|~:$<>&" else letter for letter in value)
