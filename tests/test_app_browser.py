@@ -81,6 +81,7 @@ def test_a_visitor_trains_tests_and_takes_the_model_along(
     page.on("request", lambda request: outside.append(request.url))
 
     T0 = time.monotonic()
+
     def seen(text: str) -> None:
         print(f"{time.monotonic()-T0:.1f}", text, flush=True)
         page.get_by_text(text).locator("visible=true").first.wait_for()
