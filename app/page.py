@@ -54,7 +54,7 @@ def main() -> None:
         return
     workspace.language = workspace.language or default_language()
     say = Say(workspace.language)
-    title, language = st.columns([5, 1], vertical_alignment="center")
+    title, language = st.columns([3, 1], vertical_alignment="center")
     st.html(f"<style>{STYLE}</style>")
     title.header(say("title"), anchor=False)
     title.caption(say("subtitle"))

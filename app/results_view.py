@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import steps
 from app.model_view import receive
-from app.texts import Say
+from app.texts import Say, escaped
 from app.uploads import MOST_TESTED
 from app.workspace import Result, Workspace
 from deploy.calibration import Calibration
@@ -71,16 +71,16 @@ def belongs(result: Result, chosen: str, thresholds: Calibration) -> bool:
 
 def card(workspace: Workspace, say: Say, result: Result, thresholds: Calibration) -> None:
     """One picture beside its heat map, with score, p-value and verdict, and what the visitor says of it."""
-    st.text(result.picture.name)
-    st.image(steps.heat_map(workspace, result, thresholds), width="stretch")
     value = result.prediction.score
     called = thresholds.is_defect(value)
+    verdict, name = ("red", "DEFECT") if called else ("green", "GOOD")
+    st.markdown(f":{verdict}-badge[{say(name)}] {escaped(result.picture.name)}")
+    st.image(steps.heat_map(workspace, result, thresholds), width="stretch")
     words = [say("score", score=value), say("p_value", p=thresholds.p_value(value))]
     if result.truth is not None:
         words.append(say(f"truth_{result.truth}"))
-    told, act = st.columns([3, 1], vertical_alignment="center")
-    badge = f":{'red' if called else 'green'}-badge[{say('DEFECT' if called else 'GOOD')}]"
-    told.markdown(f"{badge} :small[{' · '.join(words)}]")
+    told, act = st.columns([5, 3], vertical_alignment="center")
+    told.caption(" · ".join(words))
     key = f"mark_{result.picture.path.name}_{result.picture.name}"
     if result.marked is not None:
         act.button(say("undo"), key=key, on_click=lambda: setattr(result, "marked", None), disabled=workspace.busy)

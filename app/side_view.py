@@ -82,7 +82,7 @@ def feedback(workspace: Workspace, say: Say) -> None:
     bad = sum(bool(result.truth) for result in known)
     marked = sum(result.marked is not None for result in workspace.results)
     st.caption(say("feedback_told", good=len(known) - bad, bad=bad, marked=marked))
-    goal = st.selectbox(say("goal"), GOALS, format_func=say, key="goal")
+    goal = st.selectbox(say("goal"), GOALS, format_func=say, key=f"goal_{workspace.language}")
     if st.button(say("calibrate"), disabled=not 0 < bad < len(known) or goal not in GOALS):
         try:
             steps.calibrate(workspace, Goal.parse(goal))
