@@ -26,16 +26,18 @@ def show(workspace: Workspace, say: Say, offered: Arguments) -> None:
     """The choice of a model."""
     st.subheader(say("model_step"), anchor=False)
     categories, models = settings.categories(offered), settings.models(offered)
-    tabs = ["own", "sample"] + ["category"] * bool(categories) + ["file"] * bool(models)
+    sources = ["own", "sample"] + ["category"] * bool(categories) + ["file"] * bool(models)
     views = {
         "own": own,
         "sample": sample,
         "category": partial(category, found=categories),
         "file": partial(model_file, found=models),
     }
-    for name, tab in zip(tabs, st.tabs([say(name) for name in tabs])):
-        with tab:
-            views[name](workspace, say, offered)
+    # not tabs: those fall back to the first one whenever something above them comes or goes
+    source = st.segmented_control(
+        say("source"), sources, default="own", format_func=say, key="source", label_visibility="collapsed"
+    )
+    views[source if source in sources else "own"](workspace, say, offered)
 
 
 def own(workspace: Workspace, say: Say, offered: Arguments) -> None:

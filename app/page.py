@@ -67,23 +67,30 @@ def main() -> None:
         on_change=lambda: setattr(workspace, "language", st.session_state["language"] or workspace.language),
         label_visibility="collapsed",
     )
-    for key, told in workspace.notes:
-        st.warning(say(key, **{name: escaped(value) for name, value in told.items()}))
-    workspace.notes.clear()
-    offered = settings.of_page()
-    if workspace.busy:
-        progress(workspace, say)
-    elif workspace.job is not None and workspace.job.error:
-        cause = workspace.job.error
-        st.error(say("bug") if cause == "?" else say("failed", cause=escaped(workspace.readable(cause))))
+    with st.container():  # one place, however much is told: what is below stays where it is
+        news(workspace, say)
     if workspace.model is not None:
         results_view.show(workspace, say)
         with st.sidebar:
             side_view.show(workspace, say)
     elif not workspace.busy:
-        model_view.show(workspace, say, offered)
+        model_view.show(workspace, say, settings.of_page())
     with st.sidebar if workspace.model is not None else st.container():
         side_view.farewell(workspace, say, workspaces().close)
+
+
+def news(workspace: Workspace, say: Say) -> None:
+    """What was refused or done, the work that is going on, and what went wrong."""
+    for key, told in workspace.notes:
+        (st.success if key == "calibrated" else st.warning)(
+            say(key, **{name: escaped(value) for name, value in told.items()})
+        )
+    workspace.notes.clear()
+    if workspace.busy:
+        progress(workspace, say)
+    elif workspace.job is not None and workspace.job.error:
+        cause = workspace.job.error
+        st.error(say("bug") if cause == "?" else say("failed", cause=escaped(workspace.readable(cause))))
 
 
 @st.fragment(run_every=0.7)

@@ -83,7 +83,7 @@ def card(workspace: Workspace, say: Say, result: Result, thresholds: Calibration
     told.caption(" · ".join(words))
     key = f"mark_{result.picture.path.name}_{result.picture.name}"
     if result.marked is not None:
-        act.button(say("undo"), key=key, on_click=lambda: setattr(result, "marked", None), disabled=workspace.busy)
+        act.button(say("undo"), key=key, on_click=steps.unmark, args=(workspace, result), disabled=workspace.busy)
     else:
         act.button(say("wrong"), key=key, on_click=steps.mark_wrong, args=(workspace, result), disabled=workspace.busy)
 

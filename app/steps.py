@@ -119,6 +119,7 @@ def forget_results(workspace: Workspace) -> None:
     """Delete all test pictures and what was found in them."""
     workspace.remove([result.picture for result in workspace.results])
     workspace.results = []
+    workspace.files.pop("results", None)
 
 
 def score(
@@ -182,6 +183,13 @@ def decisions(results: Sequence[Result], threshold: float) -> Decisions:
 def mark_wrong(workspace: Workspace, result: Result) -> None:
     """The visitor says that the verdict is wrong: the picture is now a labelled one."""
     result.marked = not levels(workspace).is_defect(result.prediction.score)
+    workspace.files.pop("results", None)
+
+
+def unmark(workspace: Workspace, result: Result) -> None:
+    """The visitor takes that back."""
+    result.marked = None
+    workspace.files.pop("results", None)
 
 
 def calibrate(workspace: Workspace, goal: Goal) -> None:

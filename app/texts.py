@@ -12,6 +12,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "language": ("Language", "语言"),
     # the model
     "model_step": ("Model", "模型"),
+    "source": ("Learn from", "学习来源"),
     "own": ("My pictures", "我的图片"),
     "sample": ("Sample data", "示例数据"),
     "category": ("Folder on this server", "服务器上的文件夹"),
