@@ -8,7 +8,7 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 test test-paddle26: export OPENBLAS_NUM_THREADS ?= 1
 PIP = -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
-.PHONY: demo test lint test-paddle26 bench clean
+.PHONY: demo test lint test-paddle26 bench app clean
 
 demo: $(VENV)/.run-ready
 	$(VENV)/bin/python demo.py
@@ -27,6 +27,10 @@ test-paddle26: $(VENV26)/.ready
 bench: $(VENV_BENCH)/.ready
 	$(VENV_BENCH)/bin/python -m benchmarks $(BENCH)
 
+# a page in the browser; APP holds options: make app APP="--data_path parts --save_path output --port 8600"
+app: $(VENV)/.app-ready
+	$(VENV)/bin/python -m app $(if $(WEIGHTS),--weights $(WEIGHTS)) $(APP)
+
 # the environments that this file made; demo/ and output/ hold results, which are yours to remove
 clean:
 	@for made in $(VENV)/.run-ready $(VENV26)/.ready $(VENV_BENCH)/.ready; do \
@@ -38,11 +42,15 @@ $(VENV)/.run-ready: requirements.txt
 	$(VENV)/bin/python $(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt
+$(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt requirements-app.txt
 	$(VENV)/bin/python $(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV26)/.ready: requirements-paddle26.txt requirements-dev.txt requirements.txt
+$(VENV)/.app-ready: $(VENV)/.run-ready requirements-app.txt
+	$(VENV)/bin/python $(PIP) -r requirements-app.txt
+	@touch $@
+
+$(VENV26)/.ready: requirements-paddle26.txt requirements-dev.txt requirements-app.txt requirements.txt
 	@echo "making the environment $(VENV26)"
 	$(PYTHON) -m venv $(VENV26)
 	$(VENV26)/bin/python $(PIP) -r requirements-paddle26.txt -r requirements-dev.txt

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 
 import options
-from datasets.readers.labelled import labelled_pictures, picture_digests
+from datasets.readers.labelled import labelled_pictures
 from deploy.calibration import RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, rate
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, UserError
 from deploy.results.tables import provenance_columns
-from evaluation.decisions import BEST_F1, Decisions, Goal, choose_threshold
+from evaluation.decisions import BEST_F1, Decisions, Goal
+from evaluation.labelled import calibrated
 from evaluation.page import Chapter, check_libraries, write_page
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import Wanted, evaluate_category
@@ -96,11 +97,9 @@ def calibrate(args: Arguments, model: Detector, path: Path) -> None:
     paths, truth = [path for path, _ in labelled], np.array([defective for _, defective in labelled])
     predictions = model.predict(paths, args.test_batch_size, args.num_workers)
     scores = np.array([p.score for p in progress(predictions, len(paths), "labelled")])
-    threshold = choose_threshold(scores, truth, args.goal)
-    good, bad = int((~truth).sum()), int(truth.sum())
-    told = {"goal": str(args.goal), "good": good, "defective": bad, "pictures": picture_digests(paths)}
-    model.set_thresholds(model.calibration.set_by(threshold, told), path)
-    print(f"{model.calibration}; in {path}\n{Decisions.at(threshold, scores, truth)}", flush=True)
+    model.set_thresholds(calibrated(model.calibration, paths, scores, truth, args.goal), path)
+    found = Decisions.at(model.calibration.image_threshold, scores, truth)
+    print(f"{model.calibration}; in {path}\n{found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ needs_real = pytest.mark.skipif(
     not (WEIGHTS.is_file() and MVTEC.is_dir() and OTHER.is_dir()),
     reason=f"no real data and weights in {SHARED}: those tests are skipped",
 )
-LONGEST = ("real", "tipc", "readme", "watch", "layouts", "bench", "compact", "notebook", "ensemble")
+LONGEST = ("real", "tipc", "readme", "app_browser", "watch", "layouts", "bench", "compact", "notebook", "ensemble")
 """Files that go first, so that at the end no process is left alone with one of them."""
 FAST = [
     "--arch",

@@ -16,6 +16,7 @@ ALLOWED = {
     "models": {"deploy"},
     "evaluation": {"deploy", "datasets"},
     "options": {"deploy", "datasets", "models"},
+    "app": {"deploy", "datasets", "models", "evaluation", "options"},
     "benchmarks": {"deploy", "datasets", "models", "evaluation", "options"},
 }
 INSIDE = {

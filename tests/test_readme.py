@@ -25,7 +25,7 @@ BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) f
 OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "test_tipc/README.md")}
 HELP = (
     *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
-    *("-m benchmarks", "-m benchmarks.false_alarms", "-m datasets"),
+    *("-m benchmarks", "-m benchmarks.false_alarms", "-m datasets", "-m app"),
 )
 
 
@@ -108,7 +108,7 @@ def test_links_and_pictures_exist() -> None:
 
 
 def test_every_file_of_the_code_that_is_named_exists() -> None:
-    rooms = "deploy|datasets|models|evaluation|options|tests|benchmarks|test_tipc|docs"
+    rooms = "deploy|datasets|models|evaluation|options|app|tests|benchmarks|test_tipc|docs"
     for name, text in {**PAGES, **OTHERS}.items():
         inside = "|configs|results" if name.startswith("test_tipc") else ""
         for path in re.findall(rf"`((?:{rooms}{inside})/[\w./]*)`", text):

@@ -1,0 +1,48 @@
+"""Start the page: python -m app [OPTIONS], which `make app` calls."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from deploy.command_line.script import run_script
+from deploy.errors import UserError
+
+from .settings import LOOPBACK, WORDS, check, parse
+from .uploads import MOST_MEGABYTES
+
+
+def main() -> None:
+    """Check the options, then become streamlit's server."""
+    args = parse()
+    if find_spec("streamlit") is None:
+        raise UserError("the app needs streamlit: run `make app`, or pip install -r requirements-app.txt")
+    check(args)
+    os.environ[WORDS] = shlex.join(sys.argv[1:])
+    if args.address == LOOPBACK:  # against pages that give their own name this address
+        os.environ.setdefault("STREAMLIT_SERVER_ALLOWED_HOSTS", f"localhost {LOOPBACK}")
+    config = {
+        "server.address": args.address,
+        "server.port": args.port,
+        "server.headless": "true",
+        "server.maxUploadSize": MOST_MEGABYTES,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "theme.primaryColor": "#0b6e99",
+    }
+    page = Path(__file__).with_name("page.py")
+    flags = [f"--{name}={value}" for name, value in config.items()]
+    print(f"open http://{args.address}:{args.port} in a browser; Ctrl-C ends it", flush=True)
+    # in this process, which has imported Paddle already: the last to catch SIGTERM must be streamlit, or nothing is
+    # cleaned up
+    import_module("streamlit.web.cli").main(["run", str(page), *flags], prog_name="streamlit")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,69 @@
+"""Work that takes longer than a visitor waits for a page: one at a time, whoever asked for it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable
+
+from deploy.errors import UserError
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+_WORKER = ThreadPoolExecutor(1, thread_name_prefix="paddlepatch")  # a program takes all cores, and Paddle one thread
+
+
+class Stopped(Exception):
+    """Whoever asked for a job is gone."""
+
+
+class Job:
+    """One piece of work in the background.
+
+    Args:
+        what: the key of its text in `app.texts`.
+        work: called with a function that takes a line of progress; that raises Stopped when nobody waits any more.
+    """
+
+    def __init__(self, what: str, work: Callable[[Callable[[str], None]], None]) -> None:
+        self.what, self.state, self.error = what, WAITING, ""
+        self.lines: list[str] = []
+        self.begun: float | None = None
+        self._work, self._stopped = work, False
+        self._future = _WORKER.submit(self._run)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.state in (DONE, FAILED)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return 0.0 if self.begun is None else time.monotonic() - self.begun
+
+    def stop(self, then: Callable[[], None]) -> None:
+        """Let it end at its next line of progress, and call `then` when it has ended."""
+        self._stopped = True
+        self._future.add_done_callback(lambda _: then())
+
+    def _log(self, line: str) -> None:
+        if self._stopped:
+            raise Stopped
+        self.lines.append(line)
+
+    def _run(self) -> None:
+        self.state, self.begun, state = RUNNING, time.monotonic(), FAILED
+        try:
+            if not self._stopped:
+                self._work(self._log)
+            state = DONE
+        except UserError as error:
+            self.error = str(error)
+        except Stopped:
+            pass
+        except Exception:  # a bug: the server keeps its traceback, and the visitor is told that it is one
+            traceback.print_exc()
+            self.error = "?"
+        finally:
+            self.state = state

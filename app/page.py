@@ -1,0 +1,119 @@
+"""The page: streamlit runs this file from top to bottom whenever a visitor does something."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import streamlit as st
+from streamlit import runtime as streamlit_runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app import model_view, results_view, settings, side_view
+from app.texts import LANGUAGES, Say, escaped
+from app.workspace import Workspace, Workspaces, owner_of
+from deploy.pictures.decode import encode_png
+
+KEY = "w"  # in the page's address
+STYLE = """
+.stMainBlockContainer { padding-top: 2.5rem; max-width: 84rem; }
+[data-testid="stSidebarHeader"] { margin-bottom: 0; height: 2rem; }
+"""
+
+
+@st.cache_resource
+def workspaces() -> Workspaces:
+    """Those of all visitors, for as long as the server runs."""
+
+    def is_active(session: str) -> bool:
+        return streamlit_runtime.exists() and streamlit_runtime.get_instance().is_active_session(session)
+
+    return Workspaces(is_active)
+
+
+def own_workspace() -> Workspace | None:
+    """The visitor's workspace: that of this session, else the one that the address names if it is this browser's."""
+    held: Workspace | None = st.session_state.get("workspace")
+    if held is None or not held.folder.is_dir():
+        held = workspaces().open(st.query_params.get(KEY), owner_of(st.context.cookies.get("_streamlit_xsrf")))
+        if held is None:
+            return None
+        st.session_state["workspace"] = held
+        st.query_params[KEY] = held.key
+    held.sessions.add(get_script_run_ctx().session_id)
+    return held
+
+
+def main() -> None:
+    """The whole page."""
+    st.set_page_config("PaddlePatch", page_icon=icon(), layout="wide")
+    workspace = own_workspace()
+    if workspace is None:
+        st.error(Say(default_language())("full"))
+        return
+    workspace.language = workspace.language or default_language()
+    say = Say(workspace.language)
+    title, language = st.columns([3, 1], vertical_alignment="center")
+    st.html(f"<style>{STYLE}</style>")
+    title.header(say("title"), anchor=False)
+    title.caption(say("subtitle"))
+    language.segmented_control(
+        say("language"),
+        list(LANGUAGES),
+        format_func=LANGUAGES.get,
+        default=workspace.language,
+        key="language",
+        on_change=lambda: setattr(workspace, "language", st.session_state["language"] or workspace.language),
+        label_visibility="collapsed",
+    )
+    with st.container():  # one place, however much is told: what is below stays where it is
+        news(workspace, say)
+    if workspace.model is not None:
+        results_view.show(workspace, say)
+        with st.sidebar:
+            side_view.show(workspace, say)
+    elif not workspace.busy:
+        model_view.show(workspace, say, settings.of_page())
+    with st.sidebar if workspace.model is not None else st.container():
+        side_view.farewell(workspace, say, workspaces().close)
+
+
+def news(workspace: Workspace, say: Say) -> None:
+    """What was refused or done, the work that is going on, and what went wrong."""
+    for key, told in workspace.notes:
+        (st.success if key == "calibrated" else st.warning)(
+            say(key, **{name: escaped(value) for name, value in told.items()})
+        )
+    workspace.notes.clear()
+    if workspace.busy:
+        progress(workspace, say)
+    elif workspace.job is not None and workspace.job.error:
+        cause = workspace.job.error
+        st.error(say("bug") if cause == "?" else say("failed", cause=escaped(workspace.readable(cause))))
+
+
+@st.fragment(run_every=0.7)
+def progress(workspace: Workspace, say: Say) -> None:
+    """What the work that is going on has said so far; when it ends, the page is shown anew."""
+    job = workspace.job
+    if not workspace.busy:
+        st.rerun()
+    what = say("waiting" if job.begun is None else job.what)
+    with st.status(say("seconds", what=what, seconds=round(job.seconds)), expanded=True):
+        st.text("\n".join(workspace.readable(line) for line in job.lines[-6:]) or "...")
+
+
+def icon() -> io.BytesIO:
+    """A hot spot, PNG; drawn here, since streamlit fetches those that it knows by name from elsewhere."""
+    away = np.hypot(*np.mgrid[-1:1:32j, -1:1:32j])
+    hot = cv2.applyColorMap((255 * np.clip(1 - away, 0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return io.BytesIO(encode_png(np.ascontiguousarray(hot[..., ::-1])))
+
+
+def default_language() -> str:
+    """Chinese for browsers that ask for it, else English."""
+    return "zh" if (st.context.locale or "").lower().startswith("zh") else "en"
+
+
+main()

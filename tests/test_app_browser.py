@@ -1,0 +1,165 @@
+"""The app as a visitor meets it: its own server, and a headless Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+
+from app.uploads import MOST_MEGABYTES
+from datasets.sample.write import draw
+from deploy.pictures.decode import encode_png
+from deploy.predictor import Predictor
+
+pytest.importorskip("streamlit", reason="no streamlit: the app is not tested (requirements-app.txt)")
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: the app is not tested in a browser")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no chromium: the app is not tested in a browser (apt install chromium)"
+    ),
+]
+PATIENCE = 60_000  # ms, where the machine does other work as well
+OWN = ("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """`python -m app`: `.address`, the process, and `.folder`, where it keeps visitors' files."""
+    with socket.socket() as free:
+        free.bind((OWN[0], 0))
+        port = free.getsockname()[1]
+    folder, log = tmp_path / "temporary", tmp_path / "log"
+    folder.mkdir()
+    env = {**os.environ, "TMPDIR": str(folder), "HOME": str(tmp_path)}
+    with open(log, "w") as file:
+        command = [sys.executable, "-m", "app", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + PATIENCE / 1000
+        while True:
+            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            try:
+                socket.create_connection((OWN[0], port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield SimpleNamespace(address=f"http://{OWN[0]}:{port}/", process=process, folder=folder, log=log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def browser() -> Iterator[object]:
+    """A headless Chromium."""
+    with playwright.sync_playwright() as driver:
+        rights = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=rights)
+        yield started
+        started.close()
+
+
+def test_a_visitor_trains_tests_and_takes_the_model_along(
+    server: SimpleNamespace, browser: object, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page, outside = context.new_page(), []
+    page.on("request", lambda request: outside.append(request.url))
+
+    def seen(text: str) -> None:
+        page.get_by_text(text).locator("visible=true").first.wait_for()
+
+    def click(name: str) -> None:
+        page.get_by_role("button", name=name, exact=True).locator("visible=true").click()
+
+    def drop(*paths: Path) -> None:
+        page.locator("input[type=file]").locator("nth=0").set_input_files([str(path) for path in paths])
+
+    # bad uploads: no picture, and one that is too large
+    page.goto(server.address)
+    seen("Drop pictures of good products")
+    text, large = tmp_path / "text.png", tmp_path / "large.png"
+    text.write_text("no picture")
+    large.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * (MOST_MEGABYTES << 20))
+    drop(text)
+    seen("is no picture that can be read")
+    drop(large)
+    seen(f"must be {MOST_MEGABYTES}")
+    [kept] = server.folder.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o700 and not list(kept.iterdir())
+
+    # train on the sample data, and reload in the middle
+    page.get_by_text("Sample data", exact=True).click()
+    seen("Drawn pictures")
+    page.get_by_text("Fast", exact=True).locator("visible=true").click()
+    click("Train")
+    seen("Training")
+    page.reload()
+    seen("0 of 8")
+    address = page.url
+
+    # another browser does not see it, even with the address
+    other = browser.new_context().new_page()
+    other.goto(address)
+    other.get_by_text("Drop pictures of good products").wait_for(timeout=PATIENCE)
+    assert other.url != address and other.get_by_role("heading", name="washer").count() == 0
+    other.close()
+
+    # predict: a dropped picture joins the results
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(encode_png(draw("washer", "good", 7, 1)[0]))
+    page.get_by_text("Test pictures", exact=True).click()
+    drop(mine)
+    seen("Not known")
+    page.get_by_text("Called good", exact=True).click()
+    page.locator("img[src*='/media/']").first.wait_for()
+
+    # move the threshold: half of the good pictures may be called defective, and fewer defects are missed
+    def misses() -> str:
+        return page.get_by_text("Misses").inner_text()
+
+    before = misses()
+    page.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    playwright.expect(page.get_by_text("Misses")).not_to_have_text(before, timeout=PATIENCE)
+    assert int(misses().split()[1]) < int(before.split()[1])
+
+    # feedback: a verdict is wrong; the threshold is set by the labelled pictures
+    page.get_by_role("button", name="Wrong verdict").first.click()
+    seen("1 verdicts marked as wrong")
+    click("Set by labelled pictures")
+    seen("The threshold is set by")
+
+    # a download, which runs without the app
+    click("Exported model")
+    with page.expect_download(timeout=PATIENCE) as download:
+        click("Save Exported model")
+    download.value.save_as(tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as archive:
+        archive.extractall(tmp_path / "export")
+    predictor = Predictor.load(tmp_path / "export/stats")
+    assert [prediction.score > 0 for prediction in predictor.predict([mine])] == [True]
+    assert predictor.calibration.labelled["good"] + predictor.calibration.labelled["defective"] >= 16
+
+    # a reload keeps all; nothing was fetched from elsewhere; the server leaves nothing behind
+    page.reload()
+    seen("Use the threshold set by labelled pictures")
+    assert not [url for url in outside if url.startswith("http") and not any(f"//{own}:" in url for own in OWN)]
+    assert list(server.folder.iterdir())
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(PATIENCE / 1000) == 0, server.log.read_text()
+    assert not list(server.folder.iterdir()) and "Traceback" not in server.log.read_text()
