@@ -20,7 +20,7 @@ def main() -> None:
     """Check the options, then become streamlit's server."""
     args = parse()
     if find_spec("streamlit") is None:
-        raise UserError("the app needs streamlit: run `make app`, or pip install -r requirements-app.txt")
+        raise UserError("the app needs streamlit: pip install -r requirements-app.txt, with Python 3.11 or newer")
     check(args)
     os.environ[WORDS] = shlex.join(sys.argv[1:])
     if args.address == LOOPBACK:  # against pages that give their own name this address
