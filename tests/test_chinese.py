@@ -1,7 +1,8 @@
-"""README_cn.md says what README.md says: the same headings, commands, tables, links and numbers."""
+"""README and notebook in Chinese say what the English ones say: the same headings, commands, tables and links."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -54,3 +55,20 @@ def test_it_is_chinese_and_linked() -> None:
     for paragraph in re.split(r"\n\s*\n", prose)[1:]:
         words = re.sub(r"\W|[\d_]", "", paragraph)
         assert not words or re.search(r"[\u4e00-\u9fff]", words), paragraph
+
+
+def test_the_chinese_notebook_is_the_same_program() -> None:
+    """test_notebook.py runs the English one; equal cells need no run of their own."""
+    names = "paddlepatch.ipynb", "paddlepatch_cn.ipynb"
+    english, chinese = (json.loads((ROOT / "docs" / name).read_text(encoding="utf-8")) for name in names)
+    assert len(english["cells"]) == len(chinese["cells"]) > 9
+    for ours, theirs in zip(english["cells"], chinese["cells"]):
+        told, translated = ("".join(cell["source"]) for cell in (ours, theirs))
+        assert theirs["cell_type"] == ours["cell_type"]
+        if ours["cell_type"] == "code":
+            assert theirs == ours
+            continue
+        heading = re.match("#+ ", told)[0]
+        assert translated.startswith(heading) and re.search(r"[\u4e00-\u9fff]", translated)
+        assert unordered(translated) == unordered(told)
+        assert translated.count("\n\n") == told.count("\n\n")
