@@ -24,8 +24,8 @@ INK = (30, 30, 30)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 HOT = (255, 0, 255)
 OPACITY = 0.8
-"""Magenta, more opaque the hotter it is, up to `OPACITY`: of the colours and colour maps that were measured, the one
-that is most conspicuous where it is hottest, to colour-blind people as well (tests/test_colours.py)."""
+"""Magenta, more opaque the hotter it is, up to `OPACITY`: the hottest is the most conspicuous, to colour-blind people
+as well (docs/outputs.md tells what was measured, tests/test_colours.py checks it)."""
 BACKDROP = 128  # the grey that the colour bar lies over
 
 
