@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 LINKED = [name for name in dict.fromkeys(re.findall(r"\]\((docs/\w+\.md)\)", README)) if (ROOT / name).is_file()]
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", *LINKED)}
 BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) for name, text in PAGES.items()}
-OTHERS = {name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "test_tipc/README.md")}
+OTHERS = {name: (ROOT / name).read_text() for name in ("README_cn.md", "CONTRIBUTING.md", "test_tipc/README.md")}
 HELP = (
     *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
     *("-m benchmarks", "-m benchmarks.false_alarms", "-m datasets", "-m app"),

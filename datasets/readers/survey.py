@@ -18,6 +18,7 @@ from deploy.pictures.decode import decode_deep, decode_mask
 from deploy.pictures.stream import prefetch
 
 from .category import Category, LabelledPicture
+from .estimate import training_takes
 
 THUMBNAIL = 32
 ALIKE = 1.5
@@ -75,6 +76,7 @@ def survey(category: Category, workers: int | None = None) -> Survey:
     found.facts.append(f"to fit on: {len(train)} good pictures")
     found.facts += [test_overview(test)] if test else []
     found.facts += _sizes(looks.values())
+    found.facts += [training_takes(len(train))] if len(train) >= LEAST else []
     for path, error in unreadable:
         (found.errors if path in train else found.warnings).append(str(error))
     readable = sum(path in looks for path in train)

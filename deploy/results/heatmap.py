@@ -22,6 +22,11 @@ TITLE = 30
 GAP = 8
 INK = (30, 30, 30)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+HOT = (255, 0, 255)
+OPACITY = 0.8
+"""Magenta, more opaque the hotter it is, up to `OPACITY`: the hottest is the most conspicuous, to colour-blind people
+as well (docs/outputs.md tells what was measured, tests/test_colours.py checks it)."""
+BACKDROP = 128  # the grey that the colour bar lies over
 
 
 def panel(
@@ -75,8 +80,7 @@ def tiles(
         inside = cv2.resize(preprocess.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     hatched = _hatched(picture, window, inside)
     heat = hatched.copy()
-    coloured = cv2.addWeighted(picture[window], 0.5, _colours(anomaly_map, calibration), 0.5, 0)
-    heat[window][inside] = coloured[inside]
+    heat[window][inside] = heated(picture[window], _share(anomaly_map, calibration))[inside]
     _outline(heat[window], above & inside)
     for region in regions:
         row, column = region.corner
@@ -86,10 +90,24 @@ def tiles(
     if mask is not None:
         truth = hatched.copy()
         large = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        red = np.where(large[..., None], np.array([255, 40, 40], np.uint8), picture[window])
-        truth[window][inside] = cv2.addWeighted(picture[window], 0.5, red.astype(np.uint8), 0.5, 0)[inside]
+        truth[window][inside] = heated(picture[window], np.where(large, 0.7, 0.0))[inside]
         found.append(("ground truth", truth))
     return [*found, ("anomaly map", heat)]
+
+
+def heated(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The picture below the colour of heat.
+
+    Args:
+        picture: uint8 RGB [height, width, 3].
+        share: [height, width], where the map lies on the colour scale: at 0 and below the picture is as it was, at 1
+            and above the colour covers it by `OPACITY`.
+
+    Returns:
+        uint8 RGB [height, width, 3].
+    """
+    opacity = OPACITY * np.clip(share, 0, 1)[..., None].astype(np.float32)
+    return np.rint(picture + opacity * (np.array(HOT, np.float32) - picture)).astype(np.uint8)
 
 
 def strip(prediction: Prediction, calibration: Calibration, tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -160,19 +178,14 @@ def _strip(
         sheet[2 * TITLE : 2 * TITLE + len(tile), x : x + tile.shape[1]] = tile
         x += tile.shape[1] + GAP
     ramp = np.linspace(calibration.map_high, calibration.map_low, TILE, dtype=np.float32)[:, None].repeat(16, 1)
-    sheet[2 * TITLE : 2 * TITLE + TILE, x : x + 16] = _colours(ramp, calibration)
+    grey = np.full((*ramp.shape, 3), BACKDROP, np.uint8)
+    sheet[2 * TITLE : 2 * TITLE + TILE, x : x + 16] = heated(grey, _share(ramp, calibration))
     for value in (calibration.map_low, calibration.pixel_threshold, calibration.map_high):
         y = 2 * TITLE + round((1 - _share(value, calibration)) * (TILE - 1))
         if 2 * TITLE <= y < 2 * TITLE + TILE:
             cv2.line(sheet, (x + 12, y), (x + 19, y), INK, 1)
             write_text(sheet, f"{value:.2f}", (x + 22, min(max(y + 4, 2 * TITLE + 9), 2 * TITLE + TILE - 1)), INK, 0.38)
     return sheet
-
-
-def _colours(values: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """Map values as RGB: map_low and below is the scale's first colour, map_high and above its last."""
-    grey = np.clip(_share(values, calibration) * 255, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
 
 def _share(value: Any, calibration: Calibration) -> Any:
