@@ -23,6 +23,8 @@ def main() -> None:
         raise UserError("the app needs streamlit: pip install -r requirements-app.txt, with Python 3.11 or newer")
     check(args)
     os.environ[WORDS] = shlex.join(sys.argv[1:])
+    # with TBB, which comes with Paddle, a process of one core that fitted in another thread never ends
+    os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
     if args.address == LOOPBACK:  # against pages that give their own name this address
         os.environ.setdefault("STREAMLIT_SERVER_ALLOWED_HOSTS", f"localhost {LOOPBACK}")
     config = {
