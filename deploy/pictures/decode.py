@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from .formats import check_whole, stated
+from .formats import Stated, check_whole, stated
 
 
 class Encoded(NamedTuple):
@@ -79,23 +79,28 @@ def decode_deep(path: File) -> np.ndarray:
 def has_16_bits(path: str | Path) -> bool:
     """Whether a file's header says that it has 16 bits a value; False where it cannot be read."""
     try:
-        told = stated(_content(path).tobytes())
-    except (UserError, ValueError):
+        return _stated(path).bits == 16
+    except UserError:
         return False
-    return told is not None and told.bits == 16
 
 
 def picture_shape(picture: Picture) -> tuple[int, int]:
     """Height and width of a picture, of a file by its header, before it is turned; UserError where it has none."""
     if isinstance(picture, np.ndarray):
         return picture.shape[:2]
-    try:
-        told = stated(_content(picture).tobytes())
-    except ValueError as error:
-        raise UserError(f"cannot read picture {picture}: {error}") from error
-    if told is None:
-        raise UserError(f"cannot read picture {picture}: no kind of picture that is known here")
+    told = _stated(picture)
     return told.height, told.width
+
+
+def _stated(path: File) -> Stated:
+    """What a file's header says; UserError where it cannot be read."""
+    try:
+        told = stated(_content(path).tobytes())
+    except ValueError as error:
+        raise UserError(f"cannot read picture {path}: {error}") from error
+    if told is None:
+        raise UserError(f"cannot read picture {path}: no kind of picture that is known here")
+    return told
 
 
 def decode_mask(path: str | Path) -> np.ndarray:

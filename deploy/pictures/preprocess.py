@@ -74,7 +74,7 @@ class Preprocess:
         if self.value_range is not None and not 0 <= self.value_range[0] < self.value_range[1] < 1 << 16:
             raise UserError(f"--range {' '.join(map(str, self.value_range))}: give two values, 0 to 65535, ascending")
         sides = [("crop_size", side) for side in _sides(self.crop_size)]
-        for name, size in [*sides, *([] if self.fit == TILE and self.resize is None else [("resize", self.resize)])]:
+        for name, size in [*sides, *([] if self.tiled and self.resize is None else [("resize", self.resize)])]:
             if not isinstance(size, Integral) or not 0 < size <= LARGEST:
                 raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
         if not isinstance(self.crop_size, int):
@@ -87,9 +87,9 @@ class Preprocess:
             )
         if min(self.size) < 32:
             raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
-        if (self.fit == TILE) != (self.overlap is not None):
+        if self.tiled != (self.overlap is not None):
             raise UserError(f"--overlap {self.overlap} is how much tiles share: give it with --tile")
-        if self.fit == TILE:
+        if self.tiled:
             self._check_tiles()
         if self.roi is not None and (sum(self.roi) != self.size[0] * self.size[1] or not sum(self.roi[1::2])):
             raise UserError(f"the region of interest is none of {self.size[0]} x {self.size[1]} pixels: make it again")

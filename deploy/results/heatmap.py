@@ -129,14 +129,8 @@ def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Pr
 
     255 is defective, 0 good, OUTSIDE what lies outside the crop or the region of interest and was not looked at.
     """
-    mask = np.full(prediction.resized.shape[:2], OUTSIDE, np.uint8)
-    top, left, height, width = preprocess.window(*prediction.resized.shape[:2])
     found = prediction.anomaly_map > calibration.pixel_threshold
-    seen = np.where(found, np.uint8(255), np.uint8(0))
-    if preprocess.inside is not None:
-        seen[~preprocess.inside] = OUTSIDE
-    mask[top : top + height, left : left + width] = seen
-    return mask
+    return _in_picture(np.where(found, np.uint8(255), np.uint8(0)), OUTSIDE, prediction, preprocess)
 
 
 def map_step(calibration: Calibration) -> float:
@@ -150,14 +144,18 @@ def raw_map(prediction: Prediction, calibration: Calibration, preprocess: Prepro
     0 is what lies outside the crop or the region of interest; elsewhere a pixel is 1 + the map's value / `map_step`,
     rounded, and 65535 where that is larger.
     """
-    raw = np.zeros(prediction.resized.shape[:2], np.uint16)
-    top, left, height, width = preprocess.window(*prediction.resized.shape[:2])
     steps = np.rint(prediction.anomaly_map / map_step(calibration)) + 1
-    seen = np.clip(steps, 1, 65535).astype(np.uint16)
+    return _in_picture(np.clip(steps, 1, 65535).astype(np.uint16), 0, prediction, preprocess)
+
+
+def _in_picture(seen: np.ndarray, outside: int, prediction: Prediction, preprocess: Preprocess) -> np.ndarray:
+    """Values of the map's pixels at their place in the resized picture, and `outside` where it was not looked at."""
+    whole = np.full(prediction.resized.shape[:2], outside, seen.dtype)
+    top, left, height, width = preprocess.window(*whole.shape)
     if preprocess.inside is not None:
-        seen[~preprocess.inside] = 0
-    raw[top : top + height, left : left + width] = seen
-    return raw
+        seen[~preprocess.inside] = outside
+    whole[top : top + height, left : left + width] = seen
+    return whole
 
 
 def _strip(
