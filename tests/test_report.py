@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, done, refused, run, table
 
 import deploy.results.tables
-import evaluation.page.chapter
+import evaluation.publish
 from deploy.pictures.mark import is_marked
 from deploy.storage.tensors import read_header
 from evaluation.page.published import FILE, published_for
@@ -204,7 +204,7 @@ def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
 def test_what_a_report_needs(report: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(run("train.py", *report.words, "--report"), "--report is of an evaluation")
     refused(run("eval.py", *report.words, "--report", "fr"), "invalid choice")
-    monkeypatch.setattr(evaluation.page.chapter, "find_spec", lambda module: None)
+    monkeypatch.setattr(evaluation.publish, "find_spec", lambda module: None)
     refused(run("eval.py", *report.words, "--report"), "--report needs matplotlib: pip install matplotlib")
 
 

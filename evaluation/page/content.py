@@ -13,9 +13,9 @@ import numpy as np
 
 from deploy.results.description import recorded
 
+from ..chapter import Chapter
 from ..report import FIGURES, means_of
 from ..run import Outcome, Shown
-from .chapter import Chapter
 from .published import MEAN, published_for
 
 SHOWN = ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP", "Image_F1max", "Image_F1", "Pixel_AP")
@@ -188,8 +188,7 @@ def _cards(pictures: Sequence[Shown], outcome: Outcome) -> dict[str, Any]:
 
 def _verdict(one: Shown) -> dict[str, str]:
     """The verdict's name among the texts, and its sign."""
-    verdict = ("missed", "found")[one.called] if one.defective else ("passed", "alarm")[one.called]
-    return {"verdict": verdict, "mark": MARKS[verdict]}
+    return {"verdict": one.verdict, "mark": MARKS[one.verdict]}
 
 
 def _kinds(outcome: Outcome) -> list[dict[str, str]]:
@@ -215,7 +214,6 @@ def _kinds(outcome: Outcome) -> list[dict[str, str]]:
 def _origin(chapter: Chapter) -> dict[str, Any]:
     """Where a category's figures come from."""
     header = chapter.header
-    members = header.get("members") or [header]
     return {
         "name": chapter.name,
         "command": chapter.command,
@@ -224,7 +222,7 @@ def _origin(chapter: Chapter) -> dict[str, Any]:
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(header["versions"].items())),
         "training": header["data"]["pictures"],
         "data_sha256": header["data"]["sha256"],
-        "backbone_sha256": ", ".join(member["backbone"]["sha256"] for member in members),
+        "backbone_sha256": chapter.backbone_sha256,
         "levels": str(chapter.outcome.levels),
     }
 

@@ -12,12 +12,14 @@ from deploy.results.picture_folder import PictureFolder
 from deploy.storage.files import check_replaceable, make_folder, write_whole
 from deploy.storage.table import write_csv
 
+from ..chapter import Chapter
 from . import curves as points
 from . import plots
-from .chapter import Chapter
 from .content import content
 from .texts import words
 
+LIBRARIES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "jinja2": "jinja2"}
+"""What only the report needs: the module, and the package that has it."""
 HERE = Path(__file__).parent
 START = "<!doctype html>\n<!-- PaddlePatch report -->\n"
 THRESHOLDS = ("category", "threshold", "best_f1_threshold", "good", "false_alarms", "defective", "misses")
