@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deploy.calibration import Calibration
 from deploy.results.description import recorded
 
 from ..chapter import Chapter
@@ -19,17 +20,7 @@ from ..run import Outcome, Shown
 from .published import MEAN, published_for
 
 SHOWN = ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP", "Image_F1max", "Image_F1", "Pixel_AP")
-HEADINGS = {
-    "Image_AUROC": "image AUROC",
-    "Pixel_AUROC": "pixel AUROC",
-    "PRO_score": "AU\u2011PRO 0.3",
-    "PRO_score_0.05": "AU\u2011PRO 0.05",
-    "Image_AP": "image AP",
-    "Image_F1max": "best F1",
-    "Image_F1": "F1",
-    "Pixel_AP": "pixel AP",
-}
-"""The figures of the page's first table, and what they are called in every language."""
+"""The figures of the page's first table."""
 QUALITY = 80  # of WebP, 0 to 100
 MARKS = {"missed": "✕", "alarm": "!", "found": "✓", "passed": "✓"}
 """Signs of the verdicts, which are never told by colour alone."""
@@ -51,7 +42,7 @@ def content(chapters: Sequence[Chapter], text: Mapping[str, str]) -> dict[str, A
             "misses": _share(sum(one.misses for one in decided), sum(one.defective for one in decided), text),
             "false_alarms": _share(sum(one.false_alarms for one in decided), sum(one.good for one in decided), text),
         },
-        "headings": HEADINGS,
+        "headings": [text[name] for name in SHOWN],
         "kinds": sorted({one.kind for chapter in chapters for one in chapter.outcome.pictures if one.defective}),
         "rows": [_row(chapter, text) for chapter in chapters],
         "mean": _mean(chapters),
@@ -68,7 +59,7 @@ def content(chapters: Sequence[Chapter], text: Mapping[str, str]) -> dict[str, A
             for chapter in chapters
         ],
         "chapters": [_chapter(chapter, text) for chapter in chapters],
-        "origins": [_origin(chapter) for chapter in chapters],
+        "origins": [_origin(chapter, text) for chapter in chapters],
     }
 
 
@@ -147,11 +138,13 @@ def _chapter(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
     outcome, misses, alarms = chapter.outcome, chapter.misses(), chapter.false_alarms()
     return {
         "name": chapter.name,
-        "decided": str(outcome.figures.decided),
+        "decided": outcome.figures.decided.told(text),
+        "beside": len(misses) <= 1 and len(alarms) <= 1,
         "sides": [
             {"title": text["worst_misses"], "none": text["no_misses"], **_cards(misses, outcome)},
             {"title": text["worst_alarms"], "none": text["no_alarms"], **_cards(alarms, outcome)},
         ],
+        "drawn": any(one.heat_map for one in (*misses, *alarms)),
         "kinds": _kinds(outcome),
         "pictures": [
             {**_verdict(one), "name": _tail(one.path), "kind": one.kind, "score": f"{one.score:.4f}"}
@@ -211,7 +204,7 @@ def _kinds(outcome: Outcome) -> list[dict[str, str]]:
     return rows
 
 
-def _origin(chapter: Chapter) -> dict[str, Any]:
+def _origin(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
     """Where a category's figures come from."""
     header = chapter.header
     return {
@@ -223,8 +216,18 @@ def _origin(chapter: Chapter) -> dict[str, Any]:
         "training": header["data"]["pictures"],
         "data_sha256": header["data"]["sha256"],
         "backbone_sha256": chapter.backbone_sha256,
-        "levels": str(chapter.outcome.levels),
+        "levels": levels_text(chapter.outcome.levels, text),
     }
+
+
+def levels_text(levels: Calibration, text: Mapping[str, str]) -> str:
+    """The threshold, and what it promises; in English as `str(levels)`."""
+    level, told = levels.image_threshold, levels.labelled
+    if told is not None:
+        return text["levels_labelled"].format(level=level, goal=told["goal"], good=told["good"], bad=told["defective"])
+    return text["levels_plain" if levels.false_alarm is None else "levels_rate"].format(
+        level=level, rate=levels.false_alarm
+    )
 
 
 def _tail(path: Path) -> str:
