@@ -96,12 +96,6 @@ def fitted(path: Path) -> tuple[dict[str, object], dict[str, bytes]]:
     return header, {name: value.tobytes() for name, value in tensors.items()}
 
 
-def keep_screenshot(page: object, name: str) -> None:
-    """Keep what a browser shows, so that people can look at it after the tests: SCREENSHOTS, or .ci/screenshots."""
-    folder = Path(os.environ.get("SCREENSHOTS", ROOT / ".ci/screenshots"))
-    page.screenshot(path=folder / f"{name}.png")
-
-
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
     """Processes of their own that need not import Paddle first."""

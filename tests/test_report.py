@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, done, keep_screenshot, refused, run, table
+from browser import CHROMIUM, chromium, keep_screenshot
+from conftest import ROOT, done, refused, run, table
 
 import deploy.results.tables
 import evaluation.publish
@@ -271,13 +272,11 @@ def test_what_a_report_needs(report: SimpleNamespace, monkeypatch: pytest.Monkey
 
 def test_in_a_browser(report: SimpleNamespace, bottle: Path) -> None:
     """No error, no request, sorted and filtered by a click or a key, and no wider than a telephone."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
+    pytest.importorskip("playwright.sync_api", reason="no playwright")
+    if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser)
-        page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -328,5 +327,4 @@ def test_in_a_browser(report: SimpleNamespace, bottle: Path) -> None:
         own, theirs = (page.locator(f"#figures tbody td:nth-child(2){tail}") for tail in ("", " small"))
         assert theirs.is_visible() and theirs.inner_text() == "1.0000" != own.inner_text()
         keep_screenshot(page, "report_zh")
-        chromium.close()
     assert said == [] and set(asked) <= {"file", "data"}

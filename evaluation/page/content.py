@@ -81,6 +81,7 @@ def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
     """A category's row of the first table."""
     row, decided = chapter.outcome.figures.row, chapter.outcome.figures.decided
     published = published_for(chapter.header)
+    total = chapter.outcome.seconds.get("total")
     theirs = published.categories.get(chapter.name, {}) if published and chapter.name != MEAN else {}
     return {
         "name": chapter.name,
@@ -89,7 +90,7 @@ def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
         "false_alarms": _counted(decided.false_alarms, decided.good, text),
         "threshold": f"{decided.threshold:.4f}",
         "best_threshold": "" if decided.best_threshold is None else f"{decided.best_threshold:.4f}",
-        "seconds": _seconds(sum(chapter.fitting.values()) + chapter.outcome.seconds["total"]),
+        "seconds": _seconds(sum(chapter.fitting.values()) + total if total is not None else None),
     }
 
 
