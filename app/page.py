@@ -68,7 +68,7 @@ def main() -> None:
     st.html(f"<style>{STYLE}{UPLOADER % words if workspace.language != 'en' else ''}</style>")
     title.header(say("title"), anchor=False)
     title.caption(say("subtitle"))
-    language.segmented_control(
+    language.container(horizontal=True, horizontal_alignment="right").segmented_control(
         say("language"),
         list(LANGUAGES),
         format_func=LANGUAGES.get,
