@@ -40,7 +40,8 @@ def app_server(place: Path, *options: object) -> Iterator[SimpleNamespace]:
         port = free.getsockname()[1]
     folder, log = place / "temporary", place / "log"
     folder.mkdir()
-    env = {**os.environ, "TMPDIR": str(folder), "HOME": str(place)}
+    fonts = str(Path.home() / ".cache/matplotlib")  # which takes seconds to make anew
+    env = {"MPLCONFIGDIR": fonts, **os.environ, "TMPDIR": str(folder), "HOME": str(place)}
     with open(log, "w") as file:
         command = [sys.executable, "-m", "app", "--port", str(port), *map(str, options)]
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
