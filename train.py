@@ -171,6 +171,7 @@ def fit(
         preprocess=options.preprocess(args, preset, pictures, log),
         seed=seed,
         runtime=options.runtime(args),
+        augment=options.augment(args),
         **options.method_options(args),
     )
     print(f"weights: {', '.join(backbone.source for backbone in model.backbones())}", flush=True)

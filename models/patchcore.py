@@ -12,6 +12,7 @@ from paddle import nn
 
 from deploy.errors import UserError
 
+from .base.augment import copies_each
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
@@ -32,7 +33,8 @@ from .memory_bank.search import (
 class PatchCore(AnomalyMethod):
     """A coreset memory bank of patch features; the distance to the nearest one is the anomaly.
 
-    `k` is the percentage of training patches that the bank keeps; above 100, their number. Options:
+    `k` is the percentage of training patches, without those of copies, that the bank keeps; above 100, their number.
+    Options:
 
     - `sampler`: how they are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
       `approx_greedy`, `random`, or `identity`, which keeps all.
@@ -234,7 +236,8 @@ class PatchCore(AnomalyMethod):
     def start_fit(self, pictures: int) -> None:
         """Open the spool file and the sampler."""
         self._first, self._limit = 0, 0
-        self._start(pictures, self.k, None)
+        each = 1 + copies_each(self.copied, self.preprocess)
+        self._start(pictures, self.k / each if self.k <= 100 else self.k, None)
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
         """Open them, with a sampler that goes on from the bank and takes the share that the bank has of its patches.
@@ -388,11 +391,10 @@ class PatchCore(AnomalyMethod):
 
     def _centred(self, picture: int, mean: np.ndarray) -> tuple[int, np.ndarray]:
         """Return the number of a training picture's first patch, and its patches, centred."""
-        one = range(picture, picture + 1)
-        return self.tiling.parts(one).start * self.positions, self.training_features(one) - mean
+        first = self.tiling.parts(range(picture, picture + 1)).start * self.positions
+        return first, self.training_features(range(picture, picture + 1)) - mean
 
     def end_fit(self) -> None:
         """Close the spool file, and drop what is known of the patches."""
         del self._spool
-        if self._clusters is not None:
-            self._clusters, self._stand_ins = None, None
+        self._clusters, self._stand_ins = None, None

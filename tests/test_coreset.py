@@ -86,7 +86,7 @@ def test_points_are_not_held_twice(run_warm: Callable) -> None:
 def test_selection_of_real_features_equals_brute_force() -> None:
     model = PatchCore(weights=WEIGHTS)
     pictures = sorted((MVTEC / "bottle/train/good").glob("*.png"))[:20]
-    model._fit_features(pictures, 8, None, None)
+    model.fit_features(pictures, 8, None, None)
     points = model._sampler._turned()
     assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
 
