@@ -27,6 +27,7 @@ from deploy.storage.files import make_folder
 from deploy.storage.tensors import read_tensors, write_tensors
 
 from ..backbones.backbone import Backbone
+from ..distributed.group import Group
 from ..graph.compiled import compile_scoring
 from .tiling import MapAndScore
 
@@ -56,6 +57,8 @@ class Detector(nn.Layer):
         self.fitted: dict[str, np.ndarray] = {}
         """The statistics as arrays; on the CPU the buffers are views of them."""
         self.checks: dict[str, np.ndarray] = {}
+        self.group = Group()
+        """The processes that fit the model together."""
         self.stages = Stages()
         """What fitting or the last update took: `read`, the sum over all threads, which read while others compute;
         `features`; what makes the statistics, by the method's STAGE; `calibration`. Not a part of a saved model."""
