@@ -27,6 +27,7 @@ from .memory_bank.search import (
     half_norms_of,
     rows_replaced,
 )
+from .memory_bank.shards import picked, starts
 
 
 class PatchCore(AnomalyMethod):
@@ -261,6 +262,8 @@ class PatchCore(AnomalyMethod):
             self.seed,
             self.runtime.use_gpu,
             bank,
+            self.group,
+            None if self.group.size == 1 else len(self.shard) * self.positions,
         )
 
     def partial_fit(self, features: np.ndarray) -> None:
@@ -271,14 +274,16 @@ class PatchCore(AnomalyMethod):
 
     def finish_fit(self) -> dict[str, np.ndarray]:
         """Choose the coreset; return the memory bank, centred, with the tables of the search."""
-        patches = self._sampler.seen
+        first = starts(self._sampler.seen, self.group)
+        patches = first[-1]
         count = self._sampler.wanted(patches)
         if not self._first and count < 2:
             raise UserError(f"--k {self.k:g} keeps {count} of {patches} patches: two are needed; raise --k")
         if not self._first and count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = self._sampler.choose()
-        bank, owner, fixed = self._spool.read(chosen), self.tiling.owner(chosen // self.positions), 0
+        bank = picked(chosen, first, self._spool.read, self.group)
+        owner, fixed = self.tiling.owner(chosen // self.positions), 0
         self._blocks = self._sampler.blocks
         del self._sampler
         if self._first:
@@ -294,9 +299,11 @@ class PatchCore(AnomalyMethod):
                 bank,
                 self.options["lloyd"],
                 lambda picture: self.training_features(range(picture, picture + 1)) - mean,
+                self.shard,
                 self.tiling.pictures(patches // self.positions),
                 patches,
                 fixed,
+                self.group,
             )
             bank = self._step.bank()
         return self._tables(bank, mean)
@@ -329,7 +336,7 @@ class PatchCore(AnomalyMethod):
         from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
 
         near = AROUND + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
-        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)))
+        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)), self.group)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["image_score"] == "density":
             found["spacing"] = spacing(bank, neighbors)
@@ -361,7 +368,8 @@ class PatchCore(AnomalyMethod):
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the patches of training pictures from the spool file."""
         parts = self.tiling.parts(pictures)
-        return self._spool.read_block(parts.start * self.positions, len(parts) * self.positions)
+        first = parts.start - self.tiling.parts(self.shard).start
+        return self._spool.read_block(first * self.positions, len(parts) * self.positions)
 
     @contextmanager
     def leave_one_out(

@@ -37,7 +37,7 @@ def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.ndarray, share: float) -> None:
     bank = np.concatenate([patches.reshape(-1, CHANNELS)[::31], np.full((1, CHANNELS), 90, np.float32)])
-    step = LloydStep(bank, share, patches.__getitem__, PICTURES, PICTURES * POSITIONS)
+    step = LloydStep(bank, share, patches.__getitem__, range(PICTURES), PICTURES, PICTURES * POSITIONS)
     np.testing.assert_allclose(step.bank(), expected(bank, patches, share), atol=1e-5)
     assert (step.bank()[-1] == 90).all(), "no patch is nearest to it"
     for picture in range(PICTURES):
@@ -53,7 +53,7 @@ def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.n
 def test_small_banks_look_at_some_pictures(patches: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lloyd, "PATCHES", 30)
     bank = patches.reshape(-1, CHANNELS)[:4]
-    step = LloydStep(bank, 0.5, patches.__getitem__, PICTURES, PICTURES * POSITIONS)
+    step = LloydStep(bank, 0.5, patches.__getitem__, range(PICTURES), PICTURES, PICTURES * POSITIONS)
     np.testing.assert_allclose(step.bank(), expected(bank, patches[::3], 0.5), atol=1e-5)
     assert len(step.without(1, patches[1])[0]) == 0 < len(step.without(3, patches[3])[0])
 

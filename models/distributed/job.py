@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Callable, TypeVar
 
-from deploy.errors import UserError
-
 from .group import Group, spread
 
 Item = TypeVar("Item")
@@ -21,8 +19,6 @@ class Job:
     """
 
     def __init__(self, group: Group, sizes: Sequence[int]) -> None:
-        if group.size > len(sizes):
-            raise UserError(f"{group.size} processes for {len(sizes)} categories: start as many as categories, or fewer")
         self.group = group
         self.apart = 1 < group.size <= len(sizes)
         """Whether each process has categories of its own."""

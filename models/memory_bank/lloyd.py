@@ -8,6 +8,7 @@ import numpy as np
 
 from deploy.command_line.progress import progress
 
+from ..distributed.group import Group
 from .coreset import principal_axes
 from .search import coarse_form, patch_form
 
@@ -28,9 +29,11 @@ class LloydStep:
         bank: float32 [rows, channels], centred.
         share: 0 (rows stay) to 1 (rows become the means).
         patches: called here, gives a picture's patches, float32 [patches, channels], centred like the bank.
+        here: the pictures that this process has.
         pictures: their number.
         total: all pictures' patches.
         fixed: so many rows, the first, stay where they are: moved again and again, they would become means.
+        group: the processes that have the pictures.
     """
 
     def __init__(
@@ -38,24 +41,42 @@ class LloydStep:
         bank: np.ndarray,
         share: float,
         patches: Callable[[int], np.ndarray],
+        here: range,
         pictures: int,
         total: int,
         fixed: int = 0,
+        group: Group | None = None,
     ) -> None:
+        group = group or Group()
         self._bank, self._share, self._fixed = bank, share, fixed
-        self._total, self._count = np.zeros_like(bank), np.zeros(len(bank), np.float32)
+        sums = np.zeros((len(bank), bank.shape[1] + 1), np.float32)
         self._nearest: dict[int, np.ndarray] = {}
         axes = principal_axes(bank)[1][:, :AXES]
         form = coarse_form(bank, axes).T.copy()
-        looked_at = range(0, pictures, max(1, total // (PATCHES * len(bank))))
+        some = range(0, pictures, max(1, total // (PATCHES * len(bank))))
+        looked_at = [picture for picture in some if picture in here]
         for picture in progress(looked_at, len(looked_at), "means of patches", delay=1):
             own = patches(picture)
             found = patch_form(own, axes)
             nearest = [(found[i : i + BLOCK] @ form).argmax(axis=1) for i in range(0, len(own), BLOCK)]
             self._nearest[picture] = np.concatenate(nearest).astype(np.int32)
-            rows, total, count = self._sums(picture, own)
-            self._total[rows] += total
-            self._count[rows] += count
+            if group.rank == 0:  # the others come after it
+                self._add(sums, picture, own)
+
+        def with_own(sums: np.ndarray) -> np.ndarray:
+            if group.rank > 0:
+                for picture in looked_at:
+                    self._add(sums, picture, patches(picture))
+            return sums
+
+        sums = group.chained(sums, with_own)
+        self._total, self._count = sums[:, :-1], sums[:, -1]
+
+    def _add(self, sums: np.ndarray, picture: int, patches: np.ndarray) -> None:
+        """Add what `_sums` gives of the picture: sums of patches, and in the last column their numbers."""
+        rows, total, count = self._sums(picture, patches)
+        sums[rows, :-1] += total
+        sums[rows, -1] += count
 
     def bank(self) -> np.ndarray:
         """The moved rows, float32 [rows, channels]."""
