@@ -16,7 +16,6 @@ from deploy.pictures.stream import picture_name
 from deploy.runtime.program import Runtime
 from deploy.storage.tensors import read_tensors
 
-from .backbones.backbone import Backbone
 from .base.detector import Detector, OnBad
 from .base.method import AnomalyMethod
 from .base.spool import Spool
@@ -57,9 +56,9 @@ class Ensemble(Detector):
         self.register_buffer("spreads", paddle.ones([len(members), 2]))
         self.eval()
 
-    def backbones(self) -> list[Backbone]:
-        """Return all members' backbones."""
-        return [member.backbone for member in self.members]
+    def methods(self) -> list[AnomalyMethod]:
+        """Return the members."""
+        return list(self.members)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """Return `spreads` [members, 2], of map and score, and the statistics of every member."""
@@ -97,6 +96,8 @@ class Ensemble(Detector):
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
         """Fit the members one after the other, so that the features of one are held at a time; then the spreads."""
+        if self.group.size > 1:
+            raise UserError("an ensemble is fitted by one process: start as many as categories, or fewer")
         bad: set[str] = set()
 
         def skip(name: str, error: UserError) -> None:

@@ -13,6 +13,7 @@ from .pictures import preprocess, preset_preprocess
 from .selection import (
     archs,
     asked_seeds,
+    augment,
     categories,
     check_model,
     command,
@@ -31,6 +32,7 @@ from .selection import (
     settle,
     shared_seed,
 )
+from .training import train_parser
 from .update import adds, check_update, update_category
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "add_run_options",
     "add_size_options",
     "archs",
+    "augment",
     "asked_seeds",
     "categories",
     "check_model",
@@ -64,5 +67,6 @@ __all__ = [
     "seeds",
     "settle",
     "shared_seed",
+    "train_parser",
     "update_category",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from deploy.errors import UserError
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
-from models import Detector, method_named, variant_name
+from models import Augment, Detector, method_named, variant_name
 from models.presets import Preset, preset
 
 from .arguments import METHOD_OPTIONS
@@ -73,17 +74,27 @@ def per_backbone(args: Arguments) -> dict[str, list[Any]]:
 
 
 def runtime(args: Arguments) -> Runtime:
-    """The GPU that --gpu names, else the first where Paddle has one and --cpu is not given; UserError if not there."""
+    """The GPU that --gpu names, else the first where Paddle has one and --cpu is not given; UserError if not there.
+
+    Processes of paddle.distributed.launch take the one that it gives each.
+    """
     if args.cpu and args.gpu is not None:
         raise UserError(f"--cpu and --gpu {args.gpu} contradict each other: leave out one of them")
     chosen = Runtime(
         use_gpu=args.gpu is not None or (gpu_usable() and not args.cpu),
-        gpu=args.gpu or 0,
+        gpu=args.gpu or int(os.environ.get("FLAGS_selected_gpus", "0").split(",")[0]),  # noqa: SIM112
         threads=args.cpu_threads,
         precision=getattr(args, "precision", "fp32"),
     )
     chosen.check()
     return chosen
+
+
+def augment(args: Arguments) -> Augment:
+    """Which copies --augment asks for; UserError for an unknown kind, and for --augment_force alone."""
+    if args.augment is None and args.augment_force:
+        raise UserError("--augment_force enters all kinds of copies that --augment names: give it too")
+    return Augment(tuple(args.augment.split(",")) if args.augment else (), args.augment_force)
 
 
 def pro_limit(args: Arguments) -> float | None:

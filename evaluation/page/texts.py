@@ -97,6 +97,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_recorded": ("not recorded", "未记录"),
     "read": ("read", "读取"),
     "features": ("features", "特征"),
+    "copies": ("choice of copies", "选择副本"),
     "coreset": ("coreset", "核心集"),
     "statistics": ("statistics", "统计量"),
     "calibration": ("calibration", "校准"),

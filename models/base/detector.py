@@ -6,17 +6,17 @@ import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import paddle
 from paddle import nn
 
 import deploy
-from deploy.calibration import FALSE_ALARM, Calibration, check_rate
+from deploy.calibration import FALSE_ALARM, Calibration, check_rate, levels_of
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
-from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.preprocess import Preprocess, height_width
 from deploy.pictures.stream import picture_name, prefetch
 from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
@@ -27,8 +27,13 @@ from deploy.storage.files import make_folder
 from deploy.storage.tensors import read_tensors, write_tensors
 
 from ..backbones.backbone import Backbone
+from ..distributed.group import Group
 from ..graph.compiled import compile_scoring
+from .helping import choose_copies
 from .tiling import MapAndScore
+
+if TYPE_CHECKING:
+    from .method import AnomalyMethod
 
 OnBad = Callable[[str, UserError], None]
 NAMED = 3
@@ -56,17 +61,20 @@ class Detector(nn.Layer):
         self.fitted: dict[str, np.ndarray] = {}
         """The statistics as arrays; on the CPU the buffers are views of them."""
         self.checks: dict[str, np.ndarray] = {}
+        self.group = Group()
+        """The processes that fit the model together."""
         self.stages = Stages()
         """What fitting or the last update took: `read`, the sum over all threads, which read while others compute;
         `features`; what makes the statistics, by the method's STAGE; `calibration`. Not a part of a saved model."""
         self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
+        self._copies: dict[str, Any] = {}
         self._predictor: Predictor | None = None
         self._program: Program | None = None
 
     # What a kind of model defines -----------------------------------------------------------------------------------
 
-    def backbones(self) -> list[Backbone]:
-        """Return the backbones that the model reads."""
+    def methods(self) -> list[AnomalyMethod]:
+        """Return the methods on one backbone each that the model consists of."""
         raise NotImplementedError
 
     def statistics(self) -> dict[str, paddle.Tensor]:
@@ -145,15 +153,30 @@ class Detector(nn.Layer):
                     del highest[count:]
                 yield anomaly_map, score
 
+        self._copies = choose_copies(self.methods(), pictures, batch_size, workers, on_bad, log, self.stages)
         held_out = noted(self.fit_statistics(pictures, batch_size, workers, on_bad, log))
-        self.calibration = Calibration.from_good(held_out, false_alarm).with_brightness(self.brightness)
-        self.tell_levels(scores, log)
+        rows = self.group.joined([levels_of(*answer) for answer in held_out])
+        self.calibration = Calibration.from_levels(rows, false_alarm).with_brightness(self.brightness)
+        self.tell_levels([row[0] for row in rows], log)
+        if self.group.size > 1:
+            highest = self._highest_of_all(highest, len(scores), count)
         by_name = {picture_name(picture, number): picture for number, picture in enumerate(pictures)}
         self._odd = [
             (by_name[self.names[number]], self.names[number], score, anomaly_map, self.brightness[number])
             for score, number, anomaly_map in highest
         ]
         return self.describe_fit()
+
+    def _highest_of_all(
+        self, highest: list[tuple[float, int, np.ndarray]], own: int, count: int
+    ) -> list[tuple[float, int, np.ndarray]]:
+        """Of what all processes hold, the `count` highest; this one scored `own` pictures and numbered them from 0."""
+        first = sum(self.group.joined([own])[: self.group.rank])
+        told = self.group.joined([(score, number + first) for score, number, _ in highest])
+        size = height_width(self.preprocess.size)
+        maps = self.group.concatenated(np.array([kept for *_, kept in highest], np.float32).reshape(-1, *size))
+        found = [(score, number, kept) for (score, number), kept in zip(told, maps)]
+        return sorted(found, key=lambda one: one[:2], reverse=True)[:count]
 
     def tell_levels(self, scores: Sequence[float], log: Callable[[str], None]) -> None:
         """Log the thresholds, and the pictures with the highest held-out `scores`, in the order of `names`."""
@@ -169,7 +192,7 @@ class Detector(nn.Layer):
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
-        self.header = {**self.settings(), "calibration": self.calibration.to_dict()}
+        self.header = {**self.settings(), **self._copies, "calibration": self.calibration.to_dict()}
         return self
 
     def settings(self) -> dict[str, Any]:
@@ -249,6 +272,10 @@ class Detector(nn.Layer):
 
     def _write_model(self, path: str | Path) -> Path:
         return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
+
+    def backbones(self) -> list[Backbone]:
+        """Return the backbones that the model reads."""
+        return [method.backbone for method in self.methods()]
 
     # For export and evaluation --------------------------------------------------------------------------------------
 
