@@ -18,7 +18,8 @@ from deploy.errors import Failed, Skipped, UserError
 from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
 from deploy.storage.files import exclusive
-from evaluation.page import Chapter, check_libraries, write_page
+from evaluation.chapter import Chapter
+from evaluation.publish import check_published, publish
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import Wanted, evaluate_category
 from evaluation.times import read_times, write_times
@@ -34,8 +35,7 @@ def main() -> int:
     parser = options.train_parser(__doc__)
     args = parser.parse()
 
-    if args.report:
-        check_libraries(args.eval)
+    check_published(args, args.eval)
     if args.update is not None:
         return update(args, parser)
     for name in {"forget", "max_size"}.intersection(args.given):
@@ -43,8 +43,8 @@ def main() -> int:
     preset, categories = options.settle(args), options.categories(args)
     with launched(options.runtime(args).use_gpu) as group:
         job = Job(group, [len(category.train_pictures()) for category in categories])
-        if job.apart and args.report:
-            raise UserError("--report: processes that have a category each write no page: run eval.py --report then")
+        if job.apart and (args.report or args.log):
+            raise UserError("--report, --log: processes with a category each write none: give them to eval.py then")
         return run(args, parser, preset, categories, job)
 
 
@@ -93,7 +93,7 @@ def train(
                 write_report(table, report)
     if report.rows and job.leads:
         print(f"figures: {table}")
-    write_page(table, chapters, args.report)
+    publish(table, chapters, args)
     return report
 
 
@@ -147,7 +147,7 @@ def update(args: Arguments, parser: Parser) -> int:
             table, report = folder / seeds_table(category.name, [model.seed]), Report()
             chapter = evaluate(args, model, category, table, command, report, log)
             write_report(table, report)
-            write_page(table, [chapter], args.report)
+            publish(table, [chapter], args)
     return 0
 
 
@@ -167,6 +167,7 @@ def fit(
         preprocess=options.preprocess(args, preset, pictures, log),
         seed=seed,
         runtime=options.runtime(args),
+        augment=options.augment(args),
         **options.method_options(args),
     )
     print(f"weights: {', '.join(backbone.source for backbone in model.backbones())}", flush=True)

@@ -2,6 +2,7 @@
 
 import deploy  # noqa: F401  before everything else: it imports Paddle without its notices
 
+from .base.augment import Augment
 from .base.detector import Detector
 from .base.finished import is_finished
 from .base.method import AnomalyMethod
@@ -17,6 +18,7 @@ __all__ = [
     "METHODS",
     "SPADE",
     "AnomalyMethod",
+    "Augment",
     "Detector",
     "Ensemble",
     "OrthoAD",

@@ -16,7 +16,6 @@ from deploy.pictures.stream import picture_name
 from deploy.runtime.program import Runtime
 from deploy.storage.tensors import read_tensors
 
-from .backbones.backbone import Backbone
 from .base.detector import Detector, OnBad
 from .base.method import AnomalyMethod
 from .base.spool import Spool
@@ -57,9 +56,9 @@ class Ensemble(Detector):
         self.register_buffer("spreads", paddle.ones([len(members), 2]))
         self.eval()
 
-    def backbones(self) -> list[Backbone]:
-        """Return all members' backbones."""
-        return [member.backbone for member in self.members]
+    def methods(self) -> list[AnomalyMethod]:
+        """Return the members."""
+        return list(self.members)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """Return `spreads` [members, 2], of map and score, and the statistics of every member."""

@@ -12,20 +12,23 @@ from paddle import nn
 
 from deploy.errors import UserError
 
+from .base.augment import copies_each
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import to_pixels, upsample
-from .graph.scores import check_image_score, columns, image_score
+from .graph.scores import check_image_score, image_score
+from .memory_bank.clusters import Clusters
 from .memory_bank.coreset import SAMPLERS, Sampler, thinned
-from .memory_bank.lloyd import LloydStep
 from .memory_bank.search import (
     CoarseSearch,
     coarse_tables,
     distance_to,
     exact_nearest,
     half_norms_of,
+    reweighting,
     rows_replaced,
+    several_nearest,
 )
 from .memory_bank.shards import picked, starts
 
@@ -33,12 +36,13 @@ from .memory_bank.shards import picked, starts
 class PatchCore(AnomalyMethod):
     """A coreset memory bank of patch features; the distance to the nearest one is the anomaly.
 
-    `k` is the percentage of training patches that the bank keeps; above 100, their number. Options:
+    `k` is the percentage of training patches, without those of copies, that the bank keeps; above 100, their number.
+    Options:
 
     - `sampler`: how they are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
       `approx_greedy`, `random`, or `identity`, which keeps all.
     - `lloyd`: how far of the way, 0 to 1, the chosen patches then move to the mean of those that are nearest to them,
-      see `models.memory_bank.lloyd.LloydStep`; 0 in the paper.
+      see `models.memory_bank.clusters.Clusters`; 0 in the paper.
     - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
     - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
@@ -191,7 +195,7 @@ class PatchCore(AnomalyMethod):
             nearest = exact_nearest(query, bank, half_norms)
             distance = distance_to(query, bank, nearest)
         else:
-            nearest, distance = self._several(query, bank, half_norms)
+            nearest, distance = several_nearest(query, bank, half_norms, self.options["num_neighbors"])
         patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
         if unit is not None:
@@ -199,43 +203,14 @@ class PatchCore(AnomalyMethod):
             return anomaly_map, image_score("top", relative, anomaly_map)
         if self.options["image_score"] != "reweighted":
             return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
-        weight = self._weight(query, bank, tables[-1], nearest, patches)
+        weight = reweighting(query, bank, tables[-1], nearest, patches)
         return anomaly_map, weight * image_score("max", patches, anomaly_map)
-
-    def _several(
-        self, query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor
-    ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Return the nearest row, and the mean distance to the `num_neighbors` nearest rows."""
-        count = self.options["num_neighbors"]
-        nearness = paddle.matmul(query, bank, transpose_y=True) - half_norms
-        rows = paddle.topk(nearness, count, axis=1)[1]
-        return columns(rows, 0, 1).reshape([-1]), self._distances(query, bank, rows).sum(axis=1) / count
-
-    def _weight(
-        self,
-        query: paddle.Tensor,
-        memory_bank: paddle.Tensor,
-        neighbors: paddle.Tensor,
-        nearest: paddle.Tensor,
-        patches: paddle.Tensor,
-    ) -> paddle.Tensor:
-        """Equation 7: 1 - softmax of the distances from the most anomalous patch to its nearest row's neighbours."""
-        worst = paddle.argmax(patches, axis=1)
-        row = worst + self.positions * (paddle.cumsum(paddle.ones_like(worst)) - 1)
-        patch = paddle.index_select(query, row)
-        around = paddle.index_select(neighbors, paddle.index_select(nearest, row))
-        # column 0 is the nearest row itself, m* in the paper
-        return 1 - nn.functional.softmax(self._distances(patch, memory_bank, around), axis=1)[:, 0]
-
-    def _distances(self, query: paddle.Tensor, memory_bank: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
-        """Distances [n, count] from each of query [n, channels] to its own rows [n, count] of the bank."""
-        chosen = paddle.index_select(memory_bank, rows.reshape([-1])).reshape([-1, rows.shape[1], self.channels])
-        return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
 
     def start_fit(self, pictures: int) -> None:
         """Open the spool file and the sampler."""
         self._first, self._limit = 0, 0
-        self._start(pictures, self.k, None)
+        each = 1 + copies_each(self.copied, self.preprocess)
+        self._start(pictures, self.k / each if self.k <= 100 else self.k, None)
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
         """Open them, with a sampler that goes on from the bank and takes the share that the bank has of its patches.
@@ -293,19 +268,22 @@ class PatchCore(AnomalyMethod):
             mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
             bank -= mean
         self._owner = owner
-        self._step: LloydStep | None = None
-        if self.options["lloyd"] > 0:
-            self._step = LloydStep(
+        self._clusters: Clusters | None = None
+        if self.options["lloyd"] > 0 or "greedy" in self.options["sampler"]:
+            self._clusters = Clusters(
                 bank,
+                owner - self._first,
                 self.options["lloyd"],
-                lambda picture: self.training_features(range(picture, picture + 1)) - mean,
+                lambda picture: self._centred(picture, mean),
                 self.shard,
                 self.tiling.pictures(patches // self.positions),
                 patches,
                 fixed,
                 self.group,
             )
-            bank = self._step.bank()
+            bank = self._clusters.moved()
+            self._replaced, numbers = self._clusters.stand_ins()
+            self._stand_ins = picked(numbers, first, self._spool.read, self.group) - mean
         return self._tables(bank, mean)
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
@@ -375,18 +353,28 @@ class PatchCore(AnomalyMethod):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end.
+        """Replace the picture's rows, in place, by what stands in for them; restore them at the end.
 
-        Rows that moved towards its patches are what they would be without it.
+        That is another picture's patch (see `Clusters`), or else the nearest row of another picture. Rows that moved
+        towards the picture's patches are what they would be without it.
         """
         rows = np.flatnonzero(self._owner == self._first + pictures.start)
         changed, values = rows[:0], self.fitted["memory_bank"][:0]
-        if self._step is not None:
-            changed, values = self._step.without(pictures.start, features - self.fitted["bank_mean"])
+        if self._clusters is not None:
+            changed, values = self._clusters.without(pictures.start, features - self.fitted["bank_mean"])
+            own = np.flatnonzero(np.isin(self._replaced, rows))
+            kept, rows = ~np.isin(changed, rows), np.setdiff1d(rows, self._replaced)
+            changed = np.concatenate([changed[kept], self._replaced[own]])
+            values = np.concatenate([values[kept], self._stand_ins[own]])
         with rows_replaced(self.fitted, rows, self._replacement[rows], changed, values) as tables:
             yield features, tables
 
+    def _centred(self, picture: int, mean: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return the number of a training picture's first patch, and its patches, centred."""
+        first = self.tiling.parts(range(picture, picture + 1)).start * self.positions
+        return first, self.training_features(range(picture, picture + 1)) - mean
+
     def end_fit(self) -> None:
-        """Close the spool file, and drop the means."""
+        """Close the spool file, and drop what is known of the patches."""
         del self._spool
-        self._step = None
+        self._clusters, self._stand_ins = None, None

@@ -13,6 +13,7 @@ from .pictures import preprocess, preset_preprocess
 from .selection import (
     archs,
     asked_seeds,
+    augment,
     categories,
     check_model,
     command,
@@ -44,6 +45,7 @@ __all__ = [
     "add_run_options",
     "add_size_options",
     "archs",
+    "augment",
     "asked_seeds",
     "categories",
     "check_model",

@@ -9,6 +9,7 @@ from deploy.command_line.parser import KEPT, Parser, natural, positive, threads
 from deploy.pictures.preprocess import FITS
 from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
+from models.base.augment import KINDS
 from models.presets import PRESETS, preset
 
 PRESET_HELP = "layers, sizes, --k and the method's options where they are not given: those that docs/methods.md lists"
@@ -19,6 +20,15 @@ TILE_HELP = (
     "examine all of a picture in tiles of so many pixels: in its own size, or with its short side at --resize if given"
 )
 LANGUAGES = ("en", "zh")
+LOGS = ("visualdl", "wandb", "mlflow")
+LOG_HELP = (
+    "write figures, times, settings and the worst heat maps into a log of experiments below --save_path, for VisualDL, "
+    "Weights & Biases or MLflow to show; needs that package"
+)
+AUGMENT_HELP = (
+    f"enter good pictures mirrored and turned too: any of {','.join(KINDS)}; each kind only if held-out good pictures "
+    "then score lower"
+)
 REPORT_HELP = (
     "write a page with figures, curves, the worst pictures and times, in English or Chinese; it computes AU-PRO and "
     "writes regions too"
@@ -48,6 +58,8 @@ def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+"
         )
         parser.add_argument("--range", type=natural, nargs=2, default=None, metavar=("LO", "HI"), help=RANGE_HELP)
         parser.add_argument("--roi", default=None, metavar="MASK|X,Y,W,H", help=ROI_HELP)
+        parser.add_argument("--augment", default=None, metavar="KIND[,KIND...]", help=AUGMENT_HELP)
+        parser.flag("augment_force", False, "all kinds of --augment, without asking")
 
 
 def add_data_option(parser: Parser, what: str, several: bool) -> None:
@@ -196,5 +208,6 @@ def add_evaluation_options(parser: Parser) -> None:
     parser.pictures("write heat maps: of test pictures, and train.py of odd training pictures", labelled=True)
     parser.files_for_machines()
     parser.add_argument("--report", nargs="?", const="en", choices=LANGUAGES, default=None, help=REPORT_HELP)
+    parser.add_argument("--log", choices=LOGS, default=None, help=LOG_HELP)
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
     parser.no_effect("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")

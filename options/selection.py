@@ -14,7 +14,7 @@ from deploy.errors import UserError
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
-from models import Detector, method_named, variant_name
+from models import Augment, Detector, method_named, variant_name
 from models.presets import Preset, preset
 
 from .arguments import METHOD_OPTIONS
@@ -88,6 +88,13 @@ def runtime(args: Arguments) -> Runtime:
     )
     chosen.check()
     return chosen
+
+
+def augment(args: Arguments) -> Augment:
+    """Which copies --augment asks for; UserError for an unknown kind, and for --augment_force alone."""
+    if args.augment is None and args.augment_force:
+        raise UserError("--augment_force enters all kinds of copies that --augment names: give it too")
+    return Augment(tuple(args.augment.split(",")) if args.augment else (), args.augment_force)
 
 
 def pro_limit(args: Arguments) -> float | None:

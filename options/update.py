@@ -12,7 +12,7 @@ from models import AnomalyMethod, Detector
 from .arguments import METHOD_OPTIONS
 from .selection import check_model
 
-OWN = ("weights", "preset", "roi")
+OWN = ("weights", "preset", "roi", "augment", "augment_force")
 """Options that an update never takes: the model has its own."""
 
 

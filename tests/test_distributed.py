@@ -19,9 +19,9 @@ from warm_python import Process, WarmPython
 from deploy import UserError
 from models.distributed.group import Group, spread
 from models.memory_bank import coreset, neighbours, shards
+from models.memory_bank.clusters import Clusters
 from models.memory_bank.coreset import Sampler, principal_axes
 from models.memory_bank.kcenter import iterate_centres, k_center
-from models.memory_bank.lloyd import LloydStep
 
 pytestmark = pytest.mark.once
 SIZES = [2, 3]
@@ -114,10 +114,14 @@ def test_neighbours_and_means_of_several_ranks(monkeypatch: pytest.MonkeyPatch) 
     def work(group: Group) -> list[bytes]:
         here = group.shard(20, 3)
         near = neighbours.neighbours(bank, half, owner, 9, group)
-        step = LloydStep(bank, 0.5, patches.__getitem__, here, 20, 1800, group=group)
+        moved = [
+            Clusters(bank, owner, share, lambda i: (90 * i, patches[i]), here, 20, 1800, group=group)
+            for share in (0.5, 0.0)
+        ]
+        step = moved[0]
         without = [step.without(picture, patches[picture])[1] for picture in here]
         held_out = group.concatenated(np.concatenate([*without, bank[:0]]))
-        return [part.tobytes() for part in (*near, step.bank(), held_out)]
+        return [part.tobytes() for part in (*near, step.moved(), held_out, *step.stand_ins(), *moved[1].stand_ins())]
 
     for size in SIZES:
         assert together(size, work) == [work(Group())] * size

@@ -31,7 +31,7 @@ def header_text(
         f"{method} on {header['arch']} ({' '.join(header['layers'])})",
         f"k {header['k']:g}",
         size_text(shapes),
-        f"{header['data']['pictures']} pictures",
+        f"{header['data']['pictures']} pictures{copies_text(header)}",
         sizes_text(header["preprocess"]),
         f"threshold {header['calibration']['image_threshold']:.4f}",
         *(f"{name} {value}" for name, value in sorted(options.items())),
@@ -52,6 +52,12 @@ def sizes_text(preprocess: Mapping[str, Any]) -> str:
         return f"{f'resize {resize} ' if resize else ''}tiles of {words} that share {preprocess['overlap']}"
     done = {"crop": f"resize {resize} crop", "stretch": "stretched to", "pad": "padded to"}
     return f"{done[preprocess['fit']]} {words}"
+
+
+def copies_text(header: Mapping[str, Any]) -> str:
+    """Return which copies of the training pictures were entered too; empty if none."""
+    kept = header.get("copies", {}).get("kept")
+    return f" with copies ({' '.join(kept)})" if kept else ""
 
 
 def size_text(shapes: Mapping[str, Sequence[int]]) -> str:

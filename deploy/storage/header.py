@@ -70,7 +70,8 @@ def _parts(value: dict[str, Any], place: str) -> None:
     (members if "members" in value else fields({"backbone": BACKBONE}))(value, place)
 
 
-MODEL = every(fields(SHARED, {"command": text}), _parts)
+COPIES = fields({"kept": items(text)})
+MODEL = every(fields(SHARED, {"command": text, "copies": COPIES}), _parts)
 HEADERS: dict[str, Check] = {
     "model": MODEL,
     "stats": every(

@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import paddle
@@ -29,7 +29,11 @@ from deploy.storage.tensors import read_tensors, write_tensors
 from ..backbones.backbone import Backbone
 from ..distributed.group import Group
 from ..graph.compiled import compile_scoring
+from .helping import choose_copies
 from .tiling import MapAndScore
+
+if TYPE_CHECKING:
+    from .method import AnomalyMethod
 
 OnBad = Callable[[str, UserError], None]
 NAMED = 3
@@ -63,13 +67,14 @@ class Detector(nn.Layer):
         """What fitting or the last update took: `read`, the sum over all threads, which read while others compute;
         `features`; what makes the statistics, by the method's STAGE; `calibration`. Not a part of a saved model."""
         self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
+        self._copies: dict[str, Any] = {}
         self._predictor: Predictor | None = None
         self._program: Program | None = None
 
     # What a kind of model defines -----------------------------------------------------------------------------------
 
-    def backbones(self) -> list[Backbone]:
-        """Return the backbones that the model reads."""
+    def methods(self) -> list[AnomalyMethod]:
+        """Return the methods on one backbone each that the model consists of."""
         raise NotImplementedError
 
     def statistics(self) -> dict[str, paddle.Tensor]:
@@ -148,6 +153,7 @@ class Detector(nn.Layer):
                     del highest[count:]
                 yield anomaly_map, score
 
+        self._copies = choose_copies(self.methods(), pictures, batch_size, workers, on_bad, log, self.stages)
         held_out = noted(self.fit_statistics(pictures, batch_size, workers, on_bad, log))
         rows = self.group.joined([levels_of(*answer) for answer in held_out])
         self.calibration = Calibration.from_levels(rows, false_alarm).with_brightness(self.brightness)
@@ -186,7 +192,7 @@ class Detector(nn.Layer):
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
-        self.header = {**self.settings(), "calibration": self.calibration.to_dict()}
+        self.header = {**self.settings(), **self._copies, "calibration": self.calibration.to_dict()}
         return self
 
     def settings(self) -> dict[str, Any]:
@@ -266,6 +272,10 @@ class Detector(nn.Layer):
 
     def _write_model(self, path: str | Path) -> Path:
         return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
+
+    def backbones(self) -> list[Backbone]:
+        """Return the backbones that the model reads."""
+        return [method.backbone for method in self.methods()]
 
     # For export and evaluation --------------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.stream import stream
 
-from .detector import OnBad
+from .augment import copies_each
 from .tiling import most_parts
 
 if TYPE_CHECKING:
+    from .detector import OnBad
     from .method import AnomalyMethod
 
 
@@ -26,12 +27,13 @@ def fit_features(
     """
     group = model.group
     if group.size > 1:
-        if model.preprocess.tiled:
-            raise UserError("--tile: one process fits a category in tiles: start as many as categories, or fewer")
+        if model.preprocess.tiled or model.augment.asked:
+            option = "--tile" if model.preprocess.tiled else "--augment"
+            raise UserError(f"{option}: one process fits such a category: start as many as categories, or fewer")
         pictures = _readable(model, pictures, workers, on_bad)
     _check_enough(len(pictures))
     model.shard = group.shard(len(pictures), math.lcm(batch_size, model.HELD_OUT))
-    model.start_fit(most_parts(pictures, model.preprocess))
+    model.start_fit(most_parts(pictures, model.preprocess) * (1 + copies_each(model.copied, model.preprocess)))
     own = pictures[model.shard.start : model.shard.stop]
     seen = model.add_features(own, batch_size, workers, on_bad)
     seen, model.names = group.joined(seen), group.joined(model.names)

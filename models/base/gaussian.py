@@ -315,12 +315,12 @@ class GaussianMethod(AnomalyMethod):
 
         Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
         distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
-        along by (n - 1) / (n - 2). Every position's offset from the mean is stretched to that length. All tiles of a
-        picture are taken out together.
+        along by (n - 1) / (n - 2). Every position's offset from the mean is stretched to that length. All tiles and
+        copies of a picture are taken out together.
         """
         n, mean = self._seen, self.fitted["position_mean"]
         offset = features.reshape(-1, self.positions, self.k) - mean
-        if self.preprocess.tiled:
+        if self.tiling.several:
             own = [self.tiling.parts(range(picture, picture + 1)) for picture in pictures]
             stretch = np.concatenate([self._without_group(offset[o.start - own[0].start :][: len(o)]) for o in own])
             yield (mean + stretch[..., None] * offset).reshape(-1, self.k), {}
@@ -353,7 +353,7 @@ class GaussianMethod(AnomalyMethod):
         group, n = len(offset), self._seen
         left = n - group
         if left < 2:
-            raise UserError(f"{self.NAME} needs two tiles of other pictures at least, got {left}: give more pictures")
+            raise UserError(f"{self.NAME} needs two tiles or copies of other pictures, got {left}: give more pictures")
         by_position, ones = np.ascontiguousarray(offset.swapaxes(0, 1)), np.ones((group, group))
         inverse, shift = np.eye(group) - ones / n, np.eye(group) + ones / left
         found = np.empty((self.positions, group), np.float32)
@@ -370,6 +370,18 @@ class GaussianMethod(AnomalyMethod):
             before = np.maximum((n - 1) * np.diagonal(gram, axis1=1, axis2=2), 1e-12)
             found[rows] = np.sqrt(squared / before)
         return found.T
+
+    def unit(self) -> float:
+        """The geometric mean of the standard deviations: with it a distance is in units of the features.
+
+        Without, whatever widens the Gaussians would make everything look less strange. For one factor to all variances
+        the product is the profile likelihood's.
+        """
+        logs = [
+            np.log(np.diagonal(self.fitted[name], offset=-start, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
+            for name, (start, _) in self.parts().items()
+        ]
+        return float(np.exp(-sum(logs).mean() / self.k))
 
     def end_fit(self) -> None:
         """Close the spool file."""

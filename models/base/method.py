@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Callable, ClassVar
 
@@ -23,6 +22,8 @@ from deploy.storage.tensors import read_tensors
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
+from .augment import Augment, copies
+from .checks import check_seed, check_type
 from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, OnBad
 from .fitting import fit_features
@@ -30,8 +31,6 @@ from .forget import forget_pictures
 from .tiling import MapAndScore, Tiling
 from .update import update_model
 
-MOST_SEED = 2**32 - 1
-BIG = 10**9  # no number of an option is larger
 AT_ONCE = 8  # held-out parts whose features are scored in one run
 
 
@@ -51,6 +50,7 @@ class AnomalyMethod(Detector):
         weights: backbone weights, see `models.backbones.weights.find_weights`.
         seed: decides everything random.
         runtime: how compiled programs run.
+        augment: which copies of training pictures are entered too.
         options: the method's own settings, by the names in its `OPTIONS`.
 
     Raises:
@@ -86,6 +86,7 @@ class AnomalyMethod(Detector):
         weights: str | Path | None = None,
         seed: int = 521,
         runtime: Runtime | None = None,
+        augment: Augment | None = None,
         **options: Any,
     ) -> None:
         super().__init__(preprocess, seed, runtime)
@@ -93,9 +94,8 @@ class AnomalyMethod(Detector):
         if unknown:
             raise UserError(f"{self.NAME} has no option {', '.join(sorted(unknown))}")
         for name, value in {"k": k, **options}.items():
-            self._check_type(name, value)
-        if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
-            raise UserError(f"--seed {seed}: give a whole number from 0 to {MOST_SEED}")
+            check_type(name, value, self.K if name == "k" else self.OPTIONS[name], name in self.WHOLE)
+        check_seed(seed)
         self.k = self.check_k(self.K if k is None else k)
         self.options = self.resolve(arch, options)
         self.layers = tuple(layers or self.LAYERS)
@@ -103,23 +103,10 @@ class AnomalyMethod(Detector):
         self.data: dict[str, Any] = {}
         self.names: list[str] = []
         self.tiling = Tiling(self.preprocess)
+        self.augment, self.copied = augment or Augment(), ()
         self.shard = range(0)
         self.build()
         self.eval()
-
-    def _check_type(self, name: str, value: Any) -> None:
-        """Raise UserError unless an option has the type of its default, and is finite; `k` is a number."""
-        default = self.K if name == "k" else self.OPTIONS[name]
-        whole = isinstance(default, int) or name in self.WHOLE
-        if value is None and (default is None or name == "k"):
-            return
-        if name == "k" or isinstance(default, float):
-            if isinstance(value, bool) or not isinstance(value, Real) or not -BIG < value < BIG:
-                raise UserError(f"--{name} {value} is no number between -{BIG:g} and {BIG:g}")
-        elif whole and (isinstance(value, bool) or not isinstance(value, Integral) or abs(value) > BIG):
-            raise UserError(f"--{name} {value} is no whole number up to {BIG:g}")
-        elif not whole and not isinstance(value, (str, Path)):
-            raise UserError(f"--{name} {value} is not text")
 
     # What a method defines ------------------------------------------------------------------------------------------
 
@@ -202,15 +189,19 @@ class AnomalyMethod(Detector):
     def end_fit(self) -> None:
         """Drop what `training_features` needed."""
 
+    def unit(self) -> float:
+        """What a map is to be multiplied by, so that those of models fitted on other pictures compare."""
+        return 1.0
+
     # ----------------------------------------------------------------------------------------------------------------
 
     def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score normalised [batch, 3, height, width]: map and image score."""
         return self.score_features(self.embed(image), *statistics)
 
-    def backbones(self) -> list[Backbone]:
-        """Return the backbone, in a list."""
-        return [self.backbone]
+    def methods(self) -> list[AnomalyMethod]:
+        """Return this one."""
+        return [self]
 
     @classmethod
     def load(cls, path: str | Path, runtime: Runtime | None = None) -> AnomalyMethod:
@@ -312,8 +303,9 @@ class AnomalyMethod(Detector):
     def _check_changeable(self, what: str) -> None:
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: there is nothing to {what}")
-        if self.preprocess.tiled:
-            raise UserError(f"--{what}: this model sees pictures in tiles, which cannot be changed: train it again")
+        if self.preprocess.tiled or "augment" in self.header:
+            had = "sees pictures in tiles" if self.preprocess.tiled else "was trained with --augment"
+            raise UserError(f"--{what}: this model {had}, and cannot be changed: train it again")
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
@@ -328,6 +320,7 @@ class AnomalyMethod(Detector):
             "options": self.options,
             "backbone": self.backbone.config(),
             "data": self.data,
+            **({"augment": self.augment.to_dict()} if self.augment.asked else {}),
         }
 
     @one_thread
@@ -351,19 +344,22 @@ class AnomalyMethod(Detector):
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
         for group in batches(shown, 1 if self.preprocess.tiled else batch_size):
             self.stages.add("read", sum(item.seconds for item in group))
-            crops = [(item.name, self.preprocess.crop(item.resized)) for item in group]
-            marked = [(name, crop, fingerprint_of(crop)) for name, crop in crops]
-            marked = [item for item in marked if item[2][:DIGITS] not in known]
-            for parts in batches((part for _, crop, _ in marked for part in self.preprocess.parts(crop)), batch_size):
+            crops = [(item, self.preprocess.crop(item.resized)) for item in group]
+            marked = [(item, crop, fingerprint_of(crop)) for item, crop in crops]
+            marked = [entry for entry in marked if entry[2][:DIGITS] not in known]
+            place = self.copied, self.preprocess, self.seed
+            looks = [[crop, *copies(item, *place, len(seen) + i)] for i, (item, crop, _) in enumerate(marked)]
+            every = (part for look in looks for crop in look for part in self.preprocess.parts(crop))
+            for parts in batches(every, batch_size):
                 batch = self.preprocess.normalise(np.stack(parts))
                 with self.stages.timed("features"):
                     features = embedding.run(batch)[0]
                 look(features, len(parts))
                 self.partial_fit(features)
-            for name, crop, mark in marked:
-                self.names.append(name)
+            for (item, crop, mark), own in zip(marked, looks):
+                self.names.append(item.name)
                 self.brightness.append(float(crop.mean()))
-                self.tiling.add(crop)
+                self.tiling.add(own)
                 seen.append(mark)
         return seen
 
@@ -382,6 +378,7 @@ class AnomalyMethod(Detector):
             with self.stages.timed("calibration"), held_out as (features, changed):
                 scoring.set({**self.fitted, **changed})
                 rows = len(features) // len(self.tiling.parts(group))
+                features = self.tiling.without_copies(group, features)
                 some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]
                 maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
             yield from self.tiling.join(group, maps, scores.tolist())

@@ -1,4 +1,4 @@
-"""Which of the features that were added belong to which picture: one part of each picture, or as many as its tiles."""
+"""Which of the features that were added belong to which picture: one part, or its tiles, and those of its copies."""
 
 from __future__ import annotations
 
@@ -16,37 +16,57 @@ MapAndScore = tuple[np.ndarray, float]
 
 
 class Tiling:
-    """The parts of the pictures that were added, which the program sees one by one."""
+    """The parts of the pictures that were added, which the program sees one by one; those of its copies come last."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._preprocess = preprocess
         self._shapes: list[tuple[int, int]] = []
+        self._own: list[int] = []  # parts of each picture itself
         self._ends = [0]
 
-    def add(self, crop: np.ndarray) -> None:
-        """Note the next picture, uint8 [height, width, 3], whose parts follow those of the picture before."""
-        shape = crop.shape[:2]
-        self._shapes.append(shape)
-        self._ends.append(self._ends[-1] + (len(self._preprocess.tiles(*shape)) if self._preprocess.tiled else 1))
+    def add(self, crops: Sequence[np.ndarray]) -> None:
+        """Note the next picture and its copies, uint8 [height, width, 3], whose parts follow those of the one before.
+
+        The first is the picture itself.
+        """
+        shapes = [crop.shape[:2] for crop in crops]
+        counts = [len(self._preprocess.tiles(*shape)) if self._preprocess.tiled else 1 for shape in shapes]
+        self._shapes.append(shapes[0])
+        self._own.append(counts[0])
+        self._ends.append(self._ends[-1] + sum(counts))
+
+    @property
+    def several(self) -> bool:
+        """Whether a picture may have several parts."""
+        return self._preprocess.tiled or self._ends[-1] > len(self._shapes)
 
     def pictures(self, parts: int) -> int:
         """How many pictures so many parts are of, which are all parts."""
-        return len(self._shapes) if self._preprocess.tiled else parts
+        return len(self._shapes) if self.several else parts
 
     def parts(self, pictures: range) -> range:
         """The numbers of the parts of consecutive pictures."""
-        return range(self._ends[pictures.start], self._ends[pictures.stop]) if self._preprocess.tiled else pictures
+        return range(self._ends[pictures.start], self._ends[pictures.stop]) if self.several else pictures
 
     def owner(self, parts: np.ndarray) -> np.ndarray:
         """The number of the picture that each of these parts is of."""
-        return np.searchsorted(self._ends, parts, "right") - 1 if self._preprocess.tiled else parts
+        return np.searchsorted(self._ends, parts, "right") - 1 if self.several else parts
+
+    def without_copies(self, pictures: range, features: np.ndarray) -> np.ndarray:
+        """Of the features of all parts of consecutive pictures, [rows, channels], those of the pictures themselves."""
+        if not self.several:
+            return features
+        first = self._ends[pictures.start]
+        kept = [np.arange(self._own[picture]) + self._ends[picture] - first for picture in pictures]
+        by_part = features.reshape(len(self.parts(pictures)), -1, features.shape[1])
+        return by_part[np.concatenate(kept)].reshape(-1, features.shape[1])
 
     def join(self, pictures: range, maps: Sequence[np.ndarray], scores: Sequence[float]) -> Iterator[MapAndScore]:
-        """Yield map and score of consecutive pictures from those of all their parts, as `Predictor` does."""
-        first = self.parts(pictures).start
+        """Yield map and score of consecutive pictures from those of their own parts, as `Predictor` does."""
+        end = 0
         for picture in pictures:
-            own = self.parts(range(picture, picture + 1))
-            here = slice(own.start - first, own.stop - first)
+            start, end = end, end + (self._own[picture] if self.several else 1)
+            here = slice(start, end)
             shape = self._shapes[picture] if self._preprocess.tiled else self._preprocess.size
             yield self._preprocess.join(maps[here], *shape), max(scores[here])
 
