@@ -53,7 +53,7 @@ def run(args: Arguments, parser: Parser, preset: Preset, categories: list[Catego
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     command, seeds = options.command(parser, args), options.seeds(args)
     print(f"{options.run_name(args)}: {options.names(categories)}")
-    reports, failed = [], Failed(len(seeds) * job.parts)
+    reports, failed = [], Failed(job.parts(len(seeds)))
     for seed in seeds:
         own = folder
         if len(seeds) > 1:

@@ -18,6 +18,7 @@ from warm_python import Process, WarmPython
 
 from deploy import UserError
 from models.distributed.group import Group, spread
+from models.distributed.job import Job
 from models.memory_bank import coreset, neighbours, shards
 from models.memory_bank.clusters import Clusters
 from models.memory_bank.coreset import Sampler, principal_axes
@@ -127,6 +128,19 @@ def test_neighbours_and_means_of_several_ranks(monkeypatch: pytest.MonkeyPatch) 
         assert together(size, work) == [work(Group())] * size
 
 
+def test_who_does_what() -> None:
+    apart = [Job(Group(rank, 2), [5, 9, 1]) for rank in (0, 1)]
+    assert [job.own("abc") for job in apart] == [["b"], ["a", "c"]]
+    assert all(job.apart and job.writes and job.parts(2) == 6 for job in apart)
+    alike = [Job(Group(rank, 2), [5]) for rank in (0, 1)]
+    assert [(job.own("a"), job.apart, job.writes, job.leads) for job in alike] == [
+        (["a"], False, True, True),
+        (["a"], False, False, False),
+    ]
+    assert alike[0].parts(2) == 1, "what several do together fails for all"
+    assert Job(Group(), [5, 9]).own("ab") == ["a", "b"] and Job(Group(), [5, 9]).parts(1) == 2
+
+
 def test_shares_and_what_is_joined() -> None:
     assert spread([5, 9, 1, 4], 2) == [1, 0, 0, 1] and spread([1], 3) == [0]
     assert [Group(rank, 3).shard(20, 8) for rank in range(3)] == [range(0, 8), range(8, 16), range(16, 20)]
@@ -229,6 +243,8 @@ def test_the_launcher_gives_every_process_categories(trained: SimpleNamespace, d
     assert rows[1]["Image_AUROC"] == table(trained.run / "washer_seed521.csv")[0]["Image_AUROC"]
     logs = [(tmp_path / f"log/workerlog.{rank}").read_text() for rank in (0, 1)]
     assert sum("== washer" in log for log in logs) == sum("== fabric" in log for log in logs) == 1
+    again = done(run("train.py", "--data_path", data, *FAST, "--save_path", tmp_path / "out", "--save_pic", "None"))
+    assert again.stdout.count("kept: ") == 2, "a restart, with any number of processes, keeps what is finished"
 
 
 def test_when_one_ends_the_other_says_why(

@@ -25,8 +25,10 @@ class Job:
         self.fitting = Group() if self.apart else group
         """Who fits a category together."""
         self._rank_of = spread(sizes, group.size)
-        self.parts = len(sizes) if self.apart or group.size == 1 else 1
-        """How many parts may fail alone; where several processes do one together, they fail together."""
+
+    def parts(self, seeds: int) -> int:
+        """How many parts of the work with so many seeds may fail while others go on; what several do fails for all."""
+        return seeds * len(self._rank_of) if self.fitting.size == 1 else 1
 
     @property
     def writes(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +16,13 @@ from deploy.errors import UserError
 
 from .group import Group
 from .watch import Watch
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+SIOCGIFADDR = 0x8915  # Linux's question for an interface's address
 
 
 class Processes(Group):
@@ -67,6 +76,9 @@ def launched(use_gpu: bool) -> Iterator[Group]:
         return
     if not use_gpu:
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+        interface = _interface(os.environ.get("PADDLE_CURRENT_ENDPOINT", "").partition(":")[0])
+        if interface:  # gloo would take the address of the host's name, which is often the loopback's
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
         distributed.init_parallel_env()
         watch = Watch(distributed.get_rank(), job_size())
@@ -85,3 +97,18 @@ def launched(use_gpu: bool) -> Iterator[Group]:
         watch.fail(f"rank {watch.rank} ended with {type(error).__name__}: see what it printed")
         raise
     watch.leave()
+
+
+def _interface(address: str) -> str | None:
+    """The name of the network interface that has this IPv4 address; None where none has it."""
+    if fcntl is None:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(asked, SIOCGIFADDR, struct.pack("256s", name.encode()))
+            except OSError:  # it has no address
+                continue
+            if socket.inet_ntoa(answer[20:24]) == address:
+                return name
+    return None

@@ -17,7 +17,7 @@ from paddle.base import core
 from deploy.errors import report
 
 BEAT = 2.0  # seconds between two looks
-SILENT = 40.0
+SILENT = 30.0
 """Seconds after which a rank that does not count is taken for dead. A run of a large program holds Python's lock, and
 with it the counting, for some seconds."""
 REASON = 8.0  # seconds in which the reason of a broken connection may come from another rank
