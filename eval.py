@@ -17,9 +17,10 @@ from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, UserError
 from deploy.results.tables import provenance_columns
+from evaluation.chapter import Chapter
 from evaluation.decisions import BEST_F1, Decisions, Goal
 from evaluation.labelled import calibrated
-from evaluation.page import Chapter, check_libraries, write_page
+from evaluation.publish import check_published, publish
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import Wanted, evaluate_category
 from evaluation.times import read_times
@@ -49,8 +50,7 @@ def main() -> int:
     options.add_run_options(parser)
     args = parser.parse()
 
-    if args.report:
-        check_libraries()
+    check_published(args)
     if args.calibrate is None and "goal" in args.given:
         raise UserError("--goal is what --calibrate sets the threshold for: give --calibrate too")
     categories = options.categories(args)
@@ -83,7 +83,7 @@ def main() -> int:
         if report.rows:
             table = write_report(folder / seeds_table(args.category, [seed]), report)
             print(f"figures: {table}")
-            write_page(table, chapters, args.report)
+            publish(table, chapters, args)
         reports.append(report)
     if len(seeds) > 1 and not failed:
         path = options.run_folder(args) / seeds_table(args.category, seeds)

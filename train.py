@@ -19,7 +19,8 @@ from deploy.errors import Failed, Skipped, UserError
 from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
 from deploy.storage.files import exclusive
-from evaluation.page import Chapter, check_libraries, write_page
+from evaluation.chapter import Chapter
+from evaluation.publish import check_published, publish
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import Wanted, evaluate_category
 from evaluation.times import read_times, write_times
@@ -59,8 +60,7 @@ def main() -> int:
     parser.no_effect("debug", "errors carry their traceback without it")
     args = parser.parse()
 
-    if args.report:
-        check_libraries(args.eval)
+    check_published(args, args.eval)
     if args.update is not None:
         return update(args, parser)
     for name in {"forget", "max_size"}.intersection(args.given):
@@ -103,7 +103,7 @@ def train(
                     chapters.append(evaluate(args, model, category, table, command, report, log))
     if report.rows:
         print(f"figures: {table}")
-    write_page(table, chapters, args.report)
+    publish(table, chapters, args)
     return report
 
 
@@ -154,7 +154,7 @@ def update(args: Arguments, parser: Parser) -> int:
             save(args, model, folder / f"{category.name}.safetensors", command, log)
         if args.eval:
             table = folder / seeds_table(category.name, [model.seed])
-            write_page(table, [evaluate(args, model, category, table, command, Report(), log)], args.report)
+            publish(table, [evaluate(args, model, category, table, command, Report(), log)], args)
     return 0
 
 

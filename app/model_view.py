@@ -59,7 +59,9 @@ def own(workspace: Workspace, say: Say, offered: Arguments) -> None:
 
 def sample(workspace: Workspace, say: Say, offered: Arguments) -> None:
     """One of the drawn products."""
-    name = st.segmented_control(say("sample_pick"), list(CATEGORIES), default=next(iter(CATEGORIES)), key="sample")
+    name = st.segmented_control(
+        say("sample_pick"), list(CATEGORIES), default=next(iter(CATEGORIES)), format_func=say, key="sample"
+    )
     st.caption(say("sample_told", train=steps.SAMPLE["train"]))
     chosen = how(say, offered, "sample")
     if st.button(say("train"), type="primary", key="train_sample", disabled=workspace.busy or name not in CATEGORIES):

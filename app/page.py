@@ -12,6 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import model_view, results_view, settings, side_view
 from app.texts import LANGUAGES, Say, escaped
+from app.uploads import MOST_MEGABYTES
 from app.workspace import Workspace, Workspaces, owner_of
 from deploy.pictures.decode import encode_png
 
@@ -19,6 +20,14 @@ KEY = "w"  # in the page's address
 STYLE = """
 .stMainBlockContainer { padding-top: 2.5rem; max-width: 84rem; }
 [data-testid="stSidebarHeader"] { margin-bottom: 0; height: 2rem; }
+"""
+
+# in place of streamlit's own words where pictures are dropped, which it has in English alone
+UPLOADER = """
+[data-testid="stFileUploaderDropzone"] button p { font-size: 0; }
+[data-testid="stFileUploaderDropzoneInstructions"] span { font-size: 0; }
+[data-testid="stFileUploaderDropzone"] button p::after { content: "%(upload)s"; font-size: 1rem; }
+[data-testid="stFileUploaderDropzoneInstructions"] span::after { content: "%(limit)s"; font-size: .875rem; }
 """
 
 
@@ -55,10 +64,11 @@ def main() -> None:
     workspace.language = workspace.language or default_language()
     say = Say(workspace.language)
     title, language = st.columns([3, 1], vertical_alignment="center")
-    st.html(f"<style>{STYLE}</style>")
+    words = {"upload": say("upload"), "limit": say("upload_limit", most=MOST_MEGABYTES)}
+    st.html(f"<style>{STYLE}{UPLOADER % words if workspace.language != 'en' else ''}</style>")
     title.header(say("title"), anchor=False)
     title.caption(say("subtitle"))
-    language.segmented_control(
+    language.container(horizontal=True, horizontal_alignment="right").segmented_control(
         say("language"),
         list(LANGUAGES),
         format_func=LANGUAGES.get,
@@ -83,14 +93,14 @@ def news(workspace: Workspace, say: Say) -> None:
     """What was refused or done, the work that is going on, and what went wrong."""
     for key, told in workspace.notes:
         (st.success if key == "calibrated" else st.warning)(
-            say(key, **{name: escaped(value) for name, value in told.items()})
+            say(key, **{name: escaped(say.line(value) if name == "cause" else value) for name, value in told.items()})
         )
     workspace.notes.clear()
     if workspace.busy:
         progress(workspace, say)
     elif workspace.job is not None and workspace.job.error:
         cause = workspace.job.error
-        st.error(say("bug") if cause == "?" else say("failed", cause=escaped(workspace.readable(cause))))
+        st.error(say("bug") if cause == "?" else say("failed", cause=escaped(say.line(workspace.readable(cause)))))
 
 
 @st.fragment(run_every=0.7)
@@ -101,7 +111,7 @@ def progress(workspace: Workspace, say: Say) -> None:
         st.rerun()
     what = say("waiting" if job.begun is None else job.what)
     with st.status(say("seconds", what=what, seconds=round(job.seconds)), expanded=True):
-        st.text("\n".join(workspace.readable(line) for line in job.lines[-6:]) or "...")
+        st.text("\n".join(say.line(workspace.readable(line)) for line in job.lines[-6:]) or "...")
 
 
 def icon() -> io.BytesIO:

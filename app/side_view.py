@@ -6,7 +6,7 @@ from typing import Callable
 
 import streamlit as st
 
-from app import steps
+from app import downloads, steps
 from app.texts import Say, escaped
 from app.workspace import KEPT, Workspace
 from deploy.conformal import least_rate
@@ -22,7 +22,7 @@ def show(workspace: Workspace, say: Say) -> None:
     """All of it, for a visitor with a model."""
     count = workspace.model.calibration.pictures
     st.header(escaped(workspace.model_name), anchor=False)
-    st.caption(say("learnt_from", count=count), help=model_text(workspace.model))
+    st.caption(say("learnt_from", count=count), help=", ".join(map(say.line, model_text(workspace.model).split(", "))))
     if st.button(say("again"), disabled=workspace.busy):
         steps.forget_results(workspace)
         workspace.model = None
@@ -31,7 +31,7 @@ def show(workspace: Workspace, say: Say) -> None:
     if workspace.results and not workspace.busy:
         feedback(workspace, say)
     if not workspace.busy:
-        downloads(workspace, say)
+        offer(workspace, say)
 
 
 def threshold(workspace: Workspace, say: Say) -> None:
@@ -72,7 +72,7 @@ def threshold(workspace: Workspace, say: Say) -> None:
 def chosen(workspace: Workspace, rate: float) -> None:
     """The visitor moved the slider; a table for other thresholds is not offered any more."""
     workspace.rate = rate
-    workspace.files.pop("results", None)
+    workspace.outdate()
 
 
 def feedback(workspace: Workspace, say: Say) -> None:
@@ -96,22 +96,22 @@ def feedback(workspace: Workspace, say: Say) -> None:
         st.rerun()
 
 
-def downloads(workspace: Workspace, say: Say) -> None:
+def offer(workspace: Workspace, say: Say) -> None:
     """Files to take along: made when they are asked for."""
     st.subheader(say("download_step"), anchor=False)
-    for kind, make in steps.DOWNLOADS.items():
-        path = workspace.files.get(kind)
+    for kind, make in downloads.DOWNLOADS.items():
+        path, lacks = workspace.files.get(kind), kind in downloads.NEEDED and not downloads.NEEDED[kind](workspace)
         if path is not None and path.is_file():
             st.download_button(
                 say("save", what=say(kind)),
                 path.read_bytes(),
-                steps.file_name(workspace, kind),
+                downloads.file_name(workspace, kind),
                 "application/zip",
                 key=f"save_{kind}",
                 type="primary",
                 on_click="ignore",
             )
-        elif st.button(say(kind), key=f"make_{kind}", disabled=kind == "results" and not workspace.results):
+        elif st.button(say(kind), key=f"make_{kind}", disabled=lacks):
             workspace.start("making", lambda log, make=make: make(workspace, log))
             st.rerun()
 

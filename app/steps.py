@@ -5,9 +5,6 @@ The functions that take `log` run in the background; see `app.jobs`.
 
 from __future__ import annotations
 
-import re
-import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +20,10 @@ from deploy.calibration import Calibration
 from deploy.errors import Skipped, UserError
 from deploy.pictures.decode import encode_png
 from deploy.results.heatmap import panel
-from deploy.results.tables import ScoreSheet, provenance_columns
 from deploy.runtime.program import Runtime
-from deploy.storage.files import make_folder
 from evaluation.decisions import Decisions, Goal
 from evaluation.labelled import calibrated
 from models import AnomalyMethod, Detector, build_model, load_model
-from models.export.export import export
 from models.presets import preset
 from options.pictures import value_range
 
@@ -119,7 +113,7 @@ def forget_results(workspace: Workspace) -> None:
     """Delete all test pictures and what was found in them."""
     workspace.remove([result.picture for result in workspace.results])
     workspace.results = []
-    workspace.files.pop("results", None)
+    workspace.outdate()
 
 
 def score(
@@ -142,14 +136,14 @@ def score(
     by_path = {str(picture.path): number for number, picture in enumerate(pictures)}
     paths = [picture.path for picture in pictures]
     for count, prediction in enumerate(model.predict(paths, 1, on_bad=skipped), 1):
-        number, mask, known = by_path[prediction.name], None, truth
+        number, mask, known, kind = by_path[prediction.name], None, truth, None
         if labelled is not None:
-            found = read_mask(labelled[number], model.preprocess, prediction.shape)
-            known, mask = labelled[number].defective, found if found is not None and found.any() else None
+            known, kind = labelled[number].defective, labelled[number].defect
+            mask = read_mask(labelled[number], model.preprocess, prediction.shape)
         shown = replace(prediction, name=pictures[number].name)
-        workspace.results.append(Result(pictures[number], shown, known, mask=mask))
+        workspace.results.append(Result(pictures[number], shown, known, kind, mask=mask))
         log(f"scored: {count} of {len(paths)}")
-    workspace.files.pop("results", None)
+    workspace.outdate()
     if skipped:
         workspace.notes.append(("unread", {"count": len(skipped)}))
 
@@ -161,10 +155,10 @@ def levels(workspace: Workspace) -> Calibration:
 
 
 def heat_map(workspace: Workspace, result: Result, thresholds: Calibration) -> bytes:
-    """PNG of the picture beside its map, drawn once for each pair of thresholds."""
-    key = thresholds.image_threshold, thresholds.pixel_threshold
+    """PNG of the picture beside its map, drawn once for each pair of thresholds and word on its truth."""
+    key = thresholds.image_threshold, thresholds.pixel_threshold, result.truth
     if result.drawn is None or result.drawn[0] != key:
-        drawn = panel(result.prediction, thresholds, workspace.model.preprocess, result.mask)
+        drawn = panel(result.prediction, thresholds, workspace.model.preprocess, result.outline)
         result.drawn = key, encode_png(drawn)
     return result.drawn[1]
 
@@ -183,13 +177,13 @@ def decisions(results: Sequence[Result], threshold: float) -> Decisions:
 def mark_wrong(workspace: Workspace, result: Result) -> None:
     """The visitor says that the verdict is wrong: the picture is now a labelled one."""
     result.marked = not levels(workspace).is_defect(result.prediction.score)
-    workspace.files.pop("results", None)
+    workspace.outdate()
 
 
 def unmark(workspace: Workspace, result: Result) -> None:
     """The visitor takes that back."""
     result.marked = None
-    workspace.files.pop("results", None)
+    workspace.outdate()
 
 
 def calibrate(workspace: Workspace, goal: Goal) -> None:
@@ -230,55 +224,3 @@ def learn(workspace: Workspace, log: Log) -> None:
         log(f"scored: {count} of {len(left)}")
     workspace.results = left
     workspace.remove([result.picture for result in taken])
-
-
-def zip_export(workspace: Workspace, log: Log) -> None:
-    """The folder that export_model.py writes, as one file for download."""
-    folder = workspace.folder / "export"
-    shutil.rmtree(folder, ignore_errors=True)
-    export(workspace.model, folder)
-    log("export: compared with the model")
-    workspace.files["export"] = _zipped(folder, workspace.folder / "export.zip")
-
-
-def zip_model(workspace: Workspace, log: Log) -> None:
-    """The model's file with its backbone, as train.py writes them."""
-    log("model")
-    workspace.files["model"] = _zipped(workspace.model_path.parent, workspace.folder / "model.zip")
-
-
-def zip_results(workspace: Workspace, log: Log) -> None:
-    """The table and the heat maps that predict.py writes, for the thresholds that the visitor sees."""
-    folder, model, thresholds = workspace.folder / "results", workspace.model, levels(workspace)
-    shutil.rmtree(folder, ignore_errors=True)
-    columns = provenance_columns(model.header, model.header.get("command") or COMMAND)
-    extra = ("heat_map", "truth")
-    told = {None: "", True: "defective", False: "good"}
-    with ScoreSheet(make_folder(folder), "predict", thresholds, model.preprocess, columns, extra=extra) as sheet:
-        for number, result in enumerate(workspace.results, 1):
-            sheet.add(result.prediction, f"{number:03}", result.mask, (f"heatmaps/{number:03}.png", told[result.truth]))
-        sheet.finish()
-    log("results: table and heat maps")
-    workspace.files["results"] = _zipped(folder, workspace.folder / "results.zip")
-
-
-DOWNLOADS: dict[str, Callable[[Workspace, Log], None]] = {
-    "export": zip_export,
-    "model": zip_model,
-    "results": zip_results,
-}
-"""What can be downloaded, by the key of its text, and who makes it. A further kind of file is a line here."""
-
-
-def file_name(workspace: Workspace, kind: str) -> str:
-    """What a download is called: the model's name in plain letters, and the kind."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", Path(workspace.model_name).with_suffix("").as_posix()).strip("_")
-    return f"{plain or 'model'}_{kind}.zip"
-
-
-def _zipped(folder: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and not file.name.startswith("."):
-                archive.write(file, file.relative_to(folder))
-    return path

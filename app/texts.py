@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .lines import in_chinese
+
 LANGUAGES = {"en": "English", "zh": "中文"}
 TEXTS: dict[str, tuple[str, str]] = {
     "title": ("PaddlePatch", "PaddlePatch"),
     "subtitle": (
         "Learns what good products look like, and shows where others differ.",
-        "从合格品学习，指出产品的异常之处。",
+        "从良品学习，指出产品的异常之处。",
     ),
     "language": ("Language", "语言"),
     # the model
@@ -17,15 +19,22 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sample": ("Sample data", "示例数据"),
     "category": ("Folder on this server", "服务器上的文件夹"),
     "file": ("Trained model", "已有模型"),
-    "own_drop": ("Drop pictures of good products, at least {least}", "拖入合格品图片，至少 {least} 张"),
-    "own_count": ("{count} good pictures", "{count} 张合格品图片"),
+    "own_drop": ("Drop pictures of good products, at least {least}", "拖入良品图片，至少 {least} 张"),
+    "upload": ("Upload", "上传"),
+    "upload_limit": ("{most} MB per file", "每个文件不超过 {most} MB"),
+    "own_count": ("{count} good pictures", "{count} 张良品图片"),
     "own_short": ("{missing} more are needed", "还需要 {missing} 张"),
     "own_clear": ("Remove them", "全部移除"),
     "sample_pick": ("Product", "产品"),
     "sample_told": (
         "Drawn pictures: {train} good ones to learn from, and others with and without flaws to test on.",
-        "程序绘制的图片：{train} 张合格品用于学习，另有带缺陷和不带缺陷的图片用于测试。",
+        "程序绘制的图片：{train} 张良品用于学习，另有带缺陷和不带缺陷的图片用于测试。",
     ),
+    "washer": ("washer", "垫圈"),
+    "fabric": ("fabric", "织物"),
+    "connector": ("connector", "连接器"),
+    "tablet": ("tablet", "药片"),
+    "wood": ("wood", "木材"),
     "category_pick": ("Category", "类别"),
     "file_pick": ("Model", "模型"),
     "preset": ("Quality", "质量"),
@@ -35,13 +44,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     "train": ("Train", "训练"),
     "use": ("Use this model", "使用此模型"),
     "again": ("Another model", "换一个模型"),
-    "learnt_from": ("{count} good pictures learnt", "已学习 {count} 张合格品图片"),
+    "learnt_from": ("{count} good pictures learnt", "已学习 {count} 张良品图片"),
     # progress
     "waiting": ("Waiting for another visitor's work", "正在等待其他访客的任务"),
     "training": ("Training", "正在训练"),
     "loading": ("Reading the model", "正在读取模型"),
     "scoring": ("Looking at the pictures", "正在检查图片"),
-    "learning": ("Learning the good pictures", "正在学习合格品图片"),
+    "learning": ("Learning the good pictures", "正在学习良品图片"),
     "making": ("Preparing the file", "正在准备文件"),
     "seconds": ("{what}: {seconds} s", "{what}：{seconds} 秒"),
     "failed": ("It did not work: {cause}", "未能完成：{cause}"),
@@ -61,7 +70,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "rate": ("False alarm rate", "误报率"),
     "rate_help": (
         "The share of good pictures that may be called defective. A smaller one misses more defects.",
-        "允许被误判为缺陷的合格品比例。越小，漏检的缺陷越多。",
+        "允许被误判为缺陷的良品比例。越小，漏检的缺陷越多。",
     ),
     "own_threshold": ("Use the threshold set by labelled pictures", "使用由已标注图片确定的阈值"),
     "threshold": ("Threshold", "阈值"),
@@ -70,7 +79,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "of": ("{count} of {total}", "{count} / {total}"),
     "few": (
         "{count} good pictures can promise a rate of {least:.1%} at best: below that the threshold is an estimate.",
-        "{count} 张合格品图片最多只能保证 {least:.1%} 的误报率：低于该值时阈值为估计值。",
+        "{count} 张良品图片最多只能保证 {least:.1%} 的误报率：低于该值时阈值为估计值。",
     ),
     # results
     "results_step": ("Results", "结果"),
@@ -83,7 +92,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "none": ("None.", "无。"),
     "DEFECT": ("Defective", "有缺陷"),
     "GOOD": ("Good", "合格"),
-    "score": ("score {score:.3f}", "得分 {score:.3f}"),
+    "score": ("score {score:.3f}", "分数 {score:.3f}"),
     "p_value": ("p-value {p:.2g}", "p 值 {p:.2g}"),
     "truth_True": ("in truth defective", "实际有缺陷"),
     "truth_False": ("in truth good", "实际合格"),
@@ -93,7 +102,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "chart_False": ("good", "合格"),
     "chart_True": ("defective", "有缺陷"),
     "chart_None": ("not known", "未知"),
-    "chart_score": ("score", "得分"),
+    "chart_score": ("score", "分数"),
     # feedback
     "feedback_step": ("Feedback", "反馈"),
     "feedback_told": (
@@ -110,12 +119,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The threshold is set by {good} good and {bad} defective pictures.",
         "阈值已由 {good} 张合格和 {bad} 张有缺陷的图片确定。",
     ),
-    "learn": ("Learn {count} good pictures", "学习 {count} 张合格品图片"),
+    "learn": ("Learn {count} good pictures", "学习 {count} 张良品图片"),
     # downloads
     "download_step": ("Download", "下载"),
     "export": ("Exported model", "导出的模型"),
     "model": ("Model file", "模型文件"),
     "results": ("Table and heat maps", "表格与热力图"),
+    "report": ("Report", "检测报告"),
     "save": ("Save {what}", "保存{what}"),
     # what was refused, and the rest
     "too_large": ("{name} is larger than {most} MB: not taken.", "{name} 超过 {most} MB：未接收。"),
@@ -149,6 +159,10 @@ class Say:
     def __call__(self, key: str, **values: object) -> str:
         """The text of that key, with `values` filled in."""
         return TEXTS[key][self._column].format(**values)
+
+    def line(self, text: str) -> str:
+        """What the program says in English, a line or more, in this language."""
+        return in_chinese(text) if self._column else text
 
 
 def escaped(value: object) -> object:

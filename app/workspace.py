@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 import numpy as np
 
+from datasets.readers.category import GOOD
 from deploy.predictor import Prediction
 from deploy.storage.files import scratch_folder
 from models import Detector
@@ -38,17 +39,39 @@ class Result:
     prediction: Prediction
     told: bool | None = None
     """Whether it is defective, by the data or by the visitor when it was dropped; None where nobody has said."""
+    told_kind: str | None = None
+    """`good` or the kind of defect, by the data."""
     marked: bool | None = None
     """The same by the visitor who marked a verdict as wrong; None where nothing was marked."""
     mask: np.ndarray | None = None
-    """Ground truth, bool [height, width] as the map; None where it is not known."""
+    """Ground truth by the data, bool [height, width] as the map; None where it is not known."""
     drawn: tuple[Any, bytes] | None = None
-    """The last heat map, and the thresholds that it was drawn for."""
+    """The last heat map, and what it was drawn for."""
 
     @property
     def truth(self) -> bool | None:
         """Whether it is defective, by the last word on it; None where nobody has said."""
         return self.told if self.marked is None else self.marked
+
+    @property
+    def kind(self) -> str:
+        """`good`, or the kind of defect, which is `defective` where nobody has said more; of a known truth."""
+        if self.truth:
+            return self.told_kind if self.told and self.told_kind else "defective"
+        return GOOD
+
+    @property
+    def truth_mask(self) -> np.ndarray | None:
+        """Where it is defective, by the last word on it: bool [height, width] as the map; None where not known."""
+        if self.truth is False:
+            return np.zeros(self.prediction.anomaly_map.shape, bool)
+        return self.mask if self.told else None
+
+    @property
+    def outline(self) -> np.ndarray | None:
+        """The defects of `truth_mask`, if there are any, to be drawn."""
+        mask = self.truth_mask
+        return mask if mask is not None and mask.any() else None
 
 
 @dataclass
@@ -86,6 +109,11 @@ class Workspace:
     def model_path(self) -> Path:
         """Where the model is written."""
         return self.folder / "model" / "model.safetensors"
+
+    def outdate(self) -> None:
+        """Offer files about test pictures no more: their truth, or a threshold, has changed."""
+        for kind in ("results", "report"):
+            self.files.pop(kind, None)
 
     def place(self) -> Path:
         """A free place for a picture."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,14 @@ from scipy.special import betaincinv
 from deploy.errors import UserError
 
 CONFIDENCE = 0.95
+TOLD = {
+    "told_at": "at threshold {level:.4f}: {parts}",
+    "told_and": ", ",
+    "told_good": "{count} of {total} good called defective ({low:.1f} to {high:.1f} %)",
+    "told_defective": "{count} of {total} defects missed ({low:.1f} to {high:.1f} %)",
+    "told_best": "; best F1 at {level:.4f}",
+}
+"""The words of `Decisions` in a line."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +117,17 @@ class Decisions(NamedTuple):
 
     def __str__(self) -> str:
         """One line, with exact binomial intervals of the rates."""
+        return self.told(TOLD)
+
+    def told(self, words: Mapping[str, str]) -> str:
+        """The same in other words; see TOLD."""
         parts = []
         if self.good:
-            parts.append(
-                f"{self.false_alarms} of {self.good} good called defective ({_rates(self.false_alarms, self.good)})"
-            )
+            parts.append(words["told_good"].format(**_counted(self.false_alarms, self.good)))
         if self.defective:
-            parts.append(f"{self.misses} of {self.defective} defects missed ({_rates(self.misses, self.defective)})")
-        best = "" if self.best_threshold is None else f"; best F1 at {self.best_threshold:.4f}"
-        return f"at threshold {self.threshold:.4f}: {', '.join(parts)}{best}"
+            parts.append(words["told_defective"].format(**_counted(self.misses, self.defective)))
+        best = "" if self.best_threshold is None else words["told_best"].format(level=self.best_threshold)
+        return words["told_at"].format(level=self.threshold, parts=words["told_and"].join(parts)) + best
 
 
 def interval(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -127,6 +138,6 @@ def interval(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[fl
     return float(low), float(high)
 
 
-def _rates(count: int, total: int) -> str:
+def _counted(count: int, total: int) -> dict[str, float]:
     low, high = interval(count, total)
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return {"count": count, "total": total, "low": 100 * low, "high": 100 * high}

@@ -93,10 +93,15 @@ class Shown:
         """Whether it is a miss or a false alarm."""
         return self.called != self.defective
 
+    @property
+    def verdict(self) -> str:
+        """`missed` or `found` of a defective picture, `alarm` or `passed` of a good one."""
+        return ("missed", "found")[self.called] if self.defective else ("passed", "alarm")[self.called]
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that is known of a category after its evaluation, for the report."""
+    """All that is known of a category after its evaluation, for reports and logs."""
 
     name: str
     figures: Figures
@@ -104,7 +109,10 @@ class Outcome:
     """Those in use."""
     pictures: list[Shown]
     seconds: dict[str, float]
-    """`read` (the sum over all threads), `search` (features and search, which are one program), `metrics`, `total`."""
+    """`read` (the sum over all threads), `search` (features and search, which are one program), `metrics`, `total`;
+    empty where they are not known."""
+    contact_sheet: Path | None = None
+    """Where it lies, if heat maps were drawn."""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def evaluate_category(
             found.append(prediction)
             masks.append(mask)
         sheet.finish()
-    contact.write(folder)
+    contact_sheet = contact.write(folder)
     for stage, what in {"preprocess": "read", "inference": "search"}.items():
         stages.add(what, sum(times[stage][before[stage] :]))
     told = mask_note([mask for mask, picture in zip(masks, pictures) if picture.defective])
@@ -181,7 +189,7 @@ def evaluate_category(
     with stages.timed("metrics"):
         figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, wanted.pro_limit)
     stages.add("total", time.perf_counter() - begin)
-    return Outcome(category.name, figures, levels, shown, stages.seconds)
+    return Outcome(category.name, figures, levels, shown, stages.seconds, contact_sheet)
 
 
 def mask_note(masks: Sequence[np.ndarray | None]) -> str:

@@ -18,8 +18,8 @@ from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import to_pixels, upsample
 from .graph.scores import check_image_score, columns, image_score
+from .memory_bank.clusters import Clusters
 from .memory_bank.coreset import SAMPLERS, Sampler, thinned
-from .memory_bank.lloyd import LloydStep
 from .memory_bank.search import (
     CoarseSearch,
     coarse_tables,
@@ -33,13 +33,13 @@ from .memory_bank.search import (
 class PatchCore(AnomalyMethod):
     """A coreset memory bank of patch features; the distance to the nearest one is the anomaly.
 
-    `k` is the percentage of training patches that the bank keeps, not counting those of copies, with which it does not
-    grow; above 100, their number. Options:
+    `k` is the percentage of training patches, without those of copies, that the bank keeps; above 100, their number.
+    Options:
 
     - `sampler`: how they are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
       `approx_greedy`, `random`, or `identity`, which keeps all.
     - `lloyd`: how far of the way, 0 to 1, the chosen patches then move to the mean of those that are nearest to them,
-      see `models.memory_bank.lloyd.LloydStep`; 0 in the paper.
+      see `models.memory_bank.clusters.Clusters`; 0 in the paper.
     - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
     - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
@@ -291,17 +291,20 @@ class PatchCore(AnomalyMethod):
             mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
             bank -= mean
         self._owner = owner
-        self._step: LloydStep | None = None
-        if self.options["lloyd"] > 0:
-            self._step = LloydStep(
+        self._clusters: Clusters | None = None
+        if self.options["lloyd"] > 0 or "greedy" in self.options["sampler"]:
+            self._clusters = Clusters(
                 bank,
+                owner - self._first,
                 self.options["lloyd"],
-                lambda picture: self.training_features(range(picture, picture + 1)) - mean,
-                self.tiling.pictures(patches // self.positions),
+                lambda picture: self._centred(picture, mean),
+                range(self.tiling.pictures(patches // self.positions)),
                 patches,
                 fixed,
             )
-            bank = self._step.bank()
+            bank = self._clusters.moved()
+            self._replaced, numbers = self._clusters.stand_ins()
+            self._stand_ins = self._spool.read(numbers) - mean
         return self._tables(bank, mean)
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
@@ -370,18 +373,28 @@ class PatchCore(AnomalyMethod):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Replace the picture's rows, in place, by the nearest rows of other pictures; restore them at the end.
+        """Replace the picture's rows, in place, by what stands in for them; restore them at the end.
 
-        Rows that moved towards its patches are what they would be without it.
+        That is another picture's patch (see `Clusters`), or else the nearest row of another picture. Rows that moved
+        towards the picture's patches are what they would be without it.
         """
         rows = np.flatnonzero(self._owner == self._first + pictures.start)
         changed, values = rows[:0], self.fitted["memory_bank"][:0]
-        if self._step is not None:
-            changed, values = self._step.without(pictures.start, features - self.fitted["bank_mean"])
+        if self._clusters is not None:
+            changed, values = self._clusters.without(pictures.start, features - self.fitted["bank_mean"])
+            own = np.flatnonzero(np.isin(self._replaced, rows))
+            kept, rows = ~np.isin(changed, rows), np.setdiff1d(rows, self._replaced)
+            changed = np.concatenate([changed[kept], self._replaced[own]])
+            values = np.concatenate([values[kept], self._stand_ins[own]])
         with rows_replaced(self.fitted, rows, self._replacement[rows], changed, values) as tables:
             yield features, tables
 
+    def _centred(self, picture: int, mean: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return the number of a training picture's first patch, and its patches, centred."""
+        first = self.tiling.parts(range(picture, picture + 1)).start * self.positions
+        return first, self.training_features(range(picture, picture + 1)) - mean
+
     def end_fit(self) -> None:
-        """Close the spool file, and drop the means."""
+        """Close the spool file, and drop what is known of the patches."""
         del self._spool
-        self._step = None
+        self._clusters, self._stand_ins = None, None

@@ -20,6 +20,11 @@ TILE_HELP = (
     "examine all of a picture in tiles of so many pixels: in its own size, or with its short side at --resize if given"
 )
 LANGUAGES = ("en", "zh")
+LOGS = ("visualdl", "wandb", "mlflow")
+LOG_HELP = (
+    "write figures, times, settings and the worst heat maps into a log of experiments below --save_path, for VisualDL, "
+    "Weights & Biases or MLflow to show; needs that package"
+)
 AUGMENT_HELP = (
     f"enter good pictures mirrored and turned too: any of {','.join(KINDS)}; each kind only if held-out good pictures "
     "then score lower"
@@ -203,5 +208,6 @@ def add_evaluation_options(parser: Parser) -> None:
     parser.pictures("write heat maps: of test pictures, and train.py of odd training pictures", labelled=True)
     parser.files_for_machines()
     parser.add_argument("--report", nargs="?", const="en", choices=LANGUAGES, default=None, help=REPORT_HELP)
+    parser.add_argument("--log", choices=LOGS, default=None, help=LOG_HELP)
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run when scoring")
     parser.no_effect("eval_threthold_step", "AU-PRO is exact: every distinct map value is a threshold")

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, refused, run
+from conftest import ROOT, refused, run, table
 
+from datasets.readers import select_categories
 from deploy.errors import UserError
 from deploy.pictures.decode import encode_png
 
@@ -23,15 +24,20 @@ pytestmark = pytest.mark.once
 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
-from app import steps, uploads  # noqa: E402
+from app import downloads, steps, uploads  # noqa: E402
 from app.jobs import Job, Stopped  # noqa: E402
 from app.settings import WORDS  # noqa: E402
 from app.texts import LANGUAGES, TEXTS, Say, escaped  # noqa: E402
 from app.uploads import Refused, keep, shown_name  # noqa: E402
 from app.workspace import KEPT, MOST_VISITORS, Result, Workspace, Workspaces, owner_of  # noqa: E402
+from datasets.sample.write import CATEGORIES  # noqa: E402
+from deploy.calibration import Calibration  # noqa: E402
 from deploy.predictor import Prediction, Predictor  # noqa: E402
+from deploy.results.description import levels_text  # noqa: E402
 from deploy.runtime.program import Runtime  # noqa: E402
-from models import load_model  # noqa: E402
+from evaluation.decisions import choose_threshold  # noqa: E402
+from evaluation.report import FIGURES  # noqa: E402
+from models import load_model, model_text  # noqa: E402
 
 GREY = encode_png(np.full((40, 50, 3), 90, np.uint8))
 
@@ -58,6 +64,11 @@ def ended(job: Job) -> Job:
         assert time.monotonic() < until, job.lines
         time.sleep(0.05)
     return job
+
+
+def chinese(text: str) -> bool:
+    """Whether there is a Chinese letter in every line."""
+    return all(re.search("[\u4e00-\u9fff]", line) for line in text.split("\n"))
 
 
 # Uploads ------------------------------------------------------------------------------------------------------------
@@ -96,6 +107,7 @@ def test_bad_uploads_are_refused_and_leave_nothing(tmp_path: Path, data: bytes, 
         keep(data, "x.png", tmp_path / "1")
     assert refusal.value.reason == reason and not list(tmp_path.iterdir())
     told = Say("en")(reason, **refusal.value.told)
+    assert chinese(Say("zh").line(refusal.value.told.get("cause", "中")))
     assert "x.png" in told and str(tmp_path) not in told
 
 
@@ -194,8 +206,19 @@ def test_both_languages_say_the_same() -> None:
     for key, texts in TEXTS.items():
         assert len(texts) == len(LANGUAGES) and all(texts), key
         assert len({frozenset(field for _, field, _, _ in fields(text) if field) for text in texts}) == 1, key
-    chinese = [texts[1] for key, texts in TEXTS.items() if key not in ("title", "refused", "of")]
-    assert all(any("\u4e00" <= letter <= "\u9fff" for letter in text) for text in chinese)
+    assert all(chinese(texts[1]) for key, texts in TEXTS.items() if key not in ("title", "refused", "of"))
+    assert set(CATEGORIES) <= set(TEXTS)
+
+
+def test_what_the_program_says_is_told_in_chinese() -> None:
+    bad = np.array([True, False, True])
+    for scores, truth, goal in (([3, 2, 1], ~bad, "precision=0.9"), ([1, 2, 3], bad | True, "f1")):
+        with pytest.raises(UserError) as error:
+            choose_threshold(np.array(scores, float), truth, steps.Goal.parse(goal))
+        assert chinese(Say("zh").line(str(error.value)))
+    few = Calibration((1.0, 2.0), (1.0, 2.0), 0.5, 3.0, 0.05, 2.5, 2.0)
+    assert chinese(Say("zh").line(levels_text(few))) and len(levels_text(few).split("\n")) == 2
+    assert Say("en").line("model") == "model" and Say("zh").line("disk on fire") == "disk on fire"
 
 
 def test_names_are_not_read_as_markup() -> None:
@@ -276,36 +299,65 @@ def test_a_picked_model_is_a_copy_and_feedback_changes_the_copy_alone(
     assert space.model.header["data"]["pictures"] == 8 + len(alarms)
     assert [r.prediction.score for r in kept] != old
     assert trained.model.read_bytes() == before
+    assert all(map(chinese, map(Say("zh").line, said))) and len(set(said)) > 10
+    assert all(chinese(part) for part in map(Say("zh").line, model_text(space.model).split(", ")[:1]))
 
 
-def test_downloads_are_what_the_scripts_write(space: Workspace, trained: SimpleNamespace, tmp_path: Path) -> None:
+def test_downloads_are_what_the_scripts_write(
+    space: Workspace, trained: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
     steps.load(space, "a/washer ../x.safetensors", trained.model, Runtime(), print)
-    picture = next((trained.data / "washer/test").rglob("*.png"))
+    [tested] = [one.test_pictures() for one in select_categories(trained.data, "washer")]
+    picture = tested[0].path
     steps.score(space, space.take([("=../../evil,零件.png", picture.read_bytes())], 9), print)
-    for make in steps.DOWNLOADS.values():
-        make(space, print)
-    assert steps.file_name(space, "export") == "a_washer_x_export.zip"
-    for kind, path in space.files.items():
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+    assert not downloads.NEEDED["report"](space)  # its truth is not known
+    steps.score(space, [uploads.Upload(one.path, f"{one.defect}/{one.path.name}") for one in tested], print, tested)
+    for one in space.results:
+        steps.heat_map(space, one, steps.levels(space))
+    space.language = "zh"
+    for kind, make in downloads.DOWNLOADS.items():
+        with monkeypatch.context() as patch:  # nothing is scored again, and no heat map of the report drawn again
+            patch.setattr(space.model, "predict", None)
+            patch.delattr(steps, "panel")
+            make(space, said.append)
+        with zipfile.ZipFile(io.BytesIO(space.files[kind].read_bytes())) as archive:
             archive.extractall(tmp_path / kind)
+    assert all(map(chinese, map(Say("zh").line, said)))
+    assert downloads.file_name(space, "export") == "a_washer_x_export.zip"
     [found] = Predictor.load(tmp_path / "export/stats").predict([picture])
     score = space.results[0].prediction.score
     assert found.score == pytest.approx(score, rel=1e-4)
     [again] = load_model(tmp_path / "model/model.safetensors").predict([picture])
     assert again.score == pytest.approx(score, rel=1e-6)
-    assert {p.relative_to(tmp_path / "results").as_posix() for p in (tmp_path / "results").rglob("*.*")} == {
-        "predict.csv",
-        "heatmaps/001.png",
-    }
+    files = {path.relative_to(tmp_path / "results").as_posix() for path in (tmp_path / "results").rglob("*.*")}
+    assert files == {"predict.csv", *(f"heatmaps/{number:03}.png" for number in range(1, len(tested) + 2))}
     assert f",{score:.9g}," in (tmp_path / "results/predict.csv").read_text()
+
+    name = "a_washer_x"
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {f"{name}.csv", f"{name}.html", f"{name}_report"}
+    [own, _], [theirs, _] = table(tmp_path / f"report/{name}.csv"), table(trained.run / "washer_seed521.csv")
+    assert own["PRO_score"] and {key: own[key] for key in FIGURES} == {key: theirs[key] for key in FIGURES}
+    page = (tmp_path / f"report/{name}.html").read_text()
+    assert page.count("data:image/webp") == page.count("<article") > 1 and "未记录" in page
+
+    # the visitor's word counts: a missed defect is good after all
+    called = steps.levels(space).is_defect
+    missed = next(one for one in space.results if one.truth and not called(one.prediction.score))
+    steps.mark_wrong(space, missed)
+    assert missed.truth and missed.kind == missed.told_kind != "good"  # that it is called good is wrong
+    missed.marked = False
+    assert missed.kind == "good" and missed.outline is None and not missed.truth_mask.any()
+    assert set(space.files) == {"export", "model"}
 
 
 # The page -----------------------------------------------------------------------------------------------------------
 
 
 def until_done(page: AppTest) -> AppTest:
-    """The page after its work has ended."""
-    ended(page.session_state["workspace"].job)
+    """The page after its work has ended, which told of it in lines that are known in Chinese."""
+    job = ended(page.session_state["workspace"].job)
+    assert job.lines and all(map(chinese, map(Say("zh").line, job.lines)))
     return page.run()
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -15,61 +10,36 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from browser import CHROMIUM, OWN, PATIENCE, app_server, chromium, keep_screenshot
 
 from app.uploads import MOST_MEGABYTES
 from datasets.sample.write import draw
 from deploy.pictures.decode import encode_png
 from deploy.predictor import Predictor
+from evaluation.page.texts import TEXTS
 
 pytest.importorskip("streamlit", reason="no streamlit: the app is not tested (requirements-app.txt)")
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: the app is not tested in a browser")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.once,
     pytest.mark.skipif(
         CHROMIUM is None, reason="no chromium: the app is not tested in a browser (apt install chromium)"
     ),
 ]
-PATIENCE = 180_000  # ms: machines may be busy
-OWN = ("127.0.0.1", "localhost")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """`python -m app`: `.address`, the process, and `.folder`, where it keeps visitors' files."""
-    with socket.socket() as free:
-        free.bind((OWN[0], 0))
-        port = free.getsockname()[1]
-    folder, log = tmp_path / "temporary", tmp_path / "log"
-    folder.mkdir()
-    env = {**os.environ, "TMPDIR": str(folder), "HOME": str(tmp_path)}
-    with open(log, "w") as file:
-        command = [sys.executable, "-m", "app", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        until = time.monotonic() + PATIENCE / 1000
-        while True:
-            assert process.poll() is None and time.monotonic() < until, log.read_text()
-            try:
-                socket.create_connection((OWN[0], port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield SimpleNamespace(address=f"http://{OWN[0]}:{port}/", process=process, folder=folder, log=log)
-    finally:
-        process.kill()
-        process.wait()
+    """`python -m app`, see `app_server`."""
+    with app_server(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
 def browser() -> Iterator[object]:
     """A headless Chromium."""
-    with playwright.sync_playwright() as driver:
-        rights = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=rights)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 def test_a_visitor_trains_tests_and_takes_the_model_along(
@@ -149,6 +119,20 @@ def test_a_visitor_trains_tests_and_takes_the_model_along(
     seen("1 verdicts marked as wrong")
     click("Set by labelled pictures")
     seen("The threshold is set by")
+
+    # the report, in Chinese when the page is
+    keep_screenshot(page, "app")
+    page.get_by_text("中文", exact=True).click()
+    seen("反馈")
+    keep_screenshot(page, "app_zh")
+    click("检测报告")
+    with page.expect_download(timeout=PATIENCE) as download:
+        click("保存检测报告")
+    download.value.save_as(tmp_path / "report.zip")
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        told = archive.read("washer.html").decode()
+    assert TEXTS["worst_misses"][1] in told and "data:image/webp" in told and "scratch" in told
+    page.get_by_text("English", exact=True).click()
 
     # a download, which runs without the app
     click("Exported model")

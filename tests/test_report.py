@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, chromium, keep_screenshot
 from conftest import ROOT, done, refused, run, table
 
 import deploy.results.tables
-import evaluation.page.chapter
+import evaluation.publish
+from deploy.errors import UserError
 from deploy.pictures.mark import is_marked
 from deploy.storage.tensors import read_header
+from evaluation.chapter import Chapter
+from evaluation.page import write_page
+from evaluation.page.content import levels_text
 from evaluation.page.published import FILE, published_for
-from evaluation.page.texts import TEXTS
+from evaluation.page.texts import TEXTS, words
 from evaluation.times import read_times, write_times
 
 pytestmark = pytest.mark.once
@@ -50,14 +56,17 @@ def report(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copy(trained.run / "washer/times.csv", own / "washer/times.csv")
     words = ["--data_path", place / "data", "--arch", "compact", "--k", "2", "--save_path", place / "out"]
     drawn: list[str] = []
+    given: list[list[Chapter]] = []
     with pytest.MonkeyPatch.context() as patch:
+        write = evaluation.publish.write_page
+        patch.setattr(evaluation.publish, "write_page", lambda *one: given.append(one[1]) or write(*one))
         whole = deploy.results.tables.tiles
         patch.setattr(deploy.results.tables, "tiles", lambda *one: drawn.append(one[0].name) or whole(*one))
         said = done(run("eval.py", *words, "--report")).stdout
     page = own / "all_seed521.html"
     assert f"report: {page}" in said
     found = {"html": page.read_text(), "files": own / "all_seed521_report", "run": own, "words": words, "kinds": kinds}
-    return SimpleNamespace(page=page, drawn=drawn, **found)
+    return SimpleNamespace(page=page, drawn=drawn, chapters=given[0], **found)
 
 
 class Elements(HTMLParser):
@@ -182,21 +191,74 @@ def test_published_figures_are_those_of_the_docs() -> None:
     assert published_for({**model, "method": "orthoad", "arch": "wide_resnet50_2", "k": 290}).k == 300
 
 
-def test_chinese_and_a_page_that_is_not_ours(report: SimpleNamespace, tmp_path: Path) -> None:
-    words = [*report.words[:-1], tmp_path, "--category", "washer", "--model_path", report.run / "washer.safetensors"]
-    done(run("eval.py", *words, "--report", "zh", "--save_pic", "none"))
-    page = tmp_path / "patchcore_compact_2/washer_seed521.html"
-    text = page.read_text()
-    assert '<html lang="zh-Hans">' in text and TEXTS["worst_misses"][1] in text and TEXTS["no_heat_map"][1] in text
+@pytest.fixture(scope="module")
+def bottle(report: SimpleNamespace) -> Path:
+    """A page in Chinese about a category that figures were published of: the washer's, called bottle."""
+    washer = report.chapters[-1]
+    header = {**washer.header, "arch": "resnet18", "k": 10.0, "options": {}, "command": ""}
+    named = replace(washer, outcome=replace(washer.outcome, name="bottle"), header=header)
+    return write_page(report.run / "bottle_seed521.csv", [named], "zh")
+
+
+def test_published_figures_stand_beside_own_on_a_chinese_page(bottle: Path, report: SimpleNamespace) -> None:
+    seen = Elements(bottle.read_text())
+    model = {"method": "patchcore", "arch": "resnet18", "k": 10.0, "options": {}}
+    published = published_for(model).categories["bottle"]
+    smalls = re.findall(r'data-value="([^"]*)">[^<]*<small title="([^"]*)">([^<]*)<', bottle.read_text())
+    own = [f"{report.chapters[-1].outcome.row[name]:.4f}" for name in published]
+    assert smalls == [
+        (mine, TEXTS["published"][1], f"{theirs:.4f}") for mine, theirs in zip(own, published.values()) if theirs
+    ]
+    assert len(smalls) == 2 and "Anomaly.Paddle, patchcore resnet18 k 10." in " ".join(seen.texts)
+
+    # all that is said is Chinese, but for names, commands, fingerprints and the names of figures
+    assert ("html", {"lang": "zh-Hans"}) in seen.tags and TEXTS["worst_misses"][1] in seen.texts
+    assert TEXTS["plot_recall"][1] in seen.texts and TEXTS["axis_alarms"][1] in seen.texts
+    chapter = report.chapters[-1]
+    names = {one.kind for one in chapter.outcome.pictures} | {"bottle", "PaddlePatch", "F1", "PRO", chapter.command}
+    names |= {"/".join(one.path.parts[-2:]) for one in chapter.outcome.pictures}
+    body = bottle.read_text().partition("<body>")[2].partition("<script>")[0]
+    foreign = {text for text in Elements(body).texts if re.search("[A-Za-z]{2}", text) and text not in names}
+    left = {text for text in foreign if not re.search("[\u4e00-\u9fff]", text)}
+    known = r"AUROC [\d.]+|AU-PRO [\d.]+|AU\u2011PRO [\d.]+|AP [\d.]+|[0-9a-f]{64}|patchcore · .*|numpy .*|\*{stroke.*"
+    assert [text for text in left if not re.fullmatch(known, text)] == []
+
+
+def test_a_page_that_is_not_ours_stays(report: SimpleNamespace, tmp_path: Path) -> None:
+    page = tmp_path / "washer_seed521.html"
     page.write_text("mine")
-    refused(run("eval.py", *words, "--report", "--save_pic", "none"), "was not written by this program")
+    with pytest.raises(UserError, match="was not written by this program"):
+        write_page(page.with_suffix(".csv"), report.chapters[-1:], "en")
     assert page.read_text() == "mine"
 
 
+def test_a_threshold_is_told_as_elsewhere(report: SimpleNamespace) -> None:
+    levels = report.chapters[0].outcome.levels
+    labelled = {"goal": "f1", "good": 3, "defective": 4, "pictures": []}
+    for one in (levels, levels.at(threshold=1.5), levels.set_by(2.0, labelled)):
+        assert levels_text(one, words("en")) == str(one) and str(one.image_threshold)[:4] in levels_text(
+            one, words("zh")
+        )
+
+
 def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
-    done(run("train.py", *trained.words[:-1], tmp_path, "--save_model", "no", "--eval", "--report", "--save_pic", "no"))
+    done(
+        run(
+            "train.py",
+            *trained.words[:-1],
+            tmp_path,
+            "--save_model",
+            "no",
+            "--eval",
+            "--report",
+            "zh",
+            "--save_pic",
+            "no",
+        )
+    )
     text = (tmp_path / "patchcore_compact_2/washer_seed521.html").read_text()
-    assert "coreset" in Elements(text).texts and TEXTS["not_recorded"][0] not in text
+    assert TEXTS["coreset"][1] in Elements(text).texts and TEXTS["not_recorded"][1] not in text
+    assert TEXTS["no_heat_map"][1] in text
     of_both = [table(folder / "patchcore_compact_2/washer/eval.csv") for folder in (tmp_path, trained.output)]
     assert [row["score"] for row in of_both[0]] == [row["score"] for row in of_both[1]]
 
@@ -204,19 +266,17 @@ def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
 def test_what_a_report_needs(report: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(run("train.py", *report.words, "--report"), "--report is of an evaluation")
     refused(run("eval.py", *report.words, "--report", "fr"), "invalid choice")
-    monkeypatch.setattr(evaluation.page.chapter, "find_spec", lambda module: None)
+    monkeypatch.setattr(evaluation.publish, "find_spec", lambda module: None)
     refused(run("eval.py", *report.words, "--report"), "--report needs matplotlib: pip install matplotlib")
 
 
-def test_in_a_browser(report: SimpleNamespace) -> None:
-    """No error, no request, sorted and filtered by a click, and no wider than a telephone."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
+def test_in_a_browser(report: SimpleNamespace, bottle: Path) -> None:
+    """No error, no request, sorted and filtered by a click or a key, and no wider than a telephone."""
+    pytest.importorskip("playwright.sync_api", reason="no playwright")
+    if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser)
-        page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -235,7 +295,24 @@ def test_in_a_browser(report: SimpleNamespace) -> None:
         column.nth(1).click()
         assert figures.all_inner_texts()[:2] == sorted(figures.all_inner_texts()[:2], reverse=True)
         assert names.all_inner_texts()[-1] == "plain"
-        page.select_option("#kind", EVIL)
+        # the same by keys alone: what has the focus shows it, headings take Enter and Space, the filter takes letters
+        page.reload()
+        page.locator("#kind").focus()
+        focused = page.locator(":focus-visible")
+        for what in ("div", "button", "button"):  # the table, which scrolls, and two of its headings
+            page.keyboard.press("Tab")
+            assert focused.evaluate("one => [one.localName, getComputedStyle(one).outlineStyle]") == [what, "solid"]
+        assert focused.inner_text() == column.nth(1).inner_text()
+        heading = page.locator("#figures th").nth(1)
+        for key, order in (("Enter", "ascending"), ("Space", "descending"), ("Enter", "ascending")):
+            page.keyboard.press(key)
+            assert heading.get_attribute("aria-sort") == order and page.locator("[aria-sort]").count() == 1
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Enter")
+        assert names.all_inner_texts() == NAMES and heading.get_attribute("aria-sort") is None
+        page.locator("#kind").focus()
+        page.keyboard.type(EVIL)
+        assert page.locator("#kind").input_value() == EVIL
         shown = page.locator("[data-kind]:visible")
         assert shown.count() and set(shown.evaluate_all("all => all.map(one => one.dataset.kind)")) == {EVIL}
         assert page.locator(".chapter:visible h2").all_inner_texts() == [EVIL]
@@ -245,5 +322,9 @@ def test_in_a_browser(report: SimpleNamespace) -> None:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert len(page.pdf(prefer_css_page_size=True)) > 10_000
-        chromium.close()
+        keep_screenshot(page, "report")
+        page.goto(bottle.as_uri())
+        own, theirs = (page.locator(f"#figures tbody td:nth-child(2){tail}") for tail in ("", " small"))
+        assert theirs.is_visible() and theirs.inner_text() == "1.0000" != own.inner_text()
+        keep_screenshot(page, "report_zh")
     assert said == [] and set(asked) <= {"file", "data"}

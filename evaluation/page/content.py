@@ -11,25 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deploy.calibration import Calibration
 from deploy.results.description import recorded
 
+from ..chapter import Chapter
 from ..report import FIGURES, means_of
 from ..run import Outcome, Shown
-from .chapter import Chapter
 from .published import MEAN, published_for
 
 SHOWN = ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP", "Image_F1max", "Image_F1", "Pixel_AP")
-HEADINGS = {
-    "Image_AUROC": "image AUROC",
-    "Pixel_AUROC": "pixel AUROC",
-    "PRO_score": "AU\u2011PRO 0.3",
-    "PRO_score_0.05": "AU\u2011PRO 0.05",
-    "Image_AP": "image AP",
-    "Image_F1max": "best F1",
-    "Image_F1": "F1",
-    "Pixel_AP": "pixel AP",
-}
-"""The figures of the page's first table, and what they are called in every language."""
+"""The figures of the page's first table."""
 QUALITY = 80  # of WebP, 0 to 100
 MARKS = {"missed": "✕", "alarm": "!", "found": "✓", "passed": "✓"}
 """Signs of the verdicts, which are never told by colour alone."""
@@ -51,7 +42,7 @@ def content(chapters: Sequence[Chapter], text: Mapping[str, str]) -> dict[str, A
             "misses": _share(sum(one.misses for one in decided), sum(one.defective for one in decided), text),
             "false_alarms": _share(sum(one.false_alarms for one in decided), sum(one.good for one in decided), text),
         },
-        "headings": HEADINGS,
+        "headings": [text[name] for name in SHOWN],
         "kinds": sorted({one.kind for chapter in chapters for one in chapter.outcome.pictures if one.defective}),
         "rows": [_row(chapter, text) for chapter in chapters],
         "mean": _mean(chapters),
@@ -68,7 +59,7 @@ def content(chapters: Sequence[Chapter], text: Mapping[str, str]) -> dict[str, A
             for chapter in chapters
         ],
         "chapters": [_chapter(chapter, text) for chapter in chapters],
-        "origins": [_origin(chapter) for chapter in chapters],
+        "origins": [_origin(chapter, text) for chapter in chapters],
     }
 
 
@@ -90,6 +81,7 @@ def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
     """A category's row of the first table."""
     row, decided = chapter.outcome.figures.row, chapter.outcome.figures.decided
     published = published_for(chapter.header)
+    total = chapter.outcome.seconds.get("total")
     theirs = published.categories.get(chapter.name, {}) if published and chapter.name != MEAN else {}
     return {
         "name": chapter.name,
@@ -98,7 +90,7 @@ def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
         "false_alarms": _counted(decided.false_alarms, decided.good, text),
         "threshold": f"{decided.threshold:.4f}",
         "best_threshold": "" if decided.best_threshold is None else f"{decided.best_threshold:.4f}",
-        "seconds": _seconds(sum(chapter.fitting.values()) + chapter.outcome.seconds["total"]),
+        "seconds": _seconds(sum(chapter.fitting.values()) + total if total is not None else None),
     }
 
 
@@ -147,11 +139,13 @@ def _chapter(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
     outcome, misses, alarms = chapter.outcome, chapter.misses(), chapter.false_alarms()
     return {
         "name": chapter.name,
-        "decided": str(outcome.figures.decided),
+        "decided": outcome.figures.decided.told(text),
+        "beside": len(misses) <= 1 and len(alarms) <= 1,
         "sides": [
             {"title": text["worst_misses"], "none": text["no_misses"], **_cards(misses, outcome)},
             {"title": text["worst_alarms"], "none": text["no_alarms"], **_cards(alarms, outcome)},
         ],
+        "drawn": any(one.heat_map for one in (*misses, *alarms)),
         "kinds": _kinds(outcome),
         "pictures": [
             {**_verdict(one), "name": _tail(one.path), "kind": one.kind, "score": f"{one.score:.4f}"}
@@ -188,8 +182,7 @@ def _cards(pictures: Sequence[Shown], outcome: Outcome) -> dict[str, Any]:
 
 def _verdict(one: Shown) -> dict[str, str]:
     """The verdict's name among the texts, and its sign."""
-    verdict = ("missed", "found")[one.called] if one.defective else ("passed", "alarm")[one.called]
-    return {"verdict": verdict, "mark": MARKS[verdict]}
+    return {"verdict": one.verdict, "mark": MARKS[one.verdict]}
 
 
 def _kinds(outcome: Outcome) -> list[dict[str, str]]:
@@ -212,10 +205,9 @@ def _kinds(outcome: Outcome) -> list[dict[str, str]]:
     return rows
 
 
-def _origin(chapter: Chapter) -> dict[str, Any]:
+def _origin(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
     """Where a category's figures come from."""
     header = chapter.header
-    members = header.get("members") or [header]
     return {
         "name": chapter.name,
         "command": chapter.command,
@@ -224,9 +216,19 @@ def _origin(chapter: Chapter) -> dict[str, Any]:
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(header["versions"].items())),
         "training": header["data"]["pictures"],
         "data_sha256": header["data"]["sha256"],
-        "backbone_sha256": ", ".join(member["backbone"]["sha256"] for member in members),
-        "levels": str(chapter.outcome.levels),
+        "backbone_sha256": chapter.backbone_sha256,
+        "levels": levels_text(chapter.outcome.levels, text),
     }
+
+
+def levels_text(levels: Calibration, text: Mapping[str, str]) -> str:
+    """The threshold, and what it promises; in English as `str(levels)`."""
+    level, told = levels.image_threshold, levels.labelled
+    if told is not None:
+        return text["levels_labelled"].format(level=level, goal=told["goal"], good=told["good"], bad=told["defective"])
+    return text["levels_plain" if levels.false_alarm is None else "levels_rate"].format(
+        level=level, rate=levels.false_alarm
+    )
 
 
 def _tail(path: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..run import Outcome
 from .curves import PRO_LIMIT, Curves, Points
+from .texts import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,11 +53,38 @@ STYLE = {
 }
 
 
-class Plot:
-    """A finished plot: `svg`, and `png` where it is a `file` as well, else empty."""
+class Labels:
+    """What a plot says: English, as files have it, and the same in the page's language.
 
-    def __init__(self, figure: Figure, file: bool) -> None:
-        self.svg, self.png = _saved(figure, "svg").decode(), _saved(figure, "png") if file else b""
+    Args:
+        text: the words of that language.
+    """
+
+    def __init__(self, text: Mapping[str, str]) -> None:
+        self._english, self._text = words("en"), text
+        self.translated: dict[str, str] = {}
+        """By what was said."""
+
+    def __call__(self, name: str, **values: object) -> str:
+        """The English text of that name, with `values` filled in."""
+        english = self._english[name].format(**values)
+        self.translated[english] = self._text[name].format(**values)
+        return english
+
+
+class Plot:
+    """A finished plot: `svg` in the page's language, and `png`, in English, where it is a `file` as well, else empty.
+
+    Browsers have fonts for every language, while matplotlib comes with none for Chinese.
+    """
+
+    def __init__(self, figure: Figure, say: Labels, file: bool) -> None:
+        from matplotlib.text import Text
+
+        self.png = _saved(figure, "png") if file else b""
+        for one in figure.findobj(Text):
+            one.set_text(say.translated.get(one.get_text(), one.get_text()))
+        self.svg = _saved(figure, "svg").decode()
 
     def inline(self, number: int) -> str:
         """The svg element for a page, of which it is the plot of this number: its names are its own there."""
@@ -67,87 +95,91 @@ class Plot:
         return text.replace("url(#", f"url(#p{number}-").replace('href="#', f'href="#p{number}-')
 
 
-def roc_plot(outcome: Outcome, curves: Curves) -> Plot:
+def roc_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
     """True over false positive rate of the pictures, with the point of the threshold in use."""
-    with _axes("ROC of pictures", "false alarms / good pictures", "found / defective pictures") as (figure, axes):
+    with _axes(say("plot_roc"), say("axis_alarms"), say("axis_found")) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=DULL, linewidth=0.8, linestyle=":")
         decided = outcome.figures.decided
         if curves.roc is not None:
             axes.plot(*curves.roc, color=GOOD, linewidth=1.8, label=f"AUROC {outcome.figures.row['Image_AUROC']:.4f}")
             found = 1 - decided.misses / decided.defective
-            axes.plot([decided.false_alarms / decided.good], [found], **_marker())
-        _finish(axes, "lower right")
-        return Plot(figure, file=True)
+            axes.plot([decided.false_alarms / decided.good], [found], **_marker(say))
+        _finish(axes, say, "lower right")
+        return Plot(figure, say, file=True)
 
 
-def recall_plot(outcome: Outcome, curves: Curves) -> Plot:
+def recall_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
     """Precision over recall of the pictures, with the point of the threshold in use."""
-    with _axes("Precision and recall of pictures", "recall", "precision") as (figure, axes):
+    with _axes(say("plot_recall"), say("axis_recall"), say("axis_precision")) as (figure, axes):
         decided = outcome.figures.decided
         if curves.recall is not None:
             label = f"AP {outcome.figures.row['Image_AP']:.4f}"
             axes.plot(*curves.recall, color=GOOD, linewidth=1.8, drawstyle="steps-pre", label=label)
             found = decided.defective - decided.misses
             if found:
-                axes.plot([found / decided.defective], [found / (found + decided.false_alarms)], **_marker())
-        _finish(axes, "lower left")
-        return Plot(figure, file=False)
+                axes.plot([found / decided.defective], [found / (found + decided.false_alarms)], **_marker(say))
+        _finish(axes, say, "lower left")
+        return Plot(figure, say, file=False)
 
 
-def pro_plot(outcome: Outcome, curves: Curves) -> Plot:
+def pro_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
     """Mean overlap of the true regions over the false positive rate of pixels, up to PRO_LIMIT."""
-    with _axes("PRO of regions", "false positive rate of pixels", "mean overlap of regions") as (figure, axes):
+    with _axes(say("plot_pro"), say("axis_pixels"), say("axis_overlap")) as (figure, axes):
         axes.set_xlim(0, PRO_LIMIT)
         if curves.pro is not None:
             label = f"AU-PRO {outcome.figures.row['PRO_score']:.4f}"
             axes.plot(*curves.pro, color=GOOD, linewidth=1.8, label=label)
             axes.fill_between(*curves.pro, color=GOOD, alpha=0.08, linewidth=0)
-        _finish(axes, "lower right", PRO_LIMIT)
-        return Plot(figure, file=True)
+        _finish(axes, say, "lower right", PRO_LIMIT)
+        return Plot(figure, say, file=True)
 
 
-def score_plot(outcome: Outcome) -> Plot:
+def score_plot(outcome: Outcome, say: Labels) -> Plot:
     """Histograms of the image scores of good and of defective pictures, and the threshold in use."""
-    with _axes("Image scores", "score", "pictures") as (figure, axes):
+    with _axes(say("plot_scores"), say("axis_score"), say("axis_pictures")) as (figure, axes):
         scores = np.array([one.score for one in outcome.pictures])
         truth = np.array([one.defective for one in outcome.pictures])
         level, best = outcome.levels.image_threshold, outcome.figures.decided.best_threshold
         edges = np.histogram_bin_edges(np.append(scores, level), BINS)
-        axes.hist(scores[~truth], edges, color=GOOD, alpha=0.7, label=f"good ({int((~truth).sum())})")
+        axes.hist(scores[~truth], edges, color=GOOD, alpha=0.7, label=say("label_good", count=int((~truth).sum())))
         hatched = {"facecolor": "none", "edgecolor": DEFECTIVE, "hatch": "/////"}  # good bars show through
-        axes.hist(scores[truth], edges, label=f"defective ({int(truth.sum())})", **hatched)
-        axes.axvline(level, color=LINE, linewidth=1.4, linestyle="--", label=f"threshold {level:.3f}")
+        axes.hist(scores[truth], edges, label=say("label_defective", count=int(truth.sum())), **hatched)
+        axes.axvline(level, color=LINE, linewidth=1.4, linestyle="--", label=say("label_threshold", level=level))
         if best is not None:
-            axes.axvline(best, color=DULL, linewidth=1.2, linestyle=":", label=f"best F1 at {best:.3f}")
+            axes.axvline(best, color=DULL, linewidth=1.2, linestyle=":", label=say("label_best", level=best))
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # above the bars is room for the legend
-        axes.legend(loc="upper center", fontsize=7.5, ncols=2, borderaxespad=0.1)
-        return Plot(figure, file=False)
+        plain = {
+            "frameon": True,
+            "framealpha": 1,
+            "edgecolor": "none",
+            "facecolor": "white",
+        }  # no line crosses its text
+        axes.legend(loc="upper center", fontsize=7.5, ncols=2, borderaxespad=0.1, **plain)
+        return Plot(figure, say, file=False)
 
 
-def all_roc_plot(found: Mapping[str, Curves]) -> Plot:
+def all_roc_plot(found: Mapping[str, Curves], say: Labels) -> Plot:
     """The ROC curves of all categories."""
     known = {name: curves.roc for name, curves in found.items() if curves.roc is not None}
-    words = "ROC of pictures, all categories", "false alarms / good pictures", "found / defective pictures"
-    return _all(known, words, 1.0)
+    return _all(known, say, ("plot_all_roc", "axis_alarms", "axis_found"), 1.0)
 
 
-def all_pro_plot(found: Mapping[str, Curves]) -> Plot:
+def all_pro_plot(found: Mapping[str, Curves], say: Labels) -> Plot:
     """The PRO curves of all categories."""
     known = {name: curves.pro for name, curves in found.items() if curves.pro is not None}
-    words = "PRO of regions, all categories", "false positive rate of pixels", "mean overlap of regions"
-    return _all(known, words, PRO_LIMIT)
+    return _all(known, say, ("plot_all_pro", "axis_pixels", "axis_overlap"), PRO_LIMIT)
 
 
-def _all(found: Mapping[str, Points], words: tuple[str, str, str], limit: float) -> Plot:
-    with _axes(*words, wide=True) as (figure, axes):
+def _all(found: Mapping[str, Points], say: Labels, names: tuple[str, str, str], limit: float) -> Plot:
+    with _axes(*map(say, names), wide=True) as (figure, axes):
         for (name, points), colour, dash in zip(found.items(), cycle(COLOURS), cycle(DASHES)):
             axes.plot(*points, color=colour, linestyle=dash, linewidth=1.5, label=_plain(name))
-        _finish(axes, None, limit)
+        _finish(axes, say, None, limit)
         if found:
             columns = -(-len(found) // 20)
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7.5, ncols=columns)
-        return Plot(figure, file=True)
+        return Plot(figure, say, file=True)
 
 
 @contextmanager
@@ -164,20 +196,20 @@ def _axes(title: str, across: str, up: str, wide: bool = False) -> Iterator[tupl
         yield figure, axes
 
 
-def _finish(axes: Axes, legend: str | None, limit: float = 1.0) -> None:
+def _finish(axes: Axes, say: Labels, legend: str | None, limit: float = 1.0) -> None:
     """Rates from 0 to `limit` across and 0 to 1 up; a note where there is no curve."""
     axes.set_xlim(-0.02 * limit, 1.02 * limit)
     axes.set_ylim(-0.02, 1.03)
     if not axes.get_legend_handles_labels()[0]:
-        axes.text(0.5, 0.5, "no such curve", transform=axes.transAxes, ha="center", va="center", color=DULL)
+        axes.text(0.5, 0.5, say("no_curve"), transform=axes.transAxes, ha="center", va="center", color=DULL)
     elif legend:
         axes.legend(loc=legend, fontsize=8)
 
 
-def _marker() -> dict[str, object]:
+def _marker(say: Labels) -> dict[str, object]:
     return {
         "marker": "D", "markersize": 6, "color": DEFECTIVE, "markeredgecolor": "white", "linestyle": "none",
-        "label": "threshold in use",
+        "label": say("label_in_use"),
     }  # fmt: skip
 
 

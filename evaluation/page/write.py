@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,36 +12,40 @@ from deploy.results.picture_folder import PictureFolder
 from deploy.storage.files import check_replaceable, make_folder, write_whole
 from deploy.storage.table import write_csv
 
+from ..chapter import Chapter
 from . import curves as points
 from . import plots
-from .chapter import Chapter
 from .content import content
 from .texts import words
 
+LIBRARIES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "jinja2": "jinja2"}
+"""What only the report needs: the module, and the package that has it."""
 HERE = Path(__file__).parent
 START = "<!doctype html>\n<!-- PaddlePatch report -->\n"
 THRESHOLDS = ("category", "threshold", "best_f1_threshold", "good", "false_alarms", "defective", "misses")
 TIMES = ("category", "run", "stage", "seconds")
 
 
-def write_page(table: Path, chapters: Sequence[Chapter], language: str | None) -> Path | None:
+def write_page(table: Path, chapters: Sequence[Chapter], language: str) -> Path:
     """Write `NAME.html` beside the run's table `NAME.csv`, and curves and times into `NAME_report/`.
 
     Args:
         table: of the figures.
-        chapters: the categories in the order of their rows.
-        language: one of `texts.LANGUAGES`; without one, or without chapters, nothing is written.
+        chapters: the categories in the order of their rows, one or more.
+        language: one of `texts.LANGUAGES`.
 
     Raises:
         UserError: a file cannot be written, or would replace what is not ours.
     """
-    if language is None or not chapters:
-        return None
     path, folder = table.with_suffix(".html"), make_folder(table.with_name(f"{table.stem}_report"))
     check_replaceable(path, START.encode())
     found = {chapter.name: points.curves_of(chapter.outcome) for chapter in chapters}
-    drawn = {name: _drawn(chapter, found[name]) for name, chapter in zip(found, chapters)}
-    over_all = {"roc": plots.all_roc_plot(found), "pro": plots.all_pro_plot(found)}
+    text = words(language)
+    drawn = {name: _drawn(chapter, found[name], text) for name, chapter in zip(found, chapters)}
+    over_all = {
+        "roc": plots.all_roc_plot(found, plots.Labels(text)),
+        "pro": plots.all_pro_plot(found, plots.Labels(text)),
+    }
     with ExitStack() as stack:
         pictures = PictureFolder(folder, "report")
         pictures.collect(stack)
@@ -52,18 +56,18 @@ def write_page(table: Path, chapters: Sequence[Chapter], language: str | None) -
                 pictures.write(f"{name}/{kind}", of_category[kind].png)
         pictures.publish()
     _write_tables(folder, chapters, found)
-    write_whole(path, _page(chapters, language, over_all, drawn))
+    write_whole(path, _page(chapters, text, over_all, drawn))
     print(f"report: {path}; its curves and times: {folder}", flush=True)
     return path
 
 
-def _drawn(chapter: Chapter, curves: points.Curves) -> dict[str, plots.Plot]:
+def _drawn(chapter: Chapter, curves: points.Curves, text: Mapping[str, str]) -> dict[str, plots.Plot]:
     """The plots of a category, in the order of the page."""
     return {
-        "scores": plots.score_plot(chapter.outcome),
-        "roc": plots.roc_plot(chapter.outcome, curves),
-        "recall": plots.recall_plot(chapter.outcome, curves),
-        "pro": plots.pro_plot(chapter.outcome, curves),
+        "scores": plots.score_plot(chapter.outcome, plots.Labels(text)),
+        "roc": plots.roc_plot(chapter.outcome, curves, plots.Labels(text)),
+        "recall": plots.recall_plot(chapter.outcome, curves, plots.Labels(text)),
+        "pro": plots.pro_plot(chapter.outcome, curves, plots.Labels(text)),
     }
 
 
@@ -91,13 +95,16 @@ def _write_tables(folder: Path, chapters: Sequence[Chapter], found: dict[str, po
 
 
 def _page(
-    chapters: Sequence[Chapter], language: str, over_all: dict[str, plots.Plot], drawn: dict[str, dict[str, plots.Plot]]
+    chapters: Sequence[Chapter],
+    text: Mapping[str, str],
+    over_all: dict[str, plots.Plot],
+    drawn: dict[str, dict[str, plots.Plot]],
 ) -> bytes:
     """The html text; every value is escaped by the template but what is our own: plots, style and script."""
     from jinja2 import Environment, StrictUndefined  # only a report needs it
     from markupsafe import Markup
 
-    text, numbers = words(language), iter(range(10**6))
+    numbers = iter(range(10**6))
     script = (HERE / "page.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -10,8 +10,8 @@ from test_patchcore import SMALL, pictures
 
 from deploy import UserError
 from models import PatchCore
-from models.memory_bank import lloyd
-from models.memory_bank.lloyd import LloydStep
+from models.memory_bank import clusters
+from models.memory_bank.clusters import Clusters
 from models.memory_bank.search import coarse_form, half_norms_of
 
 PICTURES, POSITIONS, CHANNELS = 9, 40, 12
@@ -20,6 +20,15 @@ PICTURES, POSITIONS, CHANNELS = 9, 40, 12
 @pytest.fixture
 def patches() -> np.ndarray:
     return np.random.default_rng(2).standard_normal((PICTURES, POSITIONS, CHANNELS)).astype(np.float32)
+
+
+def clusters_of(bank: np.ndarray, owner: np.ndarray, share: float, patches: np.ndarray) -> Clusters:
+    """Of a bank over all patches."""
+
+    def numbered(picture: int) -> tuple[int, np.ndarray]:
+        return picture * POSITIONS, patches[picture]
+
+    return Clusters(bank, owner, share, numbered, range(PICTURES), PICTURES * POSITIONS)
 
 
 def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:
@@ -37,12 +46,12 @@ def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.ndarray, share: float) -> None:
     bank = np.concatenate([patches.reshape(-1, CHANNELS)[::31], np.full((1, CHANNELS), 90, np.float32)])
-    step = LloydStep(bank, share, patches.__getitem__, PICTURES, PICTURES * POSITIONS)
-    np.testing.assert_allclose(step.bank(), expected(bank, patches, share), atol=1e-5)
-    assert (step.bank()[-1] == 90).all(), "no patch is nearest to it"
+    step = clusters_of(bank, np.arange(len(bank)), share, patches)
+    np.testing.assert_allclose(step.moved(), expected(bank, patches, share), atol=1e-5)
+    assert (step.moved()[-1] == 90).all(), "no patch is nearest to it"
     for picture in range(PICTURES):
         rows, values = step.without(picture, patches[picture])
-        alone = step.bank()
+        alone = step.moved()
         alone[rows] = values
         others = np.delete(patches, picture, axis=0)
         np.testing.assert_allclose(alone, expected(bank, others, share), atol=1e-5)
@@ -51,22 +60,42 @@ def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.n
 
 @pytest.mark.once
 def test_small_banks_look_at_some_pictures(patches: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lloyd, "PATCHES", 30)
+    monkeypatch.setattr(clusters, "PATCHES", 30)
     bank = patches.reshape(-1, CHANNELS)[:4]
-    step = LloydStep(bank, 0.5, patches.__getitem__, PICTURES, PICTURES * POSITIONS)
-    np.testing.assert_allclose(step.bank(), expected(bank, patches[::3], 0.5), atol=1e-5)
+    step = clusters_of(bank, np.arange(4), 0.5, patches)
+    np.testing.assert_allclose(step.moved(), expected(bank, patches[::3], 0.5), atol=1e-5)
     assert len(step.without(1, patches[1])[0]) == 0 < len(step.without(3, patches[3])[0])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_farthest_patch_of_another_picture_stands_in_for_a_row(patches: np.ndarray, share: float) -> None:
+    """By the definition, one row at a time; a row that stands for its own picture's patches alone has none."""
+    every = patches.reshape(-1, CHANNELS)
+    chosen = np.arange(0, len(every), 7)
+    far = np.full((1, CHANNELS), 90, np.float32)
+    bank, owner = np.concatenate([every[chosen], far]), np.append(chosen // POSITIONS, 0)
+    rows, found = clusters_of(bank, owner, share, patches).stand_ins()
+    distances = ((every[:, None] - bank[None]) ** 2).sum(2)
+    nearest, picture = distances.argmin(1), np.arange(len(every)) // POSITIONS
+    for row in range(len(bank)):
+        others = np.flatnonzero((nearest == row) & (picture != owner[row]))
+        assert (row in rows) == bool(len(others))
+        if len(others):
+            assert found[rows == row] == others[distances[others, row].argmax()]
+    assert 10 < len(rows) < len(bank)
 
 
 def test_held_out_statistics_hold_nothing_of_the_picture() -> None:
     model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", lloyd=0.5, image_score="density")
-    step: list[LloydStep] = []
-    model.end_fit = lambda: step.append(model._step)
+    step: list[Clusters] = []
+    model.end_fit = lambda: step.append(model._clusters)
     model.fit(pictures(6))
     bank, owner = model.fitted["memory_bank"].copy(), model._owner
     before = {name: value.copy() for name, value in model.fitted.items()}
     centred = [model.training_features(range(i, i + 1)) - before["bank_mean"] for i in range(6)]
-    np.testing.assert_allclose(bank, step[0].bank(), atol=1e-5)
+    everything, (replaced, numbers) = model.training_features(range(6)), step[0].stand_ins()
+    np.testing.assert_allclose(bank, step[0].moved(), atol=1e-5)
     for picture in range(6):
         features = model.training_features(range(picture, picture + 1))
         with model.leave_one_out(range(picture, picture + 1), features) as (_, changed):
@@ -76,6 +105,9 @@ def test_held_out_statistics_hold_nothing_of_the_picture() -> None:
         wanted[rows] = values
         own = np.flatnonzero(owner == picture)
         wanted[own] = wanted[model._replacement[own]]
+        here = np.isin(replaced, own)
+        wanted[replaced[here]] = everything[numbers[here]] - before["bank_mean"]
+        assert (numbers[here] // model.positions != picture).all() and here.any()
         np.testing.assert_allclose(held["memory_bank"], wanted, atol=1e-5)
         np.testing.assert_allclose(held["half_norms"], half_norms_of(held["memory_bank"]), rtol=1e-5)
         form = coarse_form(held["memory_bank"], held["coarse_axes"].T)

@@ -1,17 +1,12 @@
-"""What the page shows of a category, and what it needs to be made."""
+"""A category that was evaluated, as reports and logs tell of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
-from deploy.errors import UserError
+from .run import Outcome, Shown
 
-from ..run import Outcome, Shown
-
-LIBRARIES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "jinja2": "jinja2"}
-"""What only the report needs: the module, and the package that has it."""
 WORST = 6
 """Pictures of a kind of error that are shown."""
 
@@ -33,6 +28,11 @@ class Chapter:
         """The category's."""
         return self.outcome.name
 
+    @property
+    def backbone_sha256(self) -> str:
+        """Fingerprints of the model's backbones."""
+        return ", ".join(member["backbone"]["sha256"] for member in self.header.get("members") or [self.header])
+
     def misses(self) -> list[Shown]:
         """Missed pictures, the lowest score first, at most WORST; without any, the found one that was nearest."""
         return self._errors(defective=True)
@@ -45,12 +45,3 @@ class Chapter:
         of_side = [one for one in self.outcome.pictures if one.defective == defective]
         of_side.sort(key=lambda one: one.score if defective else -one.score)
         return [one for one in of_side if one.wrong][:WORST] or of_side[:1]
-
-
-def check_libraries(evaluates: bool = True) -> None:
-    """Raise UserError where --report cannot be fulfilled: a package is missing, or the run evaluates nothing."""
-    if not evaluates:
-        raise UserError("--report is of an evaluation: give --eval too")
-    for module, package in LIBRARIES.items():
-        if find_spec(module) is None:
-            raise UserError(f"--report needs {package}: pip install {package}")

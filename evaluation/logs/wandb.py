@@ -1,0 +1,32 @@
+"""Weights & Biases, offline unless its own variable WANDB_MODE says otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from deploy.errors import UserError
+
+from .run import Run
+
+MODE = "WANDB_MODE"
+
+
+def write(run: Run, folder: Path) -> str:
+    """Add the run to `folder`; return how to look at it. UserError where wandb refuses it."""
+    os.environ.setdefault(MODE, "offline")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # of its own faults, to its makers
+    import wandb
+
+    quiet = wandb.Settings(silent=True, console="off", disable_git=True)
+    project = os.environ.get("WANDB_PROJECT", "paddlepatch")
+    try:
+        with wandb.init(project=project, name=run.name, config=run.settings, dir=str(folder), settings=quiet) as log:
+            place = Path(log.dir).parent
+            log.log({**run.figures, **{name: wandb.Image(str(path)) for name, path in run.pictures.items()}})
+    except wandb.Error as error:
+        cause = " ".join(str(error).split())[:200]
+        raise UserError(f"--log wandb: {cause}; without {MODE} it needs no server") from error
+    finally:
+        wandb.teardown()  # its own process ends, after it has written all
+    return f"wandb sync {place}" if os.environ[MODE] == "offline" else f"{place}, and wandb's server"
