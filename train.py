@@ -11,8 +11,7 @@ import options
 from datasets.readers import Category
 from datasets.readers.category import draw
 from datasets.readers.layouts import layout_of
-from deploy.calibration import FALSE_ALARM, RATE_HELP
-from deploy.command_line.parser import NONE, Arguments, Parser, positive, rate
+from deploy.command_line.parser import NONE, Arguments, Parser
 from deploy.command_line.progress import TimedLog
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, Skipped, UserError
@@ -26,38 +25,14 @@ from evaluation.run import Wanted, evaluate_category
 from evaluation.times import read_times, write_times
 from models import Detector, build_model, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
+from models.distributed.job import Job
+from models.distributed.launch import job_size, launched
 from models.presets import Preset
 from models.threads import one_thread
 
 
 def main() -> int:
-    parser = Parser(prog="train.py", usage="python %(prog)s [OPTIONS]", description=__doc__)
-    options.add_data_option(parser, "the folder that holds the categories", several=True)
-    options.add_model_options(parser, several=True, seed=521)
-    parser.group("model")
-    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers; for an ensemble A,B per backbone")
-    parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
-    parser.flag("save_model", True, "write the model")
-    parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
-    parser.add_argument("--false_alarm", type=rate, default=FALSE_ALARM, help=RATE_HELP)
-    options.add_size_options(parser, sets=True)
-    parser.add_argument("--shots", type=positive, default=None, help="learn from so many pictures, drawn by --seed")
-    parser.flag("skip_bad", False, "leave out pictures that cannot be read instead of stopping")
-    options.add_method_options(parser)
-    parser.group("update", "--update output/patchcore_resnet18_3/bottle.safetensors --data_path new")
-    parser.add_argument("--update", metavar="MODEL", default=None, help="add the pictures to this model, do not train")
-    parser.add_argument("--forget", nargs="+", metavar="PICTURE", help="take these out of it first; alone without data")
-    parser.add_argument(
-        "--max_size", type=positive, default=None, help="patchcore: most rows of the bank then; spade: most pictures"
-    )
-    parser.group("evaluation", "--eval --eval_PRO")
-    parser.flag("eval", False, "evaluate on the test pictures afterwards")
-    options.add_evaluation_options(parser)
-    options.add_run_options(parser)
-    parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
-    parser.no_effect("inc", "mean and covariance are always accumulated in one pass")
-    parser.no_effect("einsum", "the distance is always one batched matrix product")
-    parser.no_effect("debug", "errors carry their traceback without it")
+    parser = options.train_parser(__doc__)
     args = parser.parse()
 
     check_published(args, args.eval)
@@ -65,20 +40,28 @@ def main() -> int:
         return update(args, parser)
     for name in {"forget", "max_size"}.intersection(args.given):
         raise UserError(f"--{name} changes a model that is there: give --update MODEL too")
-    preset = options.settle(args)
-    options.runtime(args).check()  # no category's fault
+    preset, categories = options.settle(args), options.categories(args)
+    with launched(options.runtime(args).use_gpu) as group:
+        job = Job(group, [len(category.train_pictures()) for category in categories])
+        if job.apart and (args.report or args.log):
+            raise UserError("--report, --log: processes with a category each write none: give them to eval.py then")
+        return run(args, parser, preset, categories, job)
+
+
+def run(args: Arguments, parser: Parser, preset: Preset, categories: list[Category], job: Job) -> int:
+    """Train on all categories and seeds, as a process of the job; return the exit code."""
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
-    categories = options.categories(args)
     command, seeds = options.command(parser, args), options.seeds(args)
     print(f"{options.run_name(args)}: {options.names(categories)}")
-    reports, failed = [], Failed(len(seeds) * len(categories))
+    reports, failed = [], Failed(len(seeds) * job.parts)
     for seed in seeds:
         own = folder
         if len(seeds) > 1:
             print(f"seed {seed}")
             own = options.seed_folder(folder, seed)
-        reports.append(train(args, preset, categories, seed, own, command, failed))
-    if args.eval and len(seeds) > 1 and not failed:
+        reports.append(train(args, preset, categories, seed, own, command, failed, job))
+    failed[:] = job.group.joined(failed) if job.apart else failed
+    if args.eval and len(seeds) > 1 and not failed and job.leads:
         print(f"mean and deviation: {write_seeds_report(folder / seeds_table(args.category, seeds), reports)}")
     return failed.finish()
 
@@ -91,17 +74,24 @@ def train(
     folder: Path,
     command: str,
     failed: Failed,
+    job: Job,
 ) -> Report:
     """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
     report, chapters, table = Report(), [], folder / seeds_table(args.category, [seed])
-    with exclusive(folder):
-        for category in categories:
+    with job.held(lambda: exclusive(folder)):
+        for category in job.own(categories):
             with failed.noted(category.name):
                 log = TimedLog()
-                model = fit(args, preset, category, seed, folder, command, log)
-                if args.eval:
+                model = fit(args, preset, category, seed, folder, command, log, job)
+                if args.eval and job.writes:
                     chapters.append(evaluate(args, model, category, table, command, report, log))
-    if report.rows:
+                    if not job.apart:
+                        write_report(table, report)
+        if job.apart:
+            report = report.of_all(job.group.joined, [category.name for category in categories])
+            if job.leads and report.rows:
+                write_report(table, report)
+    if report.rows and job.leads:
         print(f"figures: {table}")
     publish(table, chapters, args)
     return report
@@ -121,13 +111,12 @@ def save(args: Arguments, model: Detector, path: Path, command: str, log: TimedL
 def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> Chapter:
-    """Add the model's figures on the category to `report`, and write that to `table`; return what a page shows."""
+    """Add the model's figures on the category to `report`; return what a page shows. Results lie beside `table`."""
     provenance, wanted = provenance_columns(model.header, command), Wanted.of(args, options.pro_limit(args))
     outcome = evaluate_category(model, category, table.parent / category.name, provenance, wanted)
     log(summary(outcome.row))
     report.rows.append(outcome.row)
     report.provenance.append(provenance)
-    write_report(table, report)
     fitting = model.stages.seconds or read_times(table.parent / f"{category.name}.safetensors", model.header)
     return Chapter(outcome, model.header, fitting, command)
 
@@ -135,6 +124,8 @@ def evaluate(
 def update(args: Arguments, parser: Parser) -> int:
     """Add the category's good pictures to the model of --update, and write the result as a trained model is."""
     path, log = Path(args.update), TimedLog()
+    if job_size() > 1:
+        raise UserError("--update works in one process: start it without paddle.distributed.launch")
     model = options.check_update(args, load_model(path, options.runtime(args)), path)
     category = options.update_category(args, path)
     print(f"== {category.name}: {model_text(model)}", flush=True)
@@ -153,15 +144,20 @@ def update(args: Arguments, parser: Parser) -> int:
         if args.save_model:
             save(args, model, folder / f"{category.name}.safetensors", command, log)
         if args.eval:
-            table = folder / seeds_table(category.name, [model.seed])
-            publish(table, [evaluate(args, model, category, table, command, Report(), log)], args)
+            table, report = folder / seeds_table(category.name, [model.seed]), Report()
+            chapter = evaluate(args, model, category, table, command, report, log)
+            write_report(table, report)
+            publish(table, [chapter], args)
     return 0
 
 
 def fit(
-    args: Arguments, preset: Preset, category: Category, seed: int, folder: Path, command: str, log: TimedLog
+    args: Arguments, preset: Preset, category: Category, seed: int, folder: Path, command: str, log: TimedLog, job: Job
 ) -> Detector:
-    """A model of the category's good pictures, saved in `folder`; the one there where an earlier run finished it."""
+    """A model of the category's good pictures, saved in `folder`; the one there where an earlier run finished it.
+
+    Where several processes fit it together, rank 0 saves it, and the others' is not for use.
+    """
     pictures = draw(category.train_pictures(), args.shots, seed)
     print(f"== {category.name} (layout {layout_of(category)}): {len(pictures)} good pictures to fit on", flush=True)
     model = build_model(
@@ -179,13 +175,18 @@ def fit(
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
     skipped, path = Skipped(), folder / f"{category.name}.safetensors"
     on_bad = skipped if args.skip_bad else None
-    if args.save_model and is_finished(model, path, pictures, args.num_workers, on_bad, args.false_alarm):
+    kept = args.save_model and job.writes
+    kept = kept and is_finished(model, path, pictures, args.num_workers, on_bad, args.false_alarm)
+    if any(job.fitting.joined([kept])):
         log(f"kept: {path} was fitted before on the same pictures with the same settings{told(skipped)}")
-        return load_model(path, options.runtime(args))
+        return load_model(path, options.runtime(args)) if job.writes else model
     skipped.clear()
+    model.group = job.fitting
     model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)
     print(model_text(model) + told(skipped), flush=True)
-    if args.save_model:
+    if job.fitting.size > 1:
+        log(job.fitting.told())
+    if args.save_model and job.writes:
         save(args, model, path, command, log)
     return model
 

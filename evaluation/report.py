@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -108,6 +108,12 @@ class Report:
     """Per category: `category` and FIGURES."""
     provenance: list[dict[str, Any]] = field(default_factory=list)
     """Per category: `deploy.results.tables.provenance_columns`."""
+
+    def of_all(self, joined: Callable[[list[Any]], list[Any]], order: Sequence[str]) -> Report:
+        """The figures of several processes, which `joined` puts in a row, in the `order` of the categories."""
+        found = joined(list(zip(self.rows, self.provenance)))
+        found.sort(key=lambda pair: order.index(pair[0]["category"]))
+        return Report([row for row, _ in found], [origin for _, origin in found])
 
 
 def seeds_table(selection: str, seeds: Sequence[int]) -> str:

@@ -96,6 +96,8 @@ class Ensemble(Detector):
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
         """Fit the members one after the other, so that the features of one are held at a time; then the spreads."""
+        if self.group.size > 1:
+            raise UserError("an ensemble is fitted by one process: start as many as categories, or fewer")
         bad: set[str] = set()
 
         def skip(name: str, error: UserError) -> None:

@@ -17,7 +17,7 @@ from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.resample import to_pixels, upsample
-from .graph.scores import check_image_score, columns, image_score
+from .graph.scores import check_image_score, image_score
 from .memory_bank.clusters import Clusters
 from .memory_bank.coreset import SAMPLERS, Sampler, thinned
 from .memory_bank.search import (
@@ -26,8 +26,11 @@ from .memory_bank.search import (
     distance_to,
     exact_nearest,
     half_norms_of,
+    reweighting,
     rows_replaced,
+    several_nearest,
 )
+from .memory_bank.shards import picked, starts
 
 
 class PatchCore(AnomalyMethod):
@@ -192,7 +195,7 @@ class PatchCore(AnomalyMethod):
             nearest = exact_nearest(query, bank, half_norms)
             distance = distance_to(query, bank, nearest)
         else:
-            nearest, distance = self._several(query, bank, half_norms)
+            nearest, distance = several_nearest(query, bank, half_norms, self.options["num_neighbors"])
         patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
         if unit is not None:
@@ -200,38 +203,8 @@ class PatchCore(AnomalyMethod):
             return anomaly_map, image_score("top", relative, anomaly_map)
         if self.options["image_score"] != "reweighted":
             return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
-        weight = self._weight(query, bank, tables[-1], nearest, patches)
+        weight = reweighting(query, bank, tables[-1], nearest, patches)
         return anomaly_map, weight * image_score("max", patches, anomaly_map)
-
-    def _several(
-        self, query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor
-    ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Return the nearest row, and the mean distance to the `num_neighbors` nearest rows."""
-        count = self.options["num_neighbors"]
-        nearness = paddle.matmul(query, bank, transpose_y=True) - half_norms
-        rows = paddle.topk(nearness, count, axis=1)[1]
-        return columns(rows, 0, 1).reshape([-1]), self._distances(query, bank, rows).sum(axis=1) / count
-
-    def _weight(
-        self,
-        query: paddle.Tensor,
-        memory_bank: paddle.Tensor,
-        neighbors: paddle.Tensor,
-        nearest: paddle.Tensor,
-        patches: paddle.Tensor,
-    ) -> paddle.Tensor:
-        """Equation 7: 1 - softmax of the distances from the most anomalous patch to its nearest row's neighbours."""
-        worst = paddle.argmax(patches, axis=1)
-        row = worst + self.positions * (paddle.cumsum(paddle.ones_like(worst)) - 1)
-        patch = paddle.index_select(query, row)
-        around = paddle.index_select(neighbors, paddle.index_select(nearest, row))
-        # column 0 is the nearest row itself, m* in the paper
-        return 1 - nn.functional.softmax(self._distances(patch, memory_bank, around), axis=1)[:, 0]
-
-    def _distances(self, query: paddle.Tensor, memory_bank: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
-        """Distances [n, count] from each of query [n, channels] to its own rows [n, count] of the bank."""
-        chosen = paddle.index_select(memory_bank, rows.reshape([-1])).reshape([-1, rows.shape[1], self.channels])
-        return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
 
     def start_fit(self, pictures: int) -> None:
         """Open the spool file and the sampler."""
@@ -264,6 +237,8 @@ class PatchCore(AnomalyMethod):
             self.seed,
             self.runtime.use_gpu,
             bank,
+            self.group,
+            None if self.group.size == 1 else len(self.shard) * self.positions,
         )
 
     def partial_fit(self, features: np.ndarray) -> None:
@@ -274,14 +249,16 @@ class PatchCore(AnomalyMethod):
 
     def finish_fit(self) -> dict[str, np.ndarray]:
         """Choose the coreset; return the memory bank, centred, with the tables of the search."""
-        patches = self._sampler.seen
+        first = starts(self._sampler.seen, self.group)
+        patches = first[-1]
         count = self._sampler.wanted(patches)
         if not self._first and count < 2:
             raise UserError(f"--k {self.k:g} keeps {count} of {patches} patches: two are needed; raise --k")
         if not self._first and count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = self._sampler.choose()
-        bank, owner, fixed = self._spool.read(chosen), self.tiling.owner(chosen // self.positions), 0
+        bank = picked(chosen, first, self._spool.read, self.group)
+        owner, fixed = self.tiling.owner(chosen // self.positions), 0
         self._blocks = self._sampler.blocks
         del self._sampler
         if self._first:
@@ -298,13 +275,15 @@ class PatchCore(AnomalyMethod):
                 owner - self._first,
                 self.options["lloyd"],
                 lambda picture: self._centred(picture, mean),
-                range(self.tiling.pictures(patches // self.positions)),
+                self.shard,
+                self.tiling.pictures(patches // self.positions),
                 patches,
                 fixed,
+                self.group,
             )
             bank = self._clusters.moved()
             self._replaced, numbers = self._clusters.stand_ins()
-            self._stand_ins = self._spool.read(numbers) - mean
+            self._stand_ins = picked(numbers, first, self._spool.read, self.group) - mean
         return self._tables(bank, mean)
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
@@ -335,7 +314,7 @@ class PatchCore(AnomalyMethod):
         from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
 
         near = AROUND + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
-        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)))
+        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)), self.group)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["image_score"] == "density":
             found["spacing"] = spacing(bank, neighbors)
@@ -367,7 +346,8 @@ class PatchCore(AnomalyMethod):
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the patches of training pictures from the spool file."""
         parts = self.tiling.parts(pictures)
-        return self._spool.read_block(parts.start * self.positions, len(parts) * self.positions)
+        first = parts.start - self.tiling.parts(self.shard).start
+        return self._spool.read_block(first * self.positions, len(parts) * self.positions)
 
     @contextmanager
     def leave_one_out(

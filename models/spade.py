@@ -16,6 +16,7 @@ from deploy.errors import UserError
 
 from .backbones.backbone import DEEPEST, Backbone, MissingLayer
 from .base.method import AnomalyMethod
+from .base.spool import Spool
 from .graph.resample import to_pixels, upsample
 from .graph.scores import check_image_score, columns, image_score
 
@@ -177,6 +178,7 @@ class SPADE(AnomalyMethod):
         """Open an unnamed temporary file per layer; the system deletes it when nothing maps it any more."""
         self._spool = [tempfile.TemporaryFile() for _ in self.features]  # noqa: SIM115
         self._descriptors: list[np.ndarray] = []
+        self._own, self._added = Spool(None, self.channels), []
         self._earlier = self._limit = 0
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
@@ -206,7 +208,14 @@ class SPADE(AnomalyMethod):
                 self._write(file, self.fitted[name][picture])
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Append the pyramids to the files and keep the descriptors."""
+        """Append the pyramids to the files and keep the descriptors; of several processes each keeps its own first."""
+        if self.group.size == 1:
+            self._append(features)
+        else:
+            self._own.append(features)
+            self._added.append(len(features))
+
+    def _append(self, features: np.ndarray) -> None:
         start = 0
         for file, f, width in zip(self._spool, self.features, self.widths):
             layer = features[:, start : start + width].reshape(len(features), f.channels, -1)
@@ -224,7 +233,16 @@ class SPADE(AnomalyMethod):
             ) from error
 
     def finish_fit(self) -> dict[str, np.ndarray]:
-        """Descriptors in memory, galleries mapped; the oldest pictures leave where there are more than allowed."""
+        """Descriptors in memory, galleries mapped; the oldest pictures leave where there are more than allowed.
+
+        Of several processes each gets the galleries of all pictures, in their order.
+        """
+        sent = 0
+        for rank, count in self.group.joined([(self.group.rank, count) for count in self._added]):
+            rows = np.empty((count, self.channels), np.float32)
+            if rank == self.group.rank:
+                rows, sent = self._own.read_block(sent, count), sent + count
+            self._append(self.group.broadcast(rows, rank))
         pictures = len(self._descriptors)
         oldest = max(0, pictures - (self._limit or pictures))
         self._earlier -= oldest
@@ -232,7 +250,7 @@ class SPADE(AnomalyMethod):
         for name, file, f in zip(self.galleries, self._spool, self.features):
             file.flush()
             found[name] = np.memmap(file, np.float32, "r+", shape=(pictures, f.height * f.width, f.channels))[oldest:]
-        del self._spool, self._descriptors
+        del self._spool, self._descriptors, self._own
         return found
 
     def training_features(self, pictures: range) -> np.ndarray:

@@ -32,6 +32,7 @@ from .selection import (
     settle,
     shared_seed,
 )
+from .training import train_parser
 from .update import adds, check_update, update_category
 
 __all__ = [
@@ -66,5 +67,6 @@ __all__ = [
     "seeds",
     "settle",
     "shared_seed",
+    "train_parser",
     "update_category",
 ]

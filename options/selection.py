@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,15 @@ def per_backbone(args: Arguments) -> dict[str, list[Any]]:
 
 
 def runtime(args: Arguments) -> Runtime:
-    """The GPU that --gpu names, else the first where Paddle has one and --cpu is not given; UserError if not there."""
+    """The GPU that --gpu names, else the first where Paddle has one and --cpu is not given; UserError if not there.
+
+    Processes of paddle.distributed.launch take the one that it gives each.
+    """
     if args.cpu and args.gpu is not None:
         raise UserError(f"--cpu and --gpu {args.gpu} contradict each other: leave out one of them")
     chosen = Runtime(
         use_gpu=args.gpu is not None or (gpu_usable() and not args.cpu),
-        gpu=args.gpu or 0,
+        gpu=args.gpu or int(os.environ.get("FLAGS_selected_gpus", "0").split(",")[0]),  # noqa: SIM112
         threads=args.cpu_threads,
         precision=getattr(args, "precision", "fp32"),
     )

@@ -28,7 +28,7 @@ def clusters_of(bank: np.ndarray, owner: np.ndarray, share: float, patches: np.n
     def numbered(picture: int) -> tuple[int, np.ndarray]:
         return picture * POSITIONS, patches[picture]
 
-    return Clusters(bank, owner, share, numbered, range(PICTURES), PICTURES * POSITIONS)
+    return Clusters(bank, owner, share, numbered, range(PICTURES), PICTURES, PICTURES * POSITIONS)
 
 
 def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:

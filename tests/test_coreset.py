@@ -12,6 +12,7 @@ from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
 from benchmarks.brute_force import brute_force_k_center
 from deploy import Preprocess, UserError
 from models import PatchCore
+from models.base.fitting import fit_features
 from models.base.spool import Spool
 from models.memory_bank.coreset import SAMPLERS, Sampler, k_center_on_gpu, principal_axes, projection
 from models.memory_bank.kcenter import k_center
@@ -86,7 +87,7 @@ def test_points_are_not_held_twice(run_warm: Callable) -> None:
 def test_selection_of_real_features_equals_brute_force() -> None:
     model = PatchCore(weights=WEIGHTS)
     pictures = sorted((MVTEC / "bottle/train/good").glob("*.png"))[:20]
-    model.fit_features(pictures, 8, None, None)
+    fit_features(model, pictures, 8, None, None)
     points = model._sampler._turned()
     assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
 

@@ -34,7 +34,18 @@ INSIDE = {
         "serve",
         "infer",
     ),
-    "models": ("threads", "backbones", "graph", "memory_bank", "base", "METHODS", "registry", "presets", "export"),
+    "models": (
+        "threads",
+        "backbones",
+        "graph",
+        "distributed",
+        "memory_bank",
+        "base",
+        "METHODS",
+        "registry",
+        "presets",
+        "export",
+    ),
     "datasets": ("readers", "sample", "pretraining"),
 }
 """The rooms of a package: each may import those before it. METHODS stands for the files that are in no room."""

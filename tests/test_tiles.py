@@ -73,7 +73,7 @@ def test_a_picture_is_held_out_with_all_of_its_tiles(method: type[Detector]) -> 
     model, others = method(**settings, eps=1e-6), method(**settings, eps=1e-6)
     answers: list[tuple[np.ndarray, float]] = []
     held_out = model.score_held_out
-    model.score_held_out = lambda count: (answers.append(answer) or answer for answer in held_out(count))
+    model.score_held_out = lambda: (answers.append(answer) or answer for answer in held_out())
     model.fit(pictures)
     assert model.data["pictures"] == 9 and len(answers) == 9 == len(model.calibration.scores)
     for picture in (0, 8):

@@ -13,10 +13,10 @@ import paddle
 from paddle import nn
 
 import deploy
-from deploy.calibration import FALSE_ALARM, Calibration, check_rate
+from deploy.calibration import FALSE_ALARM, Calibration, check_rate, levels_of
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
-from deploy.pictures.preprocess import Preprocess
+from deploy.pictures.preprocess import Preprocess, height_width
 from deploy.pictures.stream import picture_name, prefetch
 from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
@@ -27,6 +27,7 @@ from deploy.storage.files import make_folder
 from deploy.storage.tensors import read_tensors, write_tensors
 
 from ..backbones.backbone import Backbone
+from ..distributed.group import Group
 from ..graph.compiled import compile_scoring
 from .helping import choose_copies
 from .tiling import MapAndScore
@@ -60,6 +61,8 @@ class Detector(nn.Layer):
         self.fitted: dict[str, np.ndarray] = {}
         """The statistics as arrays; on the CPU the buffers are views of them."""
         self.checks: dict[str, np.ndarray] = {}
+        self.group = Group()
+        """The processes that fit the model together."""
         self.stages = Stages()
         """What fitting or the last update took: `read`, the sum over all threads, which read while others compute;
         `features`; what makes the statistics, by the method's STAGE; `calibration`. Not a part of a saved model."""
@@ -152,14 +155,28 @@ class Detector(nn.Layer):
 
         self._copies = choose_copies(self.methods(), pictures, batch_size, workers, on_bad, log, self.stages)
         held_out = noted(self.fit_statistics(pictures, batch_size, workers, on_bad, log))
-        self.calibration = Calibration.from_good(held_out, false_alarm).with_brightness(self.brightness)
-        self.tell_levels(scores, log)
+        rows = self.group.joined([levels_of(*answer) for answer in held_out])
+        self.calibration = Calibration.from_levels(rows, false_alarm).with_brightness(self.brightness)
+        self.tell_levels([row[0] for row in rows], log)
+        if self.group.size > 1:
+            highest = self._highest_of_all(highest, len(scores), count)
         by_name = {picture_name(picture, number): picture for number, picture in enumerate(pictures)}
         self._odd = [
             (by_name[self.names[number]], self.names[number], score, anomaly_map, self.brightness[number])
             for score, number, anomaly_map in highest
         ]
         return self.describe_fit()
+
+    def _highest_of_all(
+        self, highest: list[tuple[float, int, np.ndarray]], own: int, count: int
+    ) -> list[tuple[float, int, np.ndarray]]:
+        """Of what all processes hold, the `count` highest; this one scored `own` pictures and numbered them from 0."""
+        first = sum(self.group.joined([own])[: self.group.rank])
+        told = self.group.joined([(score, number + first) for score, number, _ in highest])
+        size = height_width(self.preprocess.size)
+        maps = self.group.concatenated(np.array([kept for *_, kept in highest], np.float32).reshape(-1, *size))
+        found = [(score, number, kept) for (score, number), kept in zip(told, maps)]
+        return sorted(found, key=lambda one: one[:2], reverse=True)[:count]
 
     def tell_levels(self, scores: Sequence[float], log: Callable[[str], None]) -> None:
         """Log the thresholds, and the pictures with the highest held-out `scores`, in the order of `names`."""

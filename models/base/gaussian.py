@@ -183,9 +183,16 @@ class GaussianMethod(AnomalyMethod):
     def start_fit(self, pictures: int) -> None:
         """Start with no pictures, and open the spool file of the features."""
         self._spool = Spool(None, self.k)
-        self._seen = 0
-        self._mean = np.zeros((self.positions, self.k), np.float32)
-        self._scatter = np.zeros((self.positions, self.k, self.k), np.float32)
+        self._seen, self._added = 0, []
+        self._width = -(-self.positions // self.group.size)
+        here = len(self._positions_of(self.group.rank))
+        self._mean = np.zeros((here, self.k), np.float32)
+        self._scatter = np.zeros((here, self.k, self.k), np.float32)
+
+    def _positions_of(self, rank: int) -> range:
+        """The positions whose Gaussians a process fits."""
+        start = min(rank * self._width, self.positions)
+        return range(start, min(start + self._width, self.positions))
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
         """Go on from the stored Gaussians, whose covariances are recovered; they do not grow."""
@@ -213,9 +220,35 @@ class GaussianMethod(AnomalyMethod):
             self._scatter[rows] = covariance * (self._seen - 1)
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Add a batch by Chan, Golub and LeVeque's update, which never subtracts large sums from each other."""
+        """Add a batch; of several processes each only keeps it, until `finish_fit` gives each its positions of all."""
         self._spool.append(features)
         batch = features.reshape(-1, self.positions, self.k)
+        self._added.append(len(batch))
+        if self.group.size == 1:
+            self._accumulate(batch)
+
+    def _exchanged(self) -> Iterator[np.ndarray]:
+        """Yield this process's positions of all batches, in their order, [pictures, positions, k].
+
+        So every Gaussian is summed as in one process. To merge the moments that each has of its own pictures would
+        round otherwise, and where pictures are fewer than channels send more.
+        """
+        sent, here = 0, len(self._positions_of(self.group.rank))
+        for rank, count in self.group.joined([(self.group.rank, count) for count in self._added]):
+            parts = None
+            if rank == self.group.rank:
+                rows = self._spool.read_block(sent * self.positions, count * self.positions)
+                sent += count
+                padded = np.zeros((count, self._width * self.group.size, self.k), np.float32)
+                padded[:, : self.positions] = rows.reshape(count, self.positions, self.k)
+                parts = [np.ascontiguousarray(part) for part in np.split(padded, self.group.size, axis=1)]
+            yield self.group.scatter(parts, np.zeros((count, self._width, self.k), np.float32), rank)[:, :here]
+
+    def _accumulate(self, batch: np.ndarray) -> None:
+        """Add positions of a batch by Chan, Golub and LeVeque's update, which never subtracts large sums.
+
+        `batch` is float32 [pictures, positions, k].
+        """
         count = len(batch)
         mean = batch.mean(axis=0)
         centred = np.ascontiguousarray((batch - mean).transpose(1, 2, 0))
@@ -223,7 +256,7 @@ class GaussianMethod(AnomalyMethod):
         total = self._seen + count
         weight = np.float32(np.sqrt(self._seen * count / total))
         columns = np.concatenate([centred, (shift * weight)[..., None]], axis=2)
-        for rows in _blocks(self.positions):
+        for rows in _blocks(len(self._mean)):
             self._scatter[rows] += columns[rows] @ columns[rows].transpose(0, 2, 1)
         self._mean += shift * np.float32(count / total)
         self._seen = total
@@ -231,11 +264,14 @@ class GaussianMethod(AnomalyMethod):
     @one_thread
     def finish_fit(self) -> dict[str, np.ndarray]:
         """Return mean and whitening of every position; covariances are divided by pictures - 1."""
-        diagonal = np.arange(self.k)
+        if self.group.size > 1:
+            for batch in self._exchanged():
+                self._accumulate(batch)
+        diagonal, here = np.arange(self.k), len(self._mean)
         found = {"position_mean": self._mean}
         for name, (start, end) in self.parts().items():
-            found[name] = np.empty((self.positions, end, end - start), np.float32)
-        blocks = _blocks(self.positions)
+            found[name] = np.empty((here, end, end - start), np.float32)
+        blocks = _blocks(here)
         for rows in progress(blocks, len(blocks), "covariances", "block", delay=1):
             covariance = self._scatter[rows].astype(np.float64) / (self._seen - 1)
             covariance[:, diagonal, diagonal] += self.options["eps"]
@@ -243,7 +279,7 @@ class GaussianMethod(AnomalyMethod):
             for name, (start, end) in self.parts().items():
                 found[name][rows] = whitening[:, :end, start:end]
         del self._scatter
-        return found
+        return {name: self.group.concatenated(value) for name, value in found.items()}
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
         """Take the pictures' features out of mean and covariance again."""
@@ -268,7 +304,8 @@ class GaussianMethod(AnomalyMethod):
     def training_features(self, pictures: range) -> np.ndarray:
         """Read the features of training pictures from the spool file."""
         parts = self.tiling.parts(pictures)
-        return self._spool.read_block(parts.start * self.positions, len(parts) * self.positions)
+        first = parts.start - self.tiling.parts(self.shard).start
+        return self._spool.read_block(first * self.positions, len(parts) * self.positions)
 
     @contextmanager
     def leave_one_out(

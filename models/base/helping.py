@@ -15,6 +15,7 @@ from deploy.runtime.stages import Stages
 
 from ..graph.compiled import compile_scoring
 from ..graph.scores import TOP
+from .fitting import fit_features
 
 if TYPE_CHECKING:
     from .detector import OnBad
@@ -98,7 +99,7 @@ def _changes(
     for own, others in (halves, halves[::-1]):
         for kind in (None, *model.augment.asked):
             model.copied = () if kind is None else (kind,)
-            model.fit_features(own, batch_size, workers, skip)
+            fit_features(model, own, batch_size, workers, skip)
             model.make_statistics()
             model.end_fit()
             levels.setdefault(kind, []).append(_levels(model, others, batch_size, workers, skip))

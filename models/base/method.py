@@ -22,12 +22,13 @@ from deploy.storage.tensors import read_tensors
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
-from .augment import Augment, copies, copies_each
+from .augment import Augment, copies
 from .checks import check_seed, check_type
 from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, OnBad
+from .fitting import fit_features
 from .forget import forget_pictures
-from .tiling import MapAndScore, Tiling, most_parts
+from .tiling import MapAndScore, Tiling
 from .update import update_model
 
 AT_ONCE = 8  # held-out parts whose features are scored in one run
@@ -73,6 +74,8 @@ class AnomalyMethod(Detector):
     """How many pictures `leave_one_out` takes at a time, AT_ONCE or fewer."""
     channels: int
     """Values per row of features, set by `build`."""
+    shard: range
+    """Numbers of those of the pictures that were added last whose features this process has: all, if it is alone."""
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class AnomalyMethod(Detector):
         self.names: list[str] = []
         self.tiling = Tiling(self.preprocess)
         self.augment, self.copied = augment or Augment(), ()
+        self.shard = range(0)
         self.build()
         self.eval()
 
@@ -253,13 +257,13 @@ class AnomalyMethod(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit on all pictures; yield leave-one-out map and score of each."""
-        seen = self.fit_features(pictures, batch_size, workers, on_bad)
+        """Fit on all pictures; yield leave-one-out map and score of each, of several processes each of its own."""
+        seen = fit_features(self, pictures, batch_size, workers, on_bad)
         log(f"features: {len(seen)} pictures")
         self.make_statistics()
         log(self.describe())
         self.data = data_of(seen)
-        return self.score_held_out(len(seen))
+        return self.score_held_out()
 
     def update(
         self,
@@ -319,16 +323,6 @@ class AnomalyMethod(Detector):
             **({"augment": self.augment.to_dict()} if self.augment.asked else {}),
         }
 
-    def fit_features(
-        self, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
-    ) -> list[str]:
-        """Start fitting and call `partial_fit` on all pictures; return their crops' fingerprints."""
-        _check_enough(len(pictures))
-        self.start_fit(most_parts(pictures, self.preprocess) * (1 + copies_each(self.copied, self.preprocess)))
-        seen = self.add_features(pictures, batch_size, workers, on_bad)
-        _check_enough(len(seen))
-        return seen
-
     @one_thread
     def add_features(
         self,
@@ -375,10 +369,10 @@ class AnomalyMethod(Detector):
             self.load_statistics(self.finish_fit())
             release_memory()
 
-    def score_held_out(self, pictures: int) -> Iterator[MapAndScore]:
+    def score_held_out(self) -> Iterator[MapAndScore]:
         """Score the pictures that were added last by their features, each with the statistics of all others."""
-        scoring = compile_feature_scoring(self, self.runtime)
-        groups = [range(start, min(start + self.HELD_OUT, pictures)) for start in range(0, pictures, self.HELD_OUT)]
+        scoring, size = compile_feature_scoring(self, self.runtime), self.HELD_OUT
+        groups = [range(start, min(start + size, self.shard.stop)) for start in self.shard[::size]]
         for group in progress(groups, len(groups), "calibration"):
             held_out = self.leave_one_out(group, self.training_features(group))
             with self.stages.timed("calibration"), held_out as (features, changed):
@@ -389,9 +383,3 @@ class AnomalyMethod(Detector):
                 maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
             yield from self.tiling.join(group, maps, scores.tolist())
         self.end_fit()
-
-
-def _check_enough(pictures: int) -> None:
-    """Raise UserError for fewer pictures than fitting needs."""
-    if pictures < 2:
-        raise UserError(f"fitting needs at least two good pictures, got {pictures}")

@@ -65,10 +65,11 @@ def update_model(
         f"features: {len(seen)} new pictures"
         + (f"; {again} that the model holds already are left out" if again else "")
     )
+    model.shard = range(len(seen))
     before = compared.score(model)
     model.make_statistics()
     log(model.describe())
-    after = [levels_of(*answer) for answer in model.score_held_out(len(seen))]
+    after = [levels_of(*answer) for answer in model.score_held_out()]
     pairs = list(zip(before, after[:: compared.step]))
     usual = [pair for pair in pairs if pair[0][0] <= earlier.image_threshold]
     log(f"{len(pairs) - len(usual)} of {len(pairs)} new pictures looked at were above the threshold so far")

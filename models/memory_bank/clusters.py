@@ -8,6 +8,7 @@ import numpy as np
 
 from deploy.command_line.progress import progress
 
+from ..distributed.group import Group
 from .coreset import principal_axes
 from .search import coarse_form, patch_form
 
@@ -34,9 +35,11 @@ class Clusters:
         share: 0 (rows stay) to 1 (rows become the means).
         patches: called here, gives the number of a picture's first patch, and its patches, float32 [patches, channels],
             centred like the bank.
-        pictures: the numbers of the pictures.
+        here: the pictures that this process has.
+        pictures: their number.
         total: all pictures' patches.
         fixed: so many rows, the first, stay where they are: moved again and again, they would become means.
+        group: the processes that have the pictures.
     """
 
     def __init__(
@@ -45,17 +48,21 @@ class Clusters:
         owner: np.ndarray,
         share: float,
         patches: Callable[[int], tuple[int, np.ndarray]],
-        pictures: range,
+        here: range,
+        pictures: int,
         total: int,
         fixed: int = 0,
+        group: Group | None = None,
     ) -> None:
+        group = group or Group()
         self._bank, self._share, self._fixed = bank, share, fixed
-        self._total, self._count = np.zeros_like(bank) if share else None, np.zeros(len(bank), np.float32)
         self._nearest: dict[int, np.ndarray] = {}
         self._farthest, self._stand_in = np.full(len(bank), -1, np.float32), np.zeros(len(bank), np.int64)
         axes = principal_axes(bank)[1][:, :AXES]
         form = coarse_form(bank, axes).T.copy()
-        looked_at = pictures[:: max(1, total // ((PATCHES if share else FEW) * len(bank)))]
+        some = range(0, pictures, max(1, total // ((PATCHES if share else FEW) * len(bank))))
+        looked_at = [picture for picture in some if picture in here]
+        sums = np.zeros((len(bank), bank.shape[1] + 1 if share else 0), np.float32)
         for picture in progress(looked_at, len(looked_at), "clusters", delay=1):
             first, own = patches(picture)
             found = patch_form(own, axes)
@@ -63,9 +70,36 @@ class Clusters:
             self._note_farthest(nearest, own, first, owner[nearest] != picture)
             if share:
                 self._nearest[picture] = nearest.astype(np.int32)
-                rows, sums, count = self._sums(picture, own)
-                self._total[rows] += sums
-                self._count[rows] += count
+                if group.rank == 0:  # the others come after it
+                    self._add(sums, picture, own)
+        self._agree_on_farthest(group)
+
+        def with_own(sums: np.ndarray) -> np.ndarray:
+            if group.rank > 0:
+                for picture in looked_at:
+                    self._add(sums, picture, patches(picture)[1])
+            return sums
+
+        if share:
+            sums = group.chained(sums, with_own)
+        self._total, self._count = sums[:, :-1], sums[:, -1:].reshape(-1)
+
+    def _add(self, sums: np.ndarray, picture: int, patches: np.ndarray) -> None:
+        """Add what `_sums` gives of the picture: sums of patches, and in the last column their numbers."""
+        rows, total, count = self._sums(picture, patches)
+        sums[rows, :-1] += total
+        sums[rows, -1] += count
+
+    def _agree_on_farthest(self, group: Group) -> None:
+        """Take the farthest patch that any process found; of equal ones the first, as one process alone does."""
+        if group.size == 1:
+            return
+        found = list(zip(group.gather(self._farthest), group.gather(self._stand_in)))
+        self._farthest, self._stand_in = found[0]
+        for farthest, stand_in in found[1:]:
+            better = farthest > self._farthest
+            self._farthest = np.where(better, farthest, self._farthest)
+            self._stand_in = np.where(better, stand_in, self._stand_in)
 
     def _note_farthest(self, nearest: np.ndarray, own: np.ndarray, first: int, other: np.ndarray) -> None:
         """Keep the patch of each row that is farthest from it, of those marked in `other`."""
@@ -82,7 +116,7 @@ class Clusters:
 
     def moved(self) -> np.ndarray:
         """The moved rows, float32 [rows, channels]."""
-        return self._bank if self._total is None else self._moved(self._bank, self._total, self._count)
+        return self._bank if not self._share else self._moved(self._bank, self._total, self._count)
 
     def without(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which rows are others without a training picture, int64 [n], and what they are, float32 [n, channels].

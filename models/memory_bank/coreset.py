@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 import paddle
 
 from deploy.command_line.progress import progress
+from deploy.errors import UserError
 from deploy.runtime.program import release_memory
 
+from ..distributed.group import Group
 from ..threads import one_thread
+from .shards import aligned, picked, starts
 
 PROJECTED = 128  # dimensions of the random projection, as in the authors' code
+BLOCK = 4096  # rows that are summed and turned together
 ALIGNED = 16  # the projection's dimensions are a multiple of this
 STARTS = 10  # of approximate greedy, as in the authors' code
 SAMPLERS = ("greedy", "approx_greedy", "random", "identity")
@@ -38,6 +43,11 @@ class Sampler:
         seed: decides the projection and where choosing starts.
         gpu: choose on the GPU.
         bank: float32 [rows, channels], what was chosen from other rows before: the greedy ones go on from there.
+        group: the processes that choose together; each holds its own rows, those of lower ranks come first.
+        here: how many of the rows come to this process, at most; all if not given.
+
+    Raises:
+        UserError: several processes would have to choose in blocks.
     """
 
     def __init__(
@@ -50,16 +60,25 @@ class Sampler:
         seed: int,
         gpu: bool = False,
         bank: np.ndarray | None = None,
+        group: Group | None = None,
+        here: int | None = None,
     ) -> None:
+        self.group, here = group or Group(), rows if here is None else here
         self.sampler, self.k, self.gpu = sampler, k, gpu
         self.random = np.random.default_rng(seed)
         self.seen, self._share = 0, self.wanted(rows) / rows
         self.blocks = -(-rows // block) if sampler.endswith("greedy") else 0
+        if self.blocks > 1 and self.group.size > 1:
+            raise UserError(
+                f"--coreset_block {block}: several processes choose from all {rows} patches at once, of which each "
+                f"holds its own: give --coreset_block {rows}"
+            )
         if self.blocks:
             self._matrix = projection(channels, self.random)
             self._turn: tuple[np.ndarray, np.ndarray] | None = None
             self._bank = None if bank is None else self._projected(bank)
-            self._held = np.zeros((-(-rows // self.blocks), -(-self._matrix.shape[1] // ALIGNED) * ALIGNED), np.float32)
+            room = -(-rows // self.blocks) if self.group.size == 1 else here + BLOCK
+            self._held = np.zeros((room, -(-self._matrix.shape[1] // ALIGNED) * ALIGNED), np.float32)
             self._filled = 0
             if self.blocks > 1:
                 self._kept = np.empty(self.blocks * self._candidates(len(self._held)), np.int64)
@@ -93,12 +112,13 @@ class Sampler:
         return found
 
     def choose(self) -> np.ndarray:
-        """int64 [chosen] row numbers; fewer than wanted when all other rows are exact copies of chosen ones."""
-        count = self.wanted(self.seen)
+        """int64 [chosen] row numbers among all; fewer than wanted when all others are exact copies of chosen ones."""
+        total = starts(self.seen, self.group)[-1]
+        count = self.wanted(total)
         if self.sampler == "identity":
-            return np.arange(self.seen)
+            return np.arange(total)
         if self.sampler == "random":
-            return np.sort(self.random.choice(self.seen, count, replace=False))
+            return np.sort(self.random.choice(total, count, replace=False))
         if self.blocks == 1:
             return self._coreset(self._turned(), count)
         if self._filled:
@@ -122,33 +142,35 @@ class Sampler:
 
     def _turned(self) -> np.ndarray:
         """What is held, turned in place to the principal axes of the first block."""
-        points = self._held[: self._filled]
+        points = aligned(self._held, self._filled, BLOCK, self.group)
         if self._turn is None:
-            self._turn = principal_axes(points)
+            self._turn = principal_axes(points, self.group)
             if self._bank is not None:
                 self._bank = (self._bank - self._turn[0]) @ self._turn[1]
         mean, axes = self._turn
-        for start in range(0, len(points), 4096):
-            points[start : start + 4096] = (points[start : start + 4096] - mean) @ axes
+        for start in range(0, len(points), BLOCK):
+            points[start : start + BLOCK] = (points[start : start + BLOCK] - mean) @ axes
         return points
 
     def _coreset(self, points: np.ndarray, count: int) -> np.ndarray:
         """`count` rows of the projected points, by the sampler."""
-        squared = None
+        begin, squared = starts(len(points), self.group), None
         if self._bank is not None:
             squared = squared_to(points, self._bank)
         elif self.sampler == "approx_greedy":
-            squared = (
-                mean_distance(points, self.random.choice(len(points), min(STARTS, len(points)), replace=False)) ** 2
-            )
-        first = int(self.random.integers(len(points))) if squared is None else int(squared.argmax())
+            numbers = self.random.choice(begin[-1], min(STARTS, begin[-1]), replace=False)
+            squared = mean_distance(points, picked(numbers, begin, lambda rows: points[rows], self.group)) ** 2
+        if squared is None:
+            first = int(self.random.integers(begin[-1]))
+        else:
+            first = int(self.group.concatenated(squared).argmax())
         release_memory()  # of the feature program
-        if self.gpu:
+        if self.gpu and self.group.size == 1:
             return k_center_on_gpu(points, count, first, squared)
         from .kcenter import iterate_centres  # here, as only fitting needs numba, which takes a while to import
 
-        centres = progress(iterate_centres(points, count, first, squared), count, "coreset", unit="centre", delay=1)
-        chosen = np.fromiter(centres, np.int64)
+        centres = iterate_centres(points, count, first, squared, group=self.group)
+        chosen = np.fromiter(progress(centres, count, "coreset", unit="centre", delay=1), np.int64)
         release_memory()
         return chosen
 
@@ -161,28 +183,37 @@ def projection(channels: int, random: np.random.Generator) -> np.ndarray:
 
 
 @one_thread
-def principal_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def principal_axes(points: np.ndarray, group: Group | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Mean [dimensions] and principal axes [dimensions, dimensions] of float32 points, those of most variance first.
 
     Turning leaves all distances as they are; it puts most of a distance into the first dimensions, over which
-    `k_center` takes its bounds.
+    `k_center` takes its bounds. Of several processes each has some of the rows, in whole blocks.
     """
-    mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
-    scatter = np.zeros((len(mean), len(mean)))
-    for start in range(0, len(points), 4096):
-        centred = points[start : start + 4096] - mean
-        scatter += centred.T @ centred
-    return mean, np.ascontiguousarray(np.linalg.eigh(scatter)[1][:, ::-1].astype(np.float32))
+    group = group or Group()
+    blocks = [points[start : start + BLOCK] for start in range(0, len(points), BLOCK)]
+    total = group.chained(np.zeros(points.shape[1]), lambda so_far: reduce(_plus_rows, blocks, so_far))
+    mean = (total / starts(len(points), group)[-1]).astype(np.float32)
+    products = ((block - mean).T @ (block - mean) for block in blocks)
+    if group.size > 1:
+        products = list(products)  # while those of lower ranks are summed
+    scatter = group.chained(np.zeros((len(mean), len(mean))), lambda so_far: sum(products, so_far))
+    axes = np.linalg.eigh(scatter)[1][:, ::-1].astype(np.float32) if group.rank == 0 else np.empty(scatter.shape, "f4")
+    return mean, group.broadcast(np.ascontiguousarray(axes))
 
 
-def mean_distance(points: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The mean distance of each of float32 [rows, dimensions] to the rows `starts`: float64 [rows]."""
+def _plus_rows(total: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`total`, float64 [dimensions], plus rows, float32 [n, dimensions], one after the other."""
+    return np.add.reduce(np.concatenate([total[None], rows]), axis=0)
+
+
+def mean_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The mean distance of each of float32 [rows, dimensions] to `others` [n, dimensions]: float64 [rows]."""
     total = np.zeros(len(points))
     for begin in range(0, len(points), 4096):
         some = points[begin : begin + 4096]
-        for start in starts:
-            total[begin : begin + 4096] += np.linalg.norm(some - points[start], axis=1)
-    return total / len(starts)
+        for other in others:
+            total[begin : begin + 4096] += np.linalg.norm(some - other, axis=1)
+    return total / len(others)
 
 
 def thinned(bank: np.ndarray, rows: int, seed: int, gpu: bool = False) -> np.ndarray:

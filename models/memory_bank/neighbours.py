@@ -9,7 +9,8 @@ import numpy as np
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
 
-from .kcenter import ONLY_PRANGE
+from ..distributed.group import Group
+from .front import ONLY_PRANGE
 
 BLOCK = 2048  # rows whose products with as many others are held at a time
 AROUND = 5  # rows that tell how dense the bank is around another
@@ -17,7 +18,7 @@ CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
 
 
 def neighbours(
-    bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray, count: int
+    bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray, count: int, group: Group | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest rows of every row, and its replacement in leave-one-out, in one pass over all pairs.
 
@@ -26,6 +27,7 @@ def neighbours(
         half_norms: half the squared norm of each row.
         owner: the picture that gave each row.
         count: nearest rows wanted, 1 to rows.
+        group: the processes that share the pairs; all have the bank.
 
     Returns:
         int64 [rows, count], each row itself first, then by distance; and int64 [rows], the nearest row that another
@@ -36,17 +38,29 @@ def neighbours(
     """
     if (owner == owner[0]).all():
         raise UserError("all rows of the memory bank come from one picture: give more pictures or raise --k")
-    rows = len(bank)
+    rows, group = len(bank), group or Group()
     best, best_other = np.full((rows, count), -np.inf, np.float32), np.full(rows, -np.inf, np.float32)
     nearest, replacement = np.zeros((rows, count), np.int64), np.zeros(rows, np.int64)
     best[:, 0], nearest[:, 0] = np.inf, np.arange(rows)  # itself, even when a copy of it exists
     pairs = [(start, other) for start in range(0, rows, BLOCK) for other in range(start, rows, BLOCK)]
+    pairs = pairs[group.rank :: group.size]
     for start, other in progress(pairs, len(pairs), "neighbours", "block", delay=1):
         products = bank[start : start + BLOCK] @ bank[other : other + BLOCK].T
         _select(products, half_norms, owner, start, other, best, nearest, best_other, replacement)
         if other > start:  # the same products the other way round; every row still meets the others in order
             _select(cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, replacement)
+    if group.size > 1:
+        nearest[:, 1:] = _largest_of_all(best[:, 1:], nearest[:, 1:], group)
+        replacement = _largest_of_all(best_other[:, None], replacement[:, None], group)[:, 0]
     return nearest, replacement
+
+
+def _largest_of_all(nearness: np.ndarray, others: np.ndarray, group: Group) -> np.ndarray:
+    """Of what all processes found, [rows, n] each, the `others` of largest nearness, of equally near ones the first."""
+    found = np.concatenate(group.gather(np.ascontiguousarray(nearness)), axis=1)
+    numbers = np.concatenate(group.gather(np.ascontiguousarray(others)), axis=1)
+    order = np.lexsort((numbers, -found), axis=1)[:, : others.shape[1]]
+    return np.take_along_axis(numbers, order, axis=1)
 
 
 def spacing(bank: np.ndarray, nearest: np.ndarray) -> np.ndarray:

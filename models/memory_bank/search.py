@@ -43,6 +43,41 @@ def distance_to(query: paddle.Tensor, bank: paddle.Tensor, nearest: paddle.Tenso
     return paddle.sqrt((offset * offset).sum(axis=1))
 
 
+def distances_to(query: paddle.Tensor, bank: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
+    """Distances [n, count] from each of query [n, channels] to its own rows [n, count] of the bank."""
+    chosen = paddle.index_select(bank, rows.reshape([-1])).reshape([-1, rows.shape[1], query.shape[1]])
+    return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
+
+
+def several_nearest(
+    query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor, count: int
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """The nearest row for each of query [n, channels], int64 [n], and the mean distance to the `count` nearest, [n]."""
+    nearness = paddle.matmul(query, bank, transpose_y=True) - half_norms
+    rows = paddle.topk(nearness, count, axis=1)[1]
+    return columns(rows, 0, 1).reshape([-1]), distances_to(query, bank, rows).sum(axis=1) / count
+
+
+def reweighting(
+    query: paddle.Tensor, bank: paddle.Tensor, neighbors: paddle.Tensor, nearest: paddle.Tensor, patches: paddle.Tensor
+) -> paddle.Tensor:
+    """Equation 7 of PatchCore: 1 - softmax of distances from the worst patch to its row's neighbours, [pictures].
+
+    Args:
+        query: [pictures * positions, channels].
+        bank: [rows, channels].
+        neighbors: int64 [rows, count], of each row, itself first.
+        nearest: int64 [pictures * positions], rows.
+        patches: distances to them, [pictures, positions].
+    """
+    worst = paddle.argmax(patches, axis=1)
+    row = worst + patches.shape[1] * (paddle.cumsum(paddle.ones_like(worst)) - 1)
+    patch = paddle.index_select(query, row)
+    around = paddle.index_select(neighbors, paddle.index_select(nearest, row))
+    # column 0 is the nearest row itself, m* in the paper
+    return 1 - nn.functional.softmax(distances_to(patch, bank, around), axis=1)[:, 0]
+
+
 class CoarseSearch:
     """Coarse to fine: distances are those to a real row of the bank, so never too small, and the largest are exact.
 

@@ -1,0 +1,87 @@
+"""The processes that `python -m paddle.distributed.launch` has started, joined by gloo on CPUs and NCCL on GPUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import distributed
+
+from deploy.errors import UserError
+
+from .group import Group
+from .watch import Watch
+
+
+class Processes(Group):
+    """The job's processes. A collective waits 30 s at most for others (gloo), so `meet` where one may take longer."""
+
+    def __init__(self, rank: int, size: int, watch: Watch) -> None:
+        super().__init__(rank, size)
+        self._watch = watch
+
+    def _gather(self, array: np.ndarray) -> list[np.ndarray]:
+        found: list[paddle.Tensor] = []
+        self._exchange(distributed.all_gather, found, paddle.to_tensor(array))
+        return [tensor.numpy() for tensor in found]
+
+    def _broadcast(self, array: np.ndarray, source: int) -> np.ndarray:
+        tensor = paddle.to_tensor(array)
+        self._exchange(distributed.broadcast, tensor, source)
+        return tensor.numpy()
+
+    def _scatter(self, arrays: Sequence[np.ndarray] | None, like: np.ndarray, source: int) -> np.ndarray:
+        tensor = paddle.to_tensor(like)
+        parts = [paddle.to_tensor(array) for array in arrays] if arrays is not None else None
+        self._exchange(distributed.scatter, tensor, parts, source)
+        return tensor.numpy()
+
+    def meet(self) -> None:
+        """Wait until all ranks are here; the watch ends the process when one has died."""
+        self._watch.meet()
+
+    def _exchange(self, collective, *arguments: object) -> None:  # noqa: ANN001
+        try:
+            collective(*arguments)
+        except Exception as error:  # Paddle raises whatever type its C++ error has
+            self._watch.broken(error)
+
+
+def job_size() -> int:
+    """How many processes the launcher has started; 1 without it."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+@contextmanager
+def launched(use_gpu: bool) -> Iterator[Group]:
+    """The processes of this job, or this one alone; when one fails or dies, the others end with one line.
+
+    Raises:
+        UserError: the processes do not find each other.
+    """
+    if job_size() < 2:
+        yield Group()
+        return
+    if not use_gpu:
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+    try:
+        distributed.init_parallel_env()
+        watch = Watch(distributed.get_rank(), job_size())
+    except Exception as error:  # Paddle raises whatever type its C++ error has
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"the {job_size()} processes of paddle.distributed.launch do not find each other ({told[0][:200]}): "
+            "see docs/distributed.md"
+        ) from error
+    try:
+        yield Processes(watch.rank, watch.size, watch)
+    except UserError as error:
+        watch.fail(f"rank {watch.rank}: {error}")
+        raise
+    except BaseException as error:
+        watch.fail(f"rank {watch.rank} ended with {type(error).__name__}: see what it printed")
+        raise
+    watch.leave()
