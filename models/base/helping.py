@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHECKED = 64
 """Pictures, at most, that are asked: each half is scored by models of the other."""
 LEAST_PICTURES = 8
-LEAST_GAIN = 0.01
+LEAST_GAIN = 0.02
 """Scores must fall by this share at least, or it is not worth what copies cost."""
 ERRORS = 2.0
 """So many standard errors away from no change is no accident."""
