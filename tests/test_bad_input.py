@@ -158,7 +158,7 @@ def test_predict_names_what_it_cannot_find(trained: SimpleNamespace, tmp_path: P
     model = ["--model_path", trained.model, "--save_path", tmp_path]
     refused(run("predict.py", "no/such.png", *model), "no/such.png")
     refused(run("predict.py", tmp_path, *model), "no pictures")
-    refused(run("predict.py", trained.data / "washer/test/good", *model, "--threshold", "-1"), "--threshold")
+    refused(run("predict.py", trained.data / "washer/test/good", *model, "--threshold", "-99"), "--threshold")
 
 
 LIMITED = """
