@@ -217,7 +217,6 @@ def _on_axes(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[start : start + 4096] @ axes for start in range(0, len(rows), 4096)])
 
 
-@one_thread
 @contextmanager
 def rows_replaced(
     fitted: dict[str, np.ndarray], rows: np.ndarray, others: np.ndarray, changed: np.ndarray, values: np.ndarray
@@ -243,6 +242,7 @@ def rows_replaced(
             value[touched] = kept
 
 
+@one_thread
 def replace_rows(
     tables: dict[str, np.ndarray], rows: np.ndarray, changed: np.ndarray, values: np.ndarray
 ) -> dict[str, np.ndarray]:
