@@ -103,12 +103,12 @@ DOWNLOADS: dict[str, Callable[[Workspace, Log], None]] = {
     "results": zip_results,
     "report": zip_report,
 }
+"""What can be downloaded, by the key of its text, and who makes it. A further kind of file is a line here."""
 NEEDED: dict[str, Callable[[Workspace], Sequence[Result]]] = {
     "results": lambda workspace: workspace.results,
     "report": labelled_results,
 }
 """The test pictures that a download is about; without any it is not offered."""
-"""What can be downloaded, by the key of its text, and who makes it. A further kind of file is a line here."""
 
 
 def file_name(workspace: Workspace, kind: str) -> str:

@@ -343,12 +343,6 @@ class PatchCore(AnomalyMethod):
             f"--coreset_block {self.options['coreset_block']}"
         )
 
-    def training_features(self, pictures: range) -> np.ndarray:
-        """Read the patches of training pictures from the spool file."""
-        parts = self.tiling.parts(pictures)
-        first = parts.start - self.tiling.parts(self.shard).start
-        return self._spool.read_block(first * self.positions, len(parts) * self.positions)
-
     @contextmanager
     def leave_one_out(
         self, pictures: range, features: np.ndarray

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import FAST, done, fitted, refused, run
+from held_out import check_held_out
 
 from deploy import Preprocess, UserError
 from deploy.pictures.stream import load
@@ -72,16 +73,7 @@ def test_a_picture_is_held_out_with_all_of_its_copies() -> None:
     pictures = textures(9)
     settings = {**SETTINGS, "k": 5, "weights": "random", "seed": 3, "augment": Augment(("flip", "rot90"), True)}
     model, others = PaDiM(**settings, eps=1e-6), PaDiM(**settings, eps=1e-6)
-    answers: list[tuple[np.ndarray, float]] = []
-    held_out = model.score_held_out
-    model.score_held_out = lambda: (answers.append(answer) or answer for answer in held_out())
-    model.fit(pictures)
-    assert model.data["pictures"] == 9 and len(answers) == 9 == len(model.calibration.scores)
-    for picture in (0, 8):
-        others.fit(np.delete(np.stack(pictures), picture, axis=0))
-        [expected] = others.predict(pictures[picture : picture + 1])
-        np.testing.assert_allclose(answers[picture][0], expected.anomaly_map, rtol=0.01, atol=1e-3)
-        assert answers[picture][1] == pytest.approx(expected.score, rel=0.01)
+    check_held_out(model, others, pictures)
 
 
 @pytest.mark.parametrize("method", [PatchCore, SPADE])

@@ -301,12 +301,6 @@ class GaussianMethod(AnomalyMethod):
         finally:
             self.end_fit()
 
-    def training_features(self, pictures: range) -> np.ndarray:
-        """Read the features of training pictures from the spool file."""
-        parts = self.tiling.parts(pictures)
-        first = parts.start - self.tiling.parts(self.shard).start
-        return self._spool.read_block(first * self.positions, len(parts) * self.positions)
-
     @contextmanager
     def leave_one_out(
         self, pictures: range, features: np.ndarray
