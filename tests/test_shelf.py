@@ -25,9 +25,10 @@ NAMES = ("first", "second", "third")
 def folder(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exports of three models of one program: with all rows of the bank, and with fewer."""
     folder, model = tmp_path_factory.mktemp("exports"), load_model(trained.model)
-    bank, mean = model.fitted["memory_bank"], model.fitted["bank_mean"]
+    bank, mean, owner = model.fitted["memory_bank"], model.fitted["bank_mean"], model._owner
     for number, name in enumerate(NAMES):
         shutil.copytree(trained.export, folder / name)
+        model._owner = owner[number :: number + 1]
         model.load_statistics(model._tables(np.array(bank[number :: number + 1]), mean))
         model.describe_fit()
         header = read_tensors(folder / name / "stats", "stats")[1]
