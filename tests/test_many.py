@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import FAST, done, fitted, run
 
-from deploy import Preprocess
+from deploy import Preprocess, UserError
 from models import Detector, build_model
 from models.base import detector, method
 from models.graph import compiled
@@ -63,6 +63,8 @@ def test_a_model_fitted_again_is_a_new_one(name: str, archs: int, compilations: 
     first = again.predictor()
     before = [one.anomaly_map for one in again.predict(seen, 1, 0)]
     known = compilations.copy()
+    with pytest.raises(UserError, match="none.png"):  # behind the first batch
+        again.fit([*pictures(1, 6), tmp_path / "none.png"], 4, 0)
     again.fit(pictures(2, 4), 4, 0)
     # of fewer pictures than neighbours, SPADE makes another program
     assert compilations - known == ({"compile_feature_scoring": 1} if name == "spade" else {})
