@@ -84,6 +84,13 @@ class Scoring:
     peak_mb: float
     """Of one process."""
 
+    @classmethod
+    def through(cls, few: Run, many: Run, drawn: Run) -> Scoring:
+        """Costs from two numbers of pictures, and from the larger one with heat maps."""
+        picture = (many.cpu - few.cpu) / (many.pictures - few.pictures)
+        start = few.cpu - picture * few.pictures
+        return cls(start, picture, (drawn.cpu - many.cpu) / many.pictures, drawn.peak_mb)
+
 
 @dataclass(frozen=True)
 class Bytes:

@@ -78,8 +78,8 @@ def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
     counts, largest = sorted(args.counts), max(args.counts)
     runs = [told(scripts.train(count), "fit") for count in counts]
     runs.append(told(scripts.train(counts[0], 2), "two fits"))
-    runs.append(told(scripts.train(counts[0], 2, True), "two fits by two processes"))
-    fit, checks = Fit.through(runs[:-1], runs[-1]), []
+    launched = told(scripts.train(counts[0], 2, True), "two fits by two processes") if args.checks else None
+    fit, checks = Fit.through(runs, launched), []
     for count in sorted(args.checks):
         alone, apart = (
             told(scripts.train(count), "fit"),
@@ -95,7 +95,7 @@ def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
     export = scripts.export(largest)
     few, many = (told(scripts.infer(count), "scored") for count in sorted(args.scored))
     drawn = told(scripts.infer(many.pictures, True), "scored, with heat maps")
-    scoring = scoring_of(few, many, drawn)
+    scoring = Scoring.through(few, many, drawn)
     maps = list((scripts.folder / "scores").rglob("heatmaps/*.png"))
     sizes = Bytes(
         megabytes(scripts.pictures) / len(scripts.pictures),
@@ -114,13 +114,6 @@ def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
     }
 
 
-def scoring_of(few: Run, many: Run, drawn: Run) -> Scoring:
-    """Costs of a prediction from two numbers of pictures, and from the larger one with heat maps."""
-    picture = (many.cpu - few.cpu) / (many.pictures - few.pictures)
-    start = few.cpu - picture * few.pictures
-    return Scoring(start, picture, (drawn.cpu - many.cpu) / many.pictures, drawn.peak_mb)
-
-
 def megabytes(paths: list[Path]) -> float:
     """Their size on disk."""
     return sum(path.stat().st_size for path in paths) / 1e6
@@ -137,7 +130,7 @@ def page(found: dict) -> list[str]:
     fit, scoring, sizes = found["fit"], found["scoring"], found["megabytes"]
     costs = [
         ["train.py: start", f"{fit['process']:.3g} core seconds", ""],
-        ["... of two processes, later", f"{fit['launch']:.3g} seconds", ""],
+        *([["... of two processes, later", f"{fit['launch']:.3g} seconds", ""]] if found["checks"] else []),
         ["a fit: per category", f"{fit['category']:.3g} core seconds", f"model: {sizes['model']:.3g} MB"],
         ["a fit: per picture", f"{fit['picture']:.3g} core seconds", f"picture: {sizes['picture']:.3g} MB"],
         ["a fit: per picture squared", f"{1e3 * fit['square']:.3g} core milliseconds", ""],
