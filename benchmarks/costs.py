@@ -44,31 +44,44 @@ class Fit:
     square: float
     launch: float = 0.0
     """Seconds by the clock that several processes start later than one."""
+    crowded: float = 1.0
+    """How many times as long a core takes while the others compute too: they share caches and memory."""
 
     @classmethod
-    def through(cls, runs: Sequence[Run], launched: Run | None = None) -> Fit:
+    def through(cls, runs: Sequence[Run], launched: Sequence[Run] = ()) -> Fit:
         """The costs, none below zero, that come nearest to the runs by relative error.
 
-        `launched` is a run of two processes with a category each.
+        `launched` are runs of two processes with a category each, of different numbers of pictures.
         """
-        cpu = np.array([run.cpu for run in runs])
-        terms = np.array([[1, r.categories, r.categories * r.pictures, r.categories * r.pictures**2] for r in runs])
-        terms = terms / cpu[:, None]
-        scale = np.linalg.norm(terms, axis=0)
-        found, _ = nnls(terms / scale, np.ones(len(runs)))
-        fit = cls(*(found / scale).tolist())
-        if launched is None:
+        cpu = [run.cpu for run in runs]
+        terms = [[1, r.categories, r.categories * r.pictures, r.categories * r.pictures**2] for r in runs]
+        fit = cls(*_nearest(terms, cpu))
+        if not launched:
             return fit
-        return replace(fit, launch=max(0.0, launched.wall - fit.wall(launched.pictures, launched.categories, 2)))
+        shares = [[1, fit.share(run.pictures, run.categories, 2)] for run in launched]
+        launch, crowded = _nearest(shares, [run.wall - fit.process for run in launched])
+        return replace(fit, launch=launch, crowded=crowded)
 
     def seconds(self, pictures: int, categories: int = 1) -> float:
         """Core seconds of one process that fits categories of so many pictures."""
         return self.process + categories * (self.category + self.picture * pictures + self.square * pictures**2)
 
+    def share(self, pictures: int, categories: int, processes: int) -> float:
+        """Core seconds of each of so many processes, without its start."""
+        return (self.seconds(pictures, categories) - self.process) / processes
+
     def wall(self, pictures: int, categories: int, processes: int) -> float:
-        """Seconds by the clock of processes of one core each: what is not their start is divided."""
-        start = self.process + (self.launch if processes > 1 else 0.0)
-        return start + (self.seconds(pictures, categories) - self.process) / processes
+        """Seconds by the clock of processes of one core each, which share the work evenly."""
+        if processes == 1:
+            return self.seconds(pictures, categories)
+        return self.process + self.launch + self.crowded * self.share(pictures, categories, processes)
+
+
+def _nearest(terms: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
+    """Factors of the terms, none below zero, whose sums come nearest to the values by relative error."""
+    rows = np.array(terms, float) / np.array(values)[:, None]
+    scale = np.linalg.norm(rows, axis=0)
+    return (nnls(rows / scale, np.ones(len(rows)))[0] / scale).tolist()
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,12 @@ def main() -> int:
     if others:
         raise UserError("--category: give one")
     pictures = category.train_pictures()
-    if max((*args.counts, *args.checks)) > len(pictures) or len({*args.scored}) == 1:
-        raise UserError(f"--counts, --checks: {category.name} has {len(pictures)}; --scored: give two numbers")
+    sizes = [*args.counts, *args.checks]
+    if max(sizes) > len(pictures) or len({*sizes}) < len(sizes) or len({*args.scored}) == 1:
+        raise UserError(
+            f"--counts, --checks: {category.name} has {len(pictures)} training pictures, and every number is given once; "
+            "--scored: give two different numbers"
+        )
     with scratch_folder() as folder:
         found = measure(args, Scripts(folder, pictures, words_of(args)))
     origin = {"command": command_line("python -m benchmarks.plan", vars(args))}
@@ -75,16 +79,13 @@ def words_of(args: Namespace) -> list[str]:
 
 def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
     """All figures by name: `runs`, `fit`, `checks`, `scoring`, `megabytes`, `needs`."""
-    counts, largest = sorted(args.counts), max(args.counts)
+    counts, largest, both = sorted(args.counts), max(args.counts), "two fits by two processes"
     runs = [told(scripts.train(count), "fit") for count in counts]
     runs.append(told(scripts.train(counts[0], 2), "two fits"))
-    launched = told(scripts.train(counts[0], 2, True), "two fits by two processes") if args.checks else None
-    fit, checks = Fit.through(runs, launched), []
+    by_two = [told(scripts.train(n, 2, True), both) for n in counts[:: max(1, len(counts) - 1)] if args.checks]
+    fit, checks = Fit.through(runs, by_two), []
     for count in sorted(args.checks):
-        alone, apart = (
-            told(scripts.train(count), "fit"),
-            told(scripts.train(count, 2, True), "two fits by two processes"),
-        )
+        alone, apart = told(scripts.train(count), "fit"), told(scripts.train(count, 2, True), both)
         checks += [
             ("one process, core seconds", count, fit.seconds(count), alone.cpu),
             ("one process, seconds", count, fit.wall(count, 1, 1), alone.wall),
@@ -128,9 +129,13 @@ def told(run: Run, what: str) -> Run:
 def page(found: dict) -> list[str]:
     """Three tables: costs, predicted and measured, what plants need."""
     fit, scoring, sizes = found["fit"], found["scoring"], found["megabytes"]
+    by_two = [
+        ["... of two processes, later", f"{fit['launch']:.3g} seconds", ""],
+        ["... with both cores computing", f"{fit['crowded']:.3g} times as long", ""],
+    ]
     costs = [
         ["train.py: start", f"{fit['process']:.3g} core seconds", ""],
-        *([["... of two processes, later", f"{fit['launch']:.3g} seconds", ""]] if found["checks"] else []),
+        *(by_two if found["checks"] else []),
         ["a fit: per category", f"{fit['category']:.3g} core seconds", f"model: {sizes['model']:.3g} MB"],
         ["a fit: per picture", f"{fit['picture']:.3g} core seconds", f"picture: {sizes['picture']:.3g} MB"],
         ["a fit: per picture squared", f"{1e3 * fit['square']:.3g} core milliseconds", ""],

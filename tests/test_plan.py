@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,11 @@ def test_costs_are_found_again() -> None:
     assert [fit.process, fit.category, fit.picture, fit.square] == pytest.approx([5.0, 2.0, 0.3, 0.002], rel=1e-6)
     assert fit.seconds(400) == pytest.approx(TRUE.seconds(400)) and TRUE.seconds(10, 3) == 5 + 3 * (2 + 3 + 0.2)
     assert fit.wall(100, 4, 2) == pytest.approx(5 + (TRUE.seconds(100, 4) - 5) / 2)
-    late = Fit.through(runs, Run(50, 2, 0.0, TRUE.wall(50, 2, 2) + 4, 0.0))
-    assert late.launch == pytest.approx(4) and late.wall(100, 4, 2) == pytest.approx(fit.wall(100, 4, 2) + 4)
-    assert late.wall(100, 4, 1) == pytest.approx(TRUE.seconds(100, 4))
+    true = replace(TRUE, launch=4.0, crowded=1.25)
+    both = Fit.through(runs, [Run(n, 2, 0.0, true.wall(n, 2, 2), 0.0) for n in (20, 100)])
+    assert (both.launch, both.crowded) == pytest.approx((4.0, 1.25))
+    assert both.wall(100, 4, 1) == pytest.approx(TRUE.seconds(100, 4))
+    assert both.wall(100, 4, 2) == pytest.approx(5 + 4 + 1.25 * (TRUE.seconds(100, 4) - 5) / 2)
 
 
 def test_no_cost_is_below_zero() -> None:
