@@ -57,7 +57,7 @@ def main() -> int:
     sizes = [*args.counts, *args.checks]
     if max(sizes) > len(pictures) or len({*sizes}) < len(sizes) or len({*args.scored}) == 1:
         raise UserError(
-            f"--counts, --checks: {category.name} has {len(pictures)} training pictures, and every number is given once; "
+            f"--counts, --checks: {category.name} has {len(pictures)} training pictures; give every number once; "
             "--scored: give two different numbers"
         )
     with scratch_folder() as folder:
