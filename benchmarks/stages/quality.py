@@ -17,7 +17,7 @@ from evaluation.aupro import aupro
 from evaluation.ranking import rank
 from evaluation.report import rank_pixels
 from models import build_model
-from models.presets import DEFAULT, PAPER, PRESETS, preset
+from models.presets import DEFAULT, PRESETS, preset
 
 from ..anomalib_runs import Anomalib
 from ..engines import missing
@@ -82,7 +82,7 @@ def run(subject: Subject) -> Stage:
                 means[method, name] = _row(stage, category, f"{method}, {name}", _ours(subject, category, method, name))
             if method in THEIRS and not why:
                 theirs = _row(stage, category, THEIRS[method].title(), _theirs(subject, category, method))
-                ours = means[method, DEFAULT.get(method, PAPER)]
+                ours = means[method, DEFAULT]
                 lead += [(o - t, f"{category.name}, {method}") for o, t in zip(ours, theirs) if None not in (o, t)]
     if why:
         stage.skip("anomalib", why)
