@@ -25,7 +25,14 @@ BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) f
 OTHERS = {name: (ROOT / name).read_text() for name in ("README_cn.md", "CONTRIBUTING.md", "test_tipc/README.md")}
 HELP = (
     *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
-    *("-m benchmarks", "-m benchmarks.false_alarms", "-m datasets", "-m app", "-m paddle.distributed.launch"),
+    *(
+        "-m benchmarks",
+        "-m benchmarks.false_alarms",
+        "-m benchmarks.large_banks",
+        "-m datasets",
+        "-m app",
+        "-m paddle.distributed.launch",
+    ),
 )
 
 
