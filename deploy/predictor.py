@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -88,13 +88,8 @@ class Predictor:
         Raises:
             UserError: a file is missing, damaged, or of another export than the rest.
         """
-        tensors, header = read_tensors(stats, "stats")
-        model_file = graph_file(model_file or Path(stats).parent / "model")
-        params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
-        for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
-            if file_sha256(path) != header["program"][key]:
-                raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
-        return cls(Program(model_file, params_file, runtime), tensors, header)
+        export = read_export(stats, model_file, params_file)
+        return cls(Program(export.model_file, export.params_file, runtime), export.tensors, export.header)
 
     def clone(self) -> Predictor:
         """Return a second runner of the same program, for another thread; both share weights and statistics."""
@@ -154,6 +149,28 @@ class Predictor:
             times.add("preprocess", item.seconds)
             times.add("inference", time.perf_counter() - begin)
         return Prediction(item.name, max(scores), stitched, item.resized, item.shape, float(crop.mean()))
+
+
+class Export(NamedTuple):
+    """An export's verified files: statistics by name, header, and the program's two files."""
+
+    tensors: dict[str, np.ndarray]
+    header: dict[str, Any]
+    model_file: Path
+    params_file: Path
+
+
+def read_export(
+    stats: str | Path, model_file: str | Path | None = None, params_file: str | Path | None = None
+) -> Export:
+    """Read an export without loading its program; arguments and errors as `Predictor.load`."""
+    tensors, header = read_tensors(stats, "stats")
+    model_file = graph_file(model_file or Path(stats).parent / "model")
+    params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
+    for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
+        if file_sha256(path) != header["program"][key]:
+            raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
+    return Export(tensors, header, model_file, params_file)
 
 
 def file_sha256(path: str | Path) -> str:

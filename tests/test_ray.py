@@ -1,0 +1,148 @@
+"""Scoring with Ray on two nodes of this machine: the tables are infer.py's own, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT, refused, run, table
+
+from deploy.engine import parts
+
+pytestmark = pytest.mark.once
+ray = pytest.importorskip("ray", reason="ray is not installed")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+pq = pytest.importorskip("pyarrow.parquet")
+from deploy.engine import ray_data, scorer  # noqa: E402
+
+OPTIONS = ["-b", 2, "--cpu_threads", 1, "--jsonl", "--parquet", "--enable_drift"]
+RAY = ["--engine", "ray", *OPTIONS]
+BAD, ONCE, ALWAYS = "005.png", "dies", "always"
+TABLES = ("infer.csv", "infer.jsonl", "infer.parquet")
+
+
+class Dying(scorer.Scorer):
+    """A worker that kills its process after it has scored the third part, before it says so, where a file asks for it.
+
+    It is sent to Ray's processes as it stands here: they cannot import the tests.
+    """
+
+    MOST_ATTEMPTS = 2
+
+    def score(self, number: int, pictures: list) -> parts.Result:
+        result = super().score(number, pictures)
+        asked = [name for name in (ONCE, ALWAYS) if Path(name).exists()]
+        if number == 2 and asked:
+            if asked == [ONCE]:
+                Path(ONCE).rename("died")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """Two nodes of a core each; the environment in which they are found."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+        nodes = Cluster(initialize_head=True, head_node_args=node)
+        nodes.add_node(**node)
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        yield {"RAY_ADDRESS": nodes.address}
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+        nodes.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of four pictures, and workers that die when they are told to."""
+    monkeypatch.setattr(parts, "SIZE", 3)  # and so two batches
+    monkeypatch.setattr(ray_data, "Scorer", Dying)
+
+
+@pytest.fixture(scope="module")
+def place(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A working folder with pictures, one of them no picture, and what infer.py alone says and writes of them."""
+    folder = tmp_path_factory.mktemp("ray")
+    (folder / "pictures").mkdir()
+    shutil.copy(ROOT / "infer.py", folder)  # the workers get the package from the script, not from a folder they share
+    found = sorted((trained.data / "washer/test").rglob("*.png"))
+    for number in range(22):
+        shutil.copy(found[number % len(found)], folder / f"pictures/{number:03}.png")
+    (folder / "pictures" / BAD).write_bytes(b"no picture")
+    words = ["infer.py", "--stats", trained.export / "stats", "--input_file"]
+    local = run(*words, "pictures", "--save_path", "local", "--save_pic", "none", *OPTIONS, cwd=folder)
+    assert local.returncode == 2 and f"pictures/{BAD}" in local.stderr
+    return SimpleNamespace(folder=folder, words=words, said=local.stdout.splitlines()[2:], skipped=local.stderr)
+
+
+def rows(folder: Path) -> list[list[dict]]:
+    """The rows of the three tables of a run, without the command, which is another one."""
+    with open(folder / "infer.jsonl") as file:
+        found = [
+            table(folder / "infer.csv"),
+            [*map(json.loads, file)],
+            pq.read_table(folder / "infer.parquet").to_pylist(),
+        ]
+    return [[{name: cell for name, cell in row.items() if name != "command"} for row in one] for one in found]
+
+
+def same(result: object, out: str, place: SimpleNamespace) -> None:
+    """The run said and wrote what infer.py alone does, and left nothing else."""
+    assert result.returncode == 2 and result.stderr == place.skipped, result.stderr
+    said = [line.replace(f" {out}/", " local/") for line in result.stdout.splitlines()]
+    assert said[-3:] == place.said
+    assert rows(place.folder / out) == rows(place.folder / "local")
+    assert sorted(path.name for path in (place.folder / out).iterdir()) == sorted(TABLES)
+
+
+def test_a_killed_worker_loses_and_repeats_nothing(place: SimpleNamespace, cluster: dict[str, str]) -> None:
+    (place.folder / ONCE).touch()
+    result = run(*place.words, "pictures", "--save_path", "ray", *RAY, cwd=place.folder, env=cluster)
+    assert (place.folder / "died").exists()
+    same(result, "ray", place)
+    assert f"Ray {ray.__version__}: workers 2, cores of each 1" in result.stdout
+
+
+def test_a_stopped_run_goes_on_and_parquet_holds_pictures(
+    place: SimpleNamespace, cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = sorted(Path("pictures", path.name) for path in (place.folder / "pictures").iterdir())
+    (place.folder / "tables").mkdir()
+    for number, some in enumerate((paths[:13], paths[13:])):  # so that a part is of both
+        held = {"path": [str(path) for path in some], "bytes": [(place.folder / path).read_bytes() for path in some]}
+        pq.write_table(pa.table(held), place.folder / f"tables/{number}.parquet", row_group_size=5)
+    words = [*place.words, "tables", "--save_path", "stopped", *RAY]
+    write, written = parts.Store.write, []
+
+    def stopping(self: parts.Store, part: parts.Part, text: str) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(part)
+        write(self, part, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.Store, "write", stopping)
+        assert run(*words, cwd=place.folder, env=cluster).returncode == 130
+    kept = {path.name: path.stat().st_mtime_ns for path in (place.folder / "stopped/infer.parts").iterdir()}
+    assert kept.keys() == {f"{part.name}.json" for part in written}
+    result = run(*words, "--threshold", "0.5", cwd=place.folder, env=cluster)
+    assert "2 of 6 parts were finished before" in result.stdout
+    same(result, "stopped", place)
+
+
+def test_what_kills_every_worker_ends_the_run(place: SimpleNamespace, cluster: dict[str, str]) -> None:
+    (place.folder / ALWAYS).touch()
+    result = run(*place.words, "pictures", "--save_path", "never", *RAY, cwd=place.folder, env=cluster)
+    (place.folder / ALWAYS).unlink()
+    refused(result, "2 workers died", "pictures/008.png to pictures/011.png", "--cpu_threads")
+    assert not [name for name in TABLES if (place.folder / "never" / name).exists()]
