@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import ROOT, refused, run, table
 
 from deploy.engine import parts
+from deploy.runtime.program import Runtime
 
 pytestmark = pytest.mark.once
 ray = pytest.importorskip("ray", reason="ray is not installed")
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
-from deploy.engine import ray_data, scorer  # noqa: E402
+from deploy.engine import parquet, ray_data, scorer  # noqa: E402
 
 OPTIONS = ["-b", 2, "--cpu_threads", 1, "--jsonl", "--parquet", "--enable_drift"]
 RAY = ["--engine", "ray", *OPTIONS]
@@ -146,3 +148,57 @@ def test_what_kills_every_worker_ends_the_run(place: SimpleNamespace, cluster: d
     (place.folder / ALWAYS).unlink()
     refused(result, "2 workers died", "pictures/008.png to pictures/011.png", "--cpu_threads")
     assert not [name for name in TABLES if (place.folder / "never" / name).exists()]
+
+
+def test_parquet_that_holds_no_pictures_is_refused(
+    place: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, file = [*place.words, tmp_path / "x.parquet", *RAY], tmp_path / "x.parquet"
+    for columns, said in (
+        ({"picture": [b"x"]}, "neither a column path nor bytes, but picture"),
+        ({"bytes": ["text"]}, "column bytes holds string, not binary"),
+        ({"path": pa.array([], pa.string())}, "have no rows"),
+    ):
+        pq.write_table(pa.table(columns), file)
+        refused(run(*words, cwd=place.folder), "x.parquet", said)
+    file.write_bytes(b"PAR1 and nothing else")
+    refused(run(*words, cwd=place.folder), "x.parquet", "as Parquet")
+
+
+def test_rows_of_parquet_are_read_from_any_group(tmp_path: Path) -> None:
+    data = [bytes([number]) for number in range(50)]
+    for number, some in enumerate((data[:30], data[30:])):
+        pq.write_table(pa.table({"bytes": some}), tmp_path / f"{number}.parquet", row_group_size=7)
+    stored = parquet.listed(parquet.parquet_files(tmp_path))
+    assert [one.name for one in stored[29:31]] == [f"{tmp_path}/0.parquet#29", f"{tmp_path}/1.parquet#0"]
+    for begin, end in ((0, 50), (6, 8), (29, 31), (49, 50)):
+        found = [*parquet.contents(stored[begin:end])]
+        assert [one.data for one in found] == data[begin:end]
+        assert [str(one) for one in found] == [str(one) for one in stored[begin:end]]
+
+
+def test_a_worker_that_cannot_start_says_so(trained: SimpleNamespace, tmp_path: Path) -> None:
+    files = tuple(str(trained.export / name) for name in ("stats", "model.json", "model.pdiparams"))
+    batch = {"number": np.array([7]), "pictures": np.array(["[]"])}
+    for folder, stats, said in ((tmp_path / "none", files[0], "every node"), (tmp_path, "none", "no stats file")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)  # and back
+            told = scorer.Scorer(str(folder), (stats, *files[1:]), Runtime(), 1, 1, None)(batch)
+        assert told["number"] == [7] and told["result"] == [""] and said in told["error"][0]
+
+
+def test_options_that_do_not_go_with_ray(trained: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--stats", trained.export / "stats", "--engine", "ray"]
+    some = ["--save_pic", "all", "--save_mask", "--gpu", 0, "--input_file", "x.png"]
+    refused(run("infer.py", *words, *some), "--save_pic", "--save_mask", "--gpu")
+    refused(run("infer.py", *words, "--serve", 0), "--serve")
+    refused(run("infer.py", *words, "--watch", "x"), "--watch")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in ("ray_data", "scorer"):
+        monkeypatch.delitem(sys.modules, f"deploy.engine.{name}")
+    refused(run("infer.py", *words, "--input_file", "x.png"), "ray", "pip install 'paddlepatch[ray]'")
+
+
+def test_a_cluster_that_is_not_there(place: SimpleNamespace) -> None:
+    env = {"RAY_ADDRESS": "127.0.0.1:1"}
+    refused(run(*place.words, "pictures", *RAY, cwd=place.folder, env=env), "RAY_ADDRESS 127.0.0.1:1")

@@ -43,6 +43,8 @@ def listed(files: Sequence[Path]) -> list[Listed]:
             columns = parquet.schema_arrow.names
             if PATH not in columns and BYTES not in columns:
                 raise UserError(f"{file} has neither a column {PATH} nor {BYTES}, but {', '.join(columns)}"[:400])
+            if BYTES in columns and not _holds_bytes(parquet.schema_arrow.field(BYTES).type):
+                raise UserError(f"{file}: column {BYTES} holds {parquet.schema_arrow.field(BYTES).type}, not binary")
             names: list[str | None] = [None] * parquet.metadata.num_rows
             if PATH in columns:
                 names = parquet.read([PATH])[PATH].cast(pa.string()).to_pylist()
@@ -69,6 +71,10 @@ def contents(stored: Sequence[Stored]) -> Iterator[Encoded]:
                     if row in names:
                         yield Encoded(names[row], data.as_py() or b"")
                     row += 1
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 @contextmanager

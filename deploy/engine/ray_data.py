@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
@@ -13,6 +14,7 @@ from typing import Any, Callable
 import numpy as np
 import ray
 import ray.data
+from ray.exceptions import RayError, RayTaskError
 
 from ..calibration import Calibration
 from ..errors import UserError
@@ -55,7 +57,7 @@ class RayPredictor:
         folder: str | Path,
     ) -> None:
         export = read_export(stats, model_file, params_file)
-        self.name, self.header, self.runtime = str(export.model_file), export.header, runtime
+        self.header, self.runtime = export.header, runtime
         self.preprocess = Preprocess.from_dict(self.header["preprocess"])
         self.calibration = Calibration.from_dict(self.header["calibration"])
         self.shapes = {name: value.shape for name, value in export.tensors.items()}
@@ -83,11 +85,11 @@ class RayPredictor:
         runtime = self.runtime
         numbers = runtime.use_gpu, runtime.onednn, runtime.precision, runtime.tensorrt, runtime.ir_optim
         parts = [*cut(pictures, batch_size, [file_sha256(self._files[0]), numbers, most_pixels()])]
-        with exclusive(self._store.folder):
-            missing = [part for part in dict.fromkeys(parts) if part not in self._store]
-            if len(missing) < len(parts):
-                print(f"{len(parts) - len(missing)} of {len(parts)} parts were finished before", flush=True)
-            arriving = self._scored(missing, batch_size, workers)
+        missing = [part for part in dict.fromkeys(parts) if part not in self._store]
+        if len(missing) < len(parts):
+            print(f"{len(parts) - len(missing)} of {len(parts)} parts were finished before", flush=True)
+        arriving = self._scored(missing, batch_size, workers)
+        with exclusive(self._store.folder), closing(arriving):
             for part in parts:
                 while part not in self._store:
                     finished, result = next(arriving)
@@ -125,10 +127,11 @@ class RayPredictor:
                 num_cpus=threads,
                 num_gpus=1 if self.runtime.use_gpu else None,
             )
-            for row in scored.iter_rows():
-                if row["error"]:
-                    raise UserError(row["error"])
-                yield parts[row["number"]], row["result"]
+            with _told():
+                for row in scored.iter_rows():
+                    if row["error"]:
+                        raise UserError(row["error"])
+                    yield parts[row["number"]], row["result"]
 
 
 def _attempts() -> Any:
@@ -173,12 +176,11 @@ def _cluster() -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        if address:
-            limits = {MOST_VARIABLE: str(most_pixels())}
-            package = str(Path(__file__).parents[1])  # nodes need not have it, nor the same version of it
-            ray.init(address, runtime_env={"py_modules": [package], "env_vars": limits}, **quiet)
-        else:
-            ray.init("local", num_cpus=cores(), object_store_memory=OBJECTS, include_dashboard=False, **quiet)
+        with _stderr_closed():
+            if address:
+                ray.init(address, runtime_env=_environment(), **quiet)
+            else:
+                ray.init("local", num_cpus=cores(), object_store_memory=OBJECTS, include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"RAY_ADDRESS {address}: no cluster there" if address else "Ray cannot start here"
         raise UserError(f"{where}: {_first_line(error)}") from error
@@ -186,6 +188,39 @@ def _cluster() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _environment() -> dict[str, Any]:
+    """What the nodes of a cluster get from here: this package, in this version, and its limit of pixels."""
+    package = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
+    return {**package, "env_vars": {MOST_VARIABLE: str(most_pixels())}}
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Keep from the user that Ray follows RAY_BACKEND_LOG_LEVEL, which it says of itself; errors are raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what ends a cluster into a UserError; exceptions in `Scorer` are bugs, and stay what they are."""
+    try:
+        yield
+    except RayTaskError:
+        raise
+    except RayError as error:
+        if "creation task" in str(error):
+            raise
+        raise UserError(f"Ray: {_first_line(error)}; finished parts are kept: the same command goes on") from error
 
 
 def _first_line(error: BaseException) -> str:
