@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,24 +27,20 @@ from deploy.engine import parquet, ray_data, scorer  # noqa: E402
 
 OPTIONS = ["-b", 2, "--cpu_threads", 1, "--jsonl", "--parquet", "--enable_drift"]
 RAY = ["--engine", "ray", *OPTIONS]
-BAD, ONCE, ALWAYS = "005.png", "dies", "always"
+BAD, DIES, DIED = "005.png", "dies", "died"
 TABLES = ("infer.csv", "infer.jsonl", "infer.parquet")
 
 
 class Dying(scorer.Scorer):
-    """A worker that kills its process after it has scored the third part, before it says so, where a file asks for it.
+    """A worker that kills its process when it has scored the second part, before it says so, if a file asks for it.
 
     It is sent to Ray's processes as it stands here: they cannot import the tests.
     """
 
-    MOST_ATTEMPTS = 2
-
     def score(self, number: int, pictures: list) -> parts.Result:
         result = super().score(number, pictures)
-        asked = [name for name in (ONCE, ALWAYS) if Path(name).exists()]
-        if number == 2 and asked:
-            if asked == [ONCE]:
-                Path(ONCE).rename("died")
+        if number == 1 and Path(DIES).exists():
+            Path(DIES).rename(DIED)
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -55,8 +52,10 @@ def cluster() -> Iterator[dict[str, str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_raylet_start_wait_time_s", "120")  # where the other process of the tests has the core
         node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-        nodes = Cluster(initialize_head=True, head_node_args=node)
+        head = {**node, "no_monitor": True, "include_log_monitor": False}
+        nodes = Cluster(initialize_head=True, head_node_args=head)
         nodes.add_node(**node)
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield {"RAY_ADDRESS": nodes.address}
@@ -107,23 +106,24 @@ def same(result: object, out: str, place: SimpleNamespace) -> None:
     assert sorted(path.name for path in (place.folder / out).iterdir()) == sorted(TABLES)
 
 
-def test_a_killed_worker_loses_and_repeats_nothing(place: SimpleNamespace, cluster: dict[str, str]) -> None:
-    (place.folder / ONCE).touch()
-    result = run(*place.words, "pictures", "--save_path", "ray", *RAY, cwd=place.folder, env=cluster)
-    assert (place.folder / "died").exists()
-    same(result, "ray", place)
-    assert f"Ray {ray.__version__}: workers 2, cores of each 1" in result.stdout
+@pytest.fixture
+def without_ray(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the worker, and gives the parts back in another order."""
+
+    def scored(
+        self: ray_data.RayPredictor, wanted: list[parts.Part], *options: int
+    ) -> Iterator[tuple[parts.Part, str]]:
+        worker = scorer.Scorer(str(place.folder), self._files, Runtime(threads=1), *options, None)
+        for part in reversed(wanted):
+            yield part, json.dumps(worker.score(0, json.loads(part.pictures)))
+
+    monkeypatch.setattr(ray_data.RayPredictor, "_scored", scored)
+    monkeypatch.setattr(scorer, "begun", lambda *_: 1)
 
 
-def test_a_stopped_run_goes_on_and_parquet_holds_pictures(
-    place: SimpleNamespace, cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_run_leaves_whole_parts(
+    place: SimpleNamespace, without_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = sorted(Path("pictures", path.name) for path in (place.folder / "pictures").iterdir())
-    (place.folder / "tables").mkdir()
-    for number, some in enumerate((paths[:13], paths[13:])):  # so that a part is of both
-        held = {"path": [str(path) for path in some], "bytes": [(place.folder / path).read_bytes() for path in some]}
-        pq.write_table(pa.table(held), place.folder / f"tables/{number}.parquet", row_group_size=5)
-    words = [*place.words, "tables", "--save_path", "stopped", *RAY]
     write, written = parts.Store.write, []
 
     def stopping(self: parts.Store, part: parts.Part, text: str) -> None:
@@ -132,22 +132,52 @@ def test_a_stopped_run_goes_on_and_parquet_holds_pictures(
         written.append(part)
         write(self, part, text)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(parts.Store, "write", stopping)
-        assert run(*words, cwd=place.folder, env=cluster).returncode == 130
-    kept = {path.name: path.stat().st_mtime_ns for path in (place.folder / "stopped/infer.parts").iterdir()}
-    assert kept.keys() == {f"{part.name}.json" for part in written}
-    result = run(*words, "--threshold", "0.5", cwd=place.folder, env=cluster)
+    monkeypatch.setattr(parts.Store, "write", stopping)
+    stopped = run(*place.words, "pictures", "--save_path", "ray", *RAY, "--num_workers", 1, cwd=place.folder)
+    assert stopped.returncode == 130 and not (place.folder / "ray/infer.csv").exists()
+    kept = sorted(path.name for path in (place.folder / "ray/infer.parts").iterdir())
+    assert kept == sorted(f"{part.name}.json" for part in written)
+
+
+def test_a_killed_worker_loses_and_repeats_nothing(place: SimpleNamespace, cluster: dict[str, str]) -> None:
+    """The run goes on where the one before was stopped."""
+    (place.folder / DIES).touch()
+    result = run(*place.words, "pictures", "--save_path", "ray", *RAY, cwd=place.folder, env=cluster)
+    assert (place.folder / DIED).exists()
     assert "2 of 6 parts were finished before" in result.stdout
-    same(result, "stopped", place)
+    assert f"Ray {ray.__version__}: workers 2, cores of each 1" in result.stdout
+    same(result, "ray", place)
 
 
-def test_what_kills_every_worker_ends_the_run(place: SimpleNamespace, cluster: dict[str, str]) -> None:
-    (place.folder / ALWAYS).touch()
-    result = run(*place.words, "pictures", "--save_path", "never", *RAY, cwd=place.folder, env=cluster)
-    (place.folder / ALWAYS).unlink()
-    refused(result, "2 workers died", "pictures/008.png to pictures/011.png", "--cpu_threads")
-    assert not [name for name in TABLES if (place.folder / "never" / name).exists()]
+def test_parquet_holds_the_pictures(place: SimpleNamespace, without_ray: None) -> None:
+    paths = sorted(Path("pictures", path.name) for path in (place.folder / "pictures").iterdir())
+    (place.folder / "tables").mkdir()
+    for number, some in enumerate((paths[:13], paths[13:])):  # so that a part is of both
+        held = {"path": [str(path) for path in some], "bytes": [(place.folder / path).read_bytes() for path in some]}
+        pq.write_table(pa.table(held), place.folder / f"tables/{number}.parquet", row_group_size=5)
+    pq.write_table(pa.table({"path": [*map(str, paths)]}), place.folder / "paths.parquet")
+    for name, out in ("tables", "from_bytes"), ("paths.parquet", "from_paths"):
+        words = [name, "--save_path", out, *RAY, "--num_workers", 1]
+        same(run(*place.words, *words, cwd=place.folder), out, place)
+
+
+def test_a_part_that_kills_every_worker_ends_the_run(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.folder)
+    counts: Counter = Counter()
+
+    def begun(attempts: Counter, number: int) -> int:
+        attempts[number] += 1
+        return attempts[number]
+
+    monkeypatch.setattr(scorer, "begun", begun)
+    files = tuple(str(place.words[2].with_name(name)) for name in ("stats", "model.json", "model.pdiparams"))
+    worker = scorer.Scorer(str(place.folder), files, Runtime(threads=1), 2, 1, counts)
+    batch = {"number": np.array([3]), "pictures": np.array(['["pictures/000.png", "pictures/001.png"]'])}
+    for _ in range(worker.MOST_ATTEMPTS):
+        told = worker(batch)
+        assert told["error"] == [""] and len(json.loads(told["result"][0])[0]) == 2
+    [error] = worker(batch)["error"]
+    assert "4 workers died" in error and "pictures/000.png to pictures/001.png" in error and "--cpu_threads" in error
 
 
 def test_parquet_that_holds_no_pictures_is_refused(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
+from urllib.parse import urlsplit
 
 import numpy as np
 import ray
@@ -33,6 +35,8 @@ GROUP = 4
 """Cores of a worker unless --cpu_threads says otherwise, or those of the smallest node."""
 OBJECTS = 256 << 20
 """Bytes of shared memory of a cluster that is started here: scores and paths go through it, and no pictures."""
+PATIENCE = 10.0
+"""Seconds in which a cluster must answer."""
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -176,6 +180,8 @@ def _cluster() -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
+        if address:
+            _reach(address)
         with _stderr_closed():
             if address:
                 ray.init(address, runtime_env=_environment(), **quiet)
@@ -188,6 +194,13 @@ def _cluster() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """OSError where nobody answers at HOST:PORT: Ray tries for minutes, and says nothing of it."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.port:  # not in `auto`
+        socket.create_connection((place.hostname, place.port), PATIENCE).close()
 
 
 def _environment() -> dict[str, Any]:

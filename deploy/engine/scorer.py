@@ -67,7 +67,7 @@ class Scorer:
             UserError: the program or a Parquet file fails, or one worker after another has died of the part. A picture
                 that cannot be read is skipped.
         """
-        if ray.get(self.attempts.begin.remote(number)) > self.MOST_ATTEMPTS:
+        if begun(self.attempts, number) > self.MOST_ATTEMPTS:
             first, last = (one[-1] if isinstance(one, list) else one for one in (pictures[0], pictures[-1]))
             raise UserError(
                 f"{self.MOST_ATTEMPTS} workers died, one after another, of the pictures from {first} to {last}: one of "
@@ -81,3 +81,8 @@ class Scorer:
         )
         result.scores.extend((one.name, one.score, one.brightness) for one in found)
         return result
+
+
+def begun(attempts: Any, number: int) -> int:
+    """Note that a part is begun; how often it was, this time included."""
+    return ray.get(attempts.begin.remote(number))
