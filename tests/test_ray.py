@@ -106,24 +106,24 @@ def same(result: object, out: str, place: SimpleNamespace) -> None:
     assert sorted(path.name for path in (place.folder / out).iterdir()) == sorted(TABLES)
 
 
-@pytest.fixture
-def without_ray(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_ray(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """This process is the worker, and gives the parts back in another order."""
 
     def scored(
         self: ray_data.RayPredictor, wanted: list[parts.Part], *options: int
     ) -> Iterator[tuple[parts.Part, str]]:
-        worker = scorer.Scorer(str(place.folder), self._files, Runtime(threads=1), *options, None)
+        worker = scorer.Scorer(str(folder), self._files, Runtime(threads=1), *options, None)
         for part in reversed(wanted):
             yield part, json.dumps(worker.score(0, json.loads(part.pictures)))
 
-    monkeypatch.setattr(ray_data.RayPredictor, "_scored", scored)
-    monkeypatch.setattr(scorer, "begun", lambda *_: 1)
+    patch.setattr(ray_data.RayPredictor, "_scored", scored)
+    patch.setattr(scorer, "begun", lambda *_: 1)
 
 
-def test_a_stopped_run_leaves_whole_parts(
-    place: SimpleNamespace, without_ray: None, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_run_goes_on_and_a_killed_worker_loses_and_repeats_nothing(
+    place: SimpleNamespace, cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    words = [*place.words, "pictures", "--save_path", "ray", *RAY, "--num_workers", 1]
     write, written = parts.Store.write, []
 
     def stopping(self: parts.Store, part: parts.Part, text: str) -> None:
@@ -132,33 +132,33 @@ def test_a_stopped_run_leaves_whole_parts(
         written.append(part)
         write(self, part, text)
 
-    monkeypatch.setattr(parts.Store, "write", stopping)
-    stopped = run(*place.words, "pictures", "--save_path", "ray", *RAY, "--num_workers", 1, cwd=place.folder)
+    with monkeypatch.context() as patch:
+        without_ray(patch, place.folder)
+        patch.setattr(parts.Store, "write", stopping)
+        stopped = run(*words, cwd=place.folder)
     assert stopped.returncode == 130 and not (place.folder / "ray/infer.csv").exists()
     kept = sorted(path.name for path in (place.folder / "ray/infer.parts").iterdir())
     assert kept == sorted(f"{part.name}.json" for part in written)
 
-
-def test_a_killed_worker_loses_and_repeats_nothing(place: SimpleNamespace, cluster: dict[str, str]) -> None:
-    """The run goes on where the one before was stopped."""
     (place.folder / DIES).touch()
-    result = run(*place.words, "pictures", "--save_path", "ray", *RAY, cwd=place.folder, env=cluster)
+    result = run(*words, cwd=place.folder, env=cluster)
     assert (place.folder / DIED).exists()
     assert "2 of 6 parts were finished before" in result.stdout
     assert f"Ray {ray.__version__}: workers 2, cores of each 1" in result.stdout
     same(result, "ray", place)
 
 
-def test_parquet_holds_the_pictures(place: SimpleNamespace, without_ray: None) -> None:
+def test_parquet_holds_the_pictures(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch, place.folder)
     paths = sorted(Path("pictures", path.name) for path in (place.folder / "pictures").iterdir())
     (place.folder / "tables").mkdir()
-    for number, some in enumerate((paths[:13], paths[13:])):  # so that a part is of both
-        held = {"path": [str(path) for path in some], "bytes": [(place.folder / path).read_bytes() for path in some]}
+    for number, some in enumerate((paths[:9], paths[9:17], paths[17:])):  # so that parts are of two files
+        held: dict[str, list] = {"path": [str(path) for path in some]}
+        if number < 2:
+            held["bytes"] = [(place.folder / path).read_bytes() for path in some]
         pq.write_table(pa.table(held), place.folder / f"tables/{number}.parquet", row_group_size=5)
-    pq.write_table(pa.table({"path": [*map(str, paths)]}), place.folder / "paths.parquet")
-    for name, out in ("tables", "from_bytes"), ("paths.parquet", "from_paths"):
-        words = [name, "--save_path", out, *RAY, "--num_workers", 1]
-        same(run(*place.words, *words, cwd=place.folder), out, place)
+    result = run(*place.words, "tables", "--save_path", "held", *RAY, "--num_workers", 1, cwd=place.folder)
+    same(result, "held", place)
 
 
 def test_a_part_that_kills_every_worker_ends_the_run(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from ..errors import UserError
-from ..storage.files import write_whole
+from ..storage.files import ASIDE, write_whole
 
 SIZE = 32
 """Pictures of a part, at least: what a worker that dies takes with it."""
@@ -108,9 +109,11 @@ class Store:
 
     def remove(self) -> None:
         """Remove all parts, those of stopped runs with other settings too."""
-        for path in self.folder.glob(f"{'[0-9a-f]' * 64}.json"):
-            path.unlink()
-        self.folder.rmdir()
+        for pattern in (f"{'[0-9a-f]' * 64}.json", f"{ASIDE}*"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        with suppress(OSError):  # other files lie there
+            self.folder.rmdir()
 
     def _file(self, part: Part) -> Path:
         return self.folder / f"{part.name}.json"

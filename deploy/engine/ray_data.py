@@ -89,10 +89,10 @@ class RayPredictor:
         runtime = self.runtime
         numbers = runtime.use_gpu, runtime.onednn, runtime.precision, runtime.tensorrt, runtime.ir_optim
         parts = [*cut(pictures, batch_size, [file_sha256(self._files[0]), numbers, most_pixels()])]
-        missing = [part for part in dict.fromkeys(parts) if part not in self._store]
+        missing = [part for part in parts if part not in self._store]
         if len(missing) < len(parts):
             print(f"{len(parts) - len(missing)} of {len(parts)} parts were finished before", flush=True)
-        arriving = self._scored(missing, batch_size, workers)
+        arriving = self._scored(list(dict.fromkeys(missing)), batch_size, workers)
         with exclusive(self._store.folder), closing(arriving):
             for part in parts:
                 while part not in self._store:

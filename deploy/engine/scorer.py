@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import ray
 
 from ..errors import UserError
+from ..pictures.decode import Encoded
 from ..predictor import Predictor
 from ..runtime.program import Runtime
 from .parquet import contents
@@ -73,14 +76,24 @@ class Scorer:
                 f"{self.MOST_ATTEMPTS} workers died, one after another, of the pictures from {first} to {last}: one of "
                 "them ends the process, or memory is short, and more --cpu_threads makes fewer workers"
             )
-        stored = [Stored(*one) for one in pictures if isinstance(one, list)]
-        loaded: Any = contents(stored) if stored else [Path(one) for one in pictures]
         result = Result([], [])
         found = self.predictor.predict(
-            loaded, self.batch_size, self.workers, lambda name, error: result.skipped.append((name, str(error)))
+            opened(pictures),
+            self.batch_size,
+            self.workers,
+            lambda name, error: result.skipped.append((name, str(error))),
         )
         result.scores.extend((one.name, one.score, one.brightness) for one in found)
         return result
+
+
+def opened(pictures: list[Any]) -> Iterator[Path | Encoded]:
+    """The pictures that a `Part` lists, as `Predictor.predict` takes them."""
+    for stored, some in groupby(pictures, lambda one: isinstance(one, list)):
+        if stored:
+            yield from contents([Stored(*one) for one in some])
+        else:
+            yield from map(Path, some)
 
 
 def begun(attempts: Any, number: int) -> int:
