@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from scripts import ROOT, run, run_process
-from warm_python import WarmPython, warm_python
+from warm_python import WarmPython, one_stack_for_paddle, warm_python
 
 from datasets.sample import write_sample
 from deploy.storage.tensors import read_tensors
@@ -47,18 +45,16 @@ FAST = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every process of xdist a core of its own, wait for no disk, and keep the stacks short that Paddle notes.
+    """Give every process of xdist a core of its own, wait for no disk, and trace programs without stacks.
 
     Threads of two processes would wait for each other. No test loses power between a file's last byte and its name.
-    While it traces a program, Paddle asks for the stack at every operation, and below pytest it is long.
     """
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
     os.fsync = lambda descriptor: None
-    whole = traceback.extract_stack
-    traceback.extract_stack = lambda f=None, limit=None: whole(f or sys._getframe(1), 4 if limit is None else limit)
+    one_stack_for_paddle()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
