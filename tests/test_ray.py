@@ -100,7 +100,8 @@ def rows(folder: Path) -> list[list[dict]]:
 def same(result: object, out: str, place: SimpleNamespace) -> None:
     """The run said and wrote what infer.py alone does, and left nothing else."""
     assert result.returncode == 2 and result.stderr == place.skipped, result.stderr
-    said = [line.replace(f" {out}/", " local/") for line in result.stdout.splitlines()]
+    lines = [line for line in result.stdout.splitlines() if "(raylet)" not in line]  # Ray says that a worker died
+    said = [line.replace(f" {out}/", " local/") for line in lines]
     assert said[-3:] == place.said
     assert rows(place.folder / out) == rows(place.folder / "local")
     assert sorted(path.name for path in (place.folder / out).iterdir()) == sorted(TABLES)
