@@ -29,6 +29,7 @@ HELP = (
         "-m benchmarks",
         "-m benchmarks.false_alarms",
         "-m benchmarks.plan",
+        "-m benchmarks.large_banks",
         "-m datasets",
         "-m app",
         "-m paddle.distributed.launch",

@@ -104,7 +104,7 @@ def _ours(subject: Subject, category: Category, method: str, name: str) -> Itera
         model.fit(pictures, BATCH)
         seconds = time.perf_counter() - start
         predictions = list(model.predict([picture.path for picture in tests]))
-        figures = _figures([p.score for p in predictions], [p.anomaly_map for p in predictions], masks, tests)
+        figures = figures_of([p.score for p in predictions], [p.anomaly_map for p in predictions], masks, tests)
         yield Found(*figures, seconds, _program_seconds(model, preprocess, tests))
 
 
@@ -140,10 +140,10 @@ def _theirs(subject: Subject, category: Category, method: str) -> Iterator[Found
             predict = (time.perf_counter() - start) / len(tests)
             maps = dict(zip(scores, model.maps()))
             model.close()
-        yield Found(*_figures([scores[n] for n in names], [maps[n] for n in names], masks, tests), seconds, predict)
+        yield Found(*figures_of([scores[n] for n in names], [maps[n] for n in names], masks, tests), seconds, predict)
 
 
-def _figures(
+def figures_of(
     scores: Sequence[float], maps: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], tests: Sequence[Any]
 ) -> tuple[float | None, float | None, float | None]:
     """Image AUROC, pixel AUROC and AU-PRO; None where there is no truth."""

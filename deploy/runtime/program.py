@@ -132,6 +132,10 @@ class Program:
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise UserError(f"program {self.name} does not run with these inputs: {_first_line(error)}") from error
 
+    def shrink(self) -> None:
+        """Free what runs keep for the next one, before a while without any."""
+        self._predictor.try_shrink_memory()
+
 
 def release_memory() -> None:
     """Give the system back what has been freed: between stages that use much, as it is kept otherwise (see above)."""
