@@ -6,6 +6,7 @@ python train.py --data_path DATA --category bottle --method patchcore --arch res
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Callable
 
 import options
 from datasets.readers import Category
@@ -15,6 +16,7 @@ from deploy.command_line.parser import NONE, Arguments, Parser
 from deploy.command_line.progress import TimedLog
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, Skipped, UserError
+from deploy.pictures.preprocess import Preprocess
 from deploy.results.panels import write_panels
 from deploy.results.tables import provenance_columns
 from deploy.storage.files import exclusive
@@ -23,7 +25,7 @@ from evaluation.publish import check_published, publish
 from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
 from evaluation.run import Wanted, evaluate_category
 from evaluation.times import read_times, write_times
-from models import Detector, build_model, is_finished, load_model, model_text
+from models import Detector, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.distributed.job import Job
 from models.distributed.launch import job_size, launched
@@ -78,11 +80,12 @@ def train(
 ) -> Report:
     """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
     report, chapters, table = Report(), [], folder / seeds_table(args.category, [seed])
+    build = options.builder(args, seed)
     with job.held(lambda: exclusive(folder)):
         for category in job.own(categories):
             with failed.noted(category.name):
                 log = TimedLog()
-                model = fit(args, preset, category, seed, folder, command, log, job)
+                model = fit(args, preset, category, seed, folder, command, log, job, build)
                 if args.eval and job.writes:
                     chapters.append(evaluate(args, model, category, table, command, report, log))
                     if not job.apart:
@@ -137,7 +140,7 @@ def update(args: Arguments, parser: Parser) -> int:
     if options.adds(args):
         pictures, on_bad = category.train_pictures(), skipped if args.skip_bad else None
         model.update(pictures, args.batch_size, args.num_workers, on_bad, log, rate, args.max_size)
-    print(model_text(model) + told(skipped), flush=True)
+    print(model_text(model) + skipped.told(), flush=True)
     command = options.command(parser, args, model)
     folder = options.results_folder(args, model, path) if args.save_model_subfolder else Path(args.save_path)
     with exclusive(folder):
@@ -152,24 +155,24 @@ def update(args: Arguments, parser: Parser) -> int:
 
 
 def fit(
-    args: Arguments, preset: Preset, category: Category, seed: int, folder: Path, command: str, log: TimedLog, job: Job
+    args: Arguments,
+    preset: Preset,
+    category: Category,
+    seed: int,
+    folder: Path,
+    command: str,
+    log: TimedLog,
+    job: Job,
+    build: Callable[[Preprocess], Detector],
 ) -> Detector:
     """A model of the category's good pictures, saved in `folder`; the one there where an earlier run finished it.
 
+    `build` is `options.builder`'s, which gives a model that was there again.
     Where several processes fit it together, rank 0 saves it, and the others' is not for use.
     """
     pictures = draw(category.train_pictures(), args.shots, seed)
     print(f"== {category.name} (layout {layout_of(category)}): {len(pictures)} good pictures to fit on", flush=True)
-    model = build_model(
-        args.method,
-        **options.per_backbone(args),
-        k=args.k,
-        preprocess=options.preprocess(args, preset, pictures, log),
-        seed=seed,
-        runtime=options.runtime(args),
-        augment=options.augment(args),
-        **options.method_options(args),
-    )
+    model = build(options.preprocess(args, preset, pictures, log))
     print(f"weights: {', '.join(backbone.source for backbone in model.backbones())}", flush=True)
     if RANDOM in (args.weights or []):
         print("WARNING: RANDOM BACKBONE WEIGHTS. Figures below say nothing about the method; use pretrained ones.")
@@ -178,22 +181,17 @@ def fit(
     kept = args.save_model and job.writes
     kept = kept and is_finished(model, path, pictures, args.num_workers, on_bad, args.false_alarm)
     if any(job.fitting.joined([kept])):
-        log(f"kept: {path} was fitted before on the same pictures with the same settings{told(skipped)}")
+        log(f"kept: {path} was fitted before on the same pictures with the same settings{skipped.told()}")
         return load_model(path, options.runtime(args)) if job.writes else model
     skipped.clear()
     model.group = job.fitting
     model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)
-    print(model_text(model) + told(skipped), flush=True)
+    print(model_text(model) + skipped.told(), flush=True)
     if job.fitting.size > 1:
         log(job.fitting.told())
     if args.save_model and job.writes:
         save(args, model, path, command, log)
     return model
-
-
-def told(skipped: Skipped) -> str:
-    """The end of a line about a fit: how many pictures it skipped, if any."""
-    return f"; {len(skipped)} pictures skipped" if skipped else ""
 
 
 if __name__ == "__main__":

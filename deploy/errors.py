@@ -24,6 +24,10 @@ class Skipped(list[str]):
         self.append(name)
         report(f"skipped: {error}")
 
+    def told(self) -> str:
+        """The end of a line about a fit: how many were skipped, if any."""
+        return f"; {len(self)} pictures skipped" if self else ""
+
 
 class Failed(list[str]):
     """Names of the parts of a run that could not be done while others go on. A single part's error ends the run."""

@@ -21,7 +21,7 @@ from .results.tables import ScoreSheet, picture_namer, provenance_columns
 from .results.watch import watch
 from .runtime.program import Runtime
 from .serve import serve
-from .serve.settings import BATCH, MIB, Job, Settings, named, parse_address
+from .serve.settings import BATCH, MIB, MODELS, Job, Settings, named, parse_address
 
 if TYPE_CHECKING:
     from .engine.parts import Listed
@@ -46,7 +46,10 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("--serve", default=None, metavar="[HOST:]PORT", help="instead: answer over HTTP")
     parser.group("model", "--stats exported/bottle/stats")
     parser.add_argument(
-        "--stats", nargs="+", required=True, help="the stats file of the export; with --serve, of several, NAME=FILE"
+        "--stats",
+        nargs="+",
+        required=True,
+        help="the stats file of the export; with --serve, several, NAME=FILE, or FOLDER",
     )
     parser.add_argument("--model_file", default=None, help="default: model.json or model.pdmodel beside the stats")
     parser.add_argument("--params_file", default=None, help="default: model.pdiparams beside the model file")
@@ -68,6 +71,7 @@ def main(program: str = "infer.py") -> int:
         "--max_body", type=positive, default=32, metavar="MIB", help="of a file that is sent to --serve"
     )
     parser.add_argument("--max_waiting", type=positive, default=64, help="pictures of a model that wait with --serve")
+    parser.add_argument("--max_models", type=positive, default=MODELS, help="of a folder, loaded with --serve")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
     parser.add_argument("--gpu", type=natural, default=None, help="run on the GPU of this number (unmeasured)")
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")
@@ -174,7 +178,8 @@ def server_settings(args: Arguments, runtime: Runtime) -> Settings:
     batch_size = args.batch_size if "batch_size" in args.given else BATCH
     files = args.model_file, args.params_file, runtime
     levels = args.threshold, args.false_alarm, args.min_area
-    jobs = {
-        name: Job(stats, *files, *levels, batch_size, args.num_workers) for name, stats in named(args.stats).items()
+    processes = {
+        process: {name: Job(stats, *files, *levels, batch_size, args.num_workers) for name, stats in models.items()}
+        for process, models in named(args.stats).items()
     }
-    return Settings(parse_address(args.serve), jobs, args.max_body * MIB, args.max_waiting)
+    return Settings(parse_address(args.serve), processes, args.max_models, args.max_body * MIB, args.max_waiting)

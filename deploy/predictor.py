@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -67,9 +67,14 @@ class Predictor:
                 f"{program.name} and the stats are not of one export: the program wants {program.inputs}, "
                 f"the stats hold {sorted(tensors)}; give the files of one export"
             )
-        program.set({name: tensors[name] for name in statistics})
+        self._statistics = {name: tensors[name] for name in statistics}
+        self.use()
         anomaly_map, score = program.run(self.to_input(selfcheck.probe(self.preprocess)))
         self.selfcheck = selfcheck.verify(tensors, anomaly_map, score, program.runtime.precision, program.name)
+
+    def use(self) -> None:
+        """Give the program this model's statistics, after another model has used it; on the CPU they are not copied."""
+        self.program.set(self._statistics)
 
     def to_input(self, crops: np.ndarray) -> np.ndarray:
         """Convert crops, uint8 RGB [batch, crop, crop, 3], to the input type of the program (uint8 or float32)."""
@@ -82,14 +87,24 @@ class Predictor:
         model_file: str | Path | None = None,
         params_file: str | Path | None = None,
         runtime: Runtime | None = None,
+        programs: MutableMapping[tuple[str, str], Program] | None = None,
     ) -> Predictor:
         """Load an export. The program's files default to `model.json` or `model.pdmodel` beside the stats file.
+
+        `programs` are loaded ones by the fingerprints of their files: a program that is there is shared, and a new one
+        is added. Models that share one call `use` before they score, where another one may have scored.
 
         Raises:
             UserError: a file is missing, damaged, or of another export than the rest.
         """
-        export = read_export(stats, model_file, params_file)
-        return cls(Program(export.model_file, export.params_file, runtime), export.tensors, export.header)
+        tensors, header = read_tensors(stats, "stats")
+        known = header["program"]["graph_sha256"], header["program"]["params_sha256"]
+        program = None if programs is None else programs.get(known)
+        if program is None:
+            program = Program(*_program_files(stats, header, model_file, params_file), runtime)
+            if programs is not None:
+                programs[known] = program
+        return cls(program, tensors, header)
 
     def clone(self) -> Predictor:
         """Return a second runner of the same program, for another thread; both share weights and statistics."""
@@ -165,12 +180,19 @@ def read_export(
 ) -> Export:
     """Read an export without loading its program; arguments and errors as `Predictor.load`."""
     tensors, header = read_tensors(stats, "stats")
+    return Export(tensors, header, *_program_files(stats, header, model_file, params_file))
+
+
+def _program_files(
+    stats: str | Path, header: dict[str, Any], model_file: str | Path | None, params_file: str | Path | None
+) -> tuple[Path, Path]:
+    """Graph and parameters of the export whose stats file has this header, as verified by their fingerprints."""
     model_file = graph_file(model_file or Path(stats).parent / "model")
     params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
     for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
         if file_sha256(path) != header["program"][key]:
             raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
-    return Export(tensors, header, model_file, params_file)
+    return model_file, params_file
 
 
 def file_sha256(path: str | Path) -> str:

@@ -68,6 +68,10 @@ class Ensemble(Detector):
         """Return those of every member."""
         return self._gather(lambda member: member.free_dimensions())
 
+    def traced_numbers(self) -> tuple[int, ...]:
+        """Return those of every member."""
+        return tuple(number for member in self.members for number in member.traced_numbers())
+
     def constants(self) -> dict[str, paddle.Tensor]:
         """Return the constants of every member."""
         return self._gather(lambda member: member.constants())

@@ -34,8 +34,11 @@ PRESETS["patchcore"] |= {
 for name in ("padim", "orthoad"):
     options = {"grid": "layer2", "eps": 0.001, "image_score": "top"}
     PRESETS[name]["balanced"] = Preset(Preprocess(256, 256), ("layer1", "layer2", "layer3"), 100, options)
-DEFAULT = dict.fromkeys(("patchcore", "padim", "orthoad"), "balanced")
-"""The preset that is taken where none is named; `paper` for the methods that are not here."""
+PRESETS["spade"]["balanced"] = Preset(
+    Preprocess(256, 256), ("layer2", "layer3"), 50, {"descriptor_layer": "layer3", "image_score": "top"}
+)
+DEFAULT = "balanced"
+"""The preset that is taken where none is named."""
 
 
 def preset(method: str, name: str | None = None) -> Preset:
@@ -48,7 +51,7 @@ def preset(method: str, name: str | None = None) -> Preset:
         UserError: the method has no preset of that name.
     """
     own = method_named(method)[0].NAME
-    found = PRESETS[own].get(name or DEFAULT.get(own, PAPER))
+    found = PRESETS[own].get(name or DEFAULT)
     if found is None:
         raise UserError(f"--preset {name}: {own} has {', '.join(PRESETS[own])}")
     return found

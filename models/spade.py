@@ -120,6 +120,11 @@ class SPADE(AnomalyMethod):
         names = ("descriptors", "gallery_rows", *self.galleries)
         return {name: getattr(self, name) for name in names}
 
+    def traced_numbers(self) -> tuple[int, int]:
+        """Return how many pictures are compared, and how many give the image score."""
+        pictures = self.descriptors.shape[0]
+        return min(self.k, pictures), min(self.options["k_image"], pictures - 1)
+
     def score_features(
         self,
         features: paddle.Tensor,
@@ -129,8 +134,7 @@ class SPADE(AnomalyMethod):
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Map and image score of rows as `embed` gives them; see the class for the equations."""
         pyramid, descriptor = self._split(features)
-        pictures = self.descriptors.shape[0]
-        count, near = min(self.k, pictures), min(self.options["k_image"], pictures - 1)
+        count, near = self.traced_numbers()
         nearness = paddle.matmul(descriptor, descriptors, transpose_y=True) - _half_norms(descriptors)
         nearest = paddle.topk(nearness, max(count, near), axis=1)[1]
         picked = paddle.index_select(gallery_rows, columns(nearest, 0, count).reshape([-1])).reshape([-1, count])

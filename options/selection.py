@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from datasets.readers import Category, select_categories
 from datasets.readers.download import download
 from deploy.command_line.parser import Arguments, Parser
 from deploy.errors import UserError
+from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
 from deploy.storage.tensors import read_header
-from models import Augment, Detector, method_named, variant_name
+from models import Augment, Detector, build_model, method_named, variant_name
 from models.presets import Preset, preset
 
 from .arguments import METHOD_OPTIONS
@@ -32,6 +34,8 @@ ALWAYS_RECORDED = (
     "save_path",
 )
 """Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
+MODELS = 4
+"""Models that are kept for further categories, one for each size of pictures."""
 ALIKE = 2
 """Other models that an error names where the one that was looked for is missing."""
 
@@ -95,6 +99,29 @@ def augment(args: Arguments) -> Augment:
     if args.augment is None and args.augment_force:
         raise UserError("--augment_force enters all kinds of copies that --augment names: give it too")
     return Augment(tuple(args.augment.split(",")) if args.augment else (), args.augment_force)
+
+
+def builder(args: Arguments, seed: int) -> Callable[[Preprocess], Detector]:
+    """What makes the model that the options describe, for pictures that are prepared as its argument says.
+
+    It gives the same model again for the same argument: fitted on one category after the other, a model reads its
+    weights and compiles its programs once.
+    """
+
+    @lru_cache(MODELS)
+    def build(preprocess: Preprocess) -> Detector:
+        return build_model(
+            args.method,
+            **per_backbone(args),
+            k=args.k,
+            preprocess=preprocess,
+            seed=seed,
+            runtime=runtime(args),
+            augment=augment(args),
+            **method_options(args),
+        )
+
+    return build
 
 
 def pro_limit(args: Arguments) -> float | None:

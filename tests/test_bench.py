@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, done, run
+from conftest import ROOT, done, refused, run
 
+from benchmarks.engines import missing
+from benchmarks.large_banks import copies_of, nearest_of_all, search_of
 from benchmarks.multiply import SYMMETRIES, symmetry
 from benchmarks.report import Report, Stage, sentence
 from benchmarks.selection import categories_in, shape
@@ -206,3 +208,32 @@ def test_false_alarms_are_counted_over_splits(data: Path, tmp_path: Path) -> Non
         assert 0 <= float(rate) <= 1 and 0 <= float(above) <= 1
     assert "(estimate)" in row, "so few pictures cannot promise .01"
     assert "washer padim" in result.stdout
+
+
+def test_parts_of_the_study_of_large_banks(data: Path) -> None:
+    random = np.random.default_rng(4)
+    bank, queries = random.normal(size=(500, 8)).astype(np.float32), random.normal(size=(40, 8)).astype(np.float32)
+    every = np.linalg.norm(queries[:, None] - bank, axis=2)
+    distances, numbers = nearest_of_all(queries, bank)
+    assert (numbers == every.argmin(axis=1)).all() and np.allclose(distances, every.min(axis=1), atol=1e-5)
+
+    class Nearly:
+        """An index without the vectors, which finds some rows and the best one among them."""
+
+        def search(self, wanted: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+            found = np.argsort(every, axis=1)[:, ::-1][:, -count:]
+            return np.zeros(found.shape, np.float32), found
+
+    assert (search_of(Nearly())(queries)[1] == numbers).all()
+    exactly = search_of(Nearly(), bank)(queries)
+    assert (exactly[1] == numbers).all() and np.allclose(exactly[0], distances, atol=1e-5)
+
+    pictures = [random.integers(0, 256, (24, 32, 3), np.uint8) for _ in range(2)]
+    some, again = (list(copies_of(pictures, 5, seed)) for seed in (1, 1))
+    assert (
+        all((a == b).all() for a, b in zip(some, again))
+        and [(s == p).all() for s, p in zip(some, pictures)] == [True] * 2
+    )
+    assert len(some) == 5 and not any((copy == picture).all() for copy in some[2:] for picture in pictures)
+    if missing("faiss"):
+        refused(run("-m benchmarks.large_banks", "--data_path", data), "pip install faiss-cpu")

@@ -268,7 +268,8 @@ def test_a_missing_model_names_those_beside_it(trained: SimpleNamespace, tmp_pat
 
 
 def test_spade_on_compact_needs_no_layer_named(data: Path, tmp_path: Path) -> None:
-    words = ["--category", "washer", "--method", "spade", "--arch", "compact", "--k", "3", "--save_path", tmp_path]
+    words = ["--category", "washer", "--method", "spade", "--preset", "paper", "--arch", "compact", "--k", "3"]
+    words += ["--save_path", tmp_path]
     small = ["--resize", "72", "--crop_size", "64", "--save_pic", "no", "--gallery", "same_position"]
     result = done(run("train.py", "--data_path", data, *words, *small, "--eval"))
     assert result.stdout.count("pictures are described by layer3: compact has no layer4") == 1

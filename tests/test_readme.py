@@ -25,7 +25,15 @@ BLOCKS = {name: re.findall(r"^```(bash|python)\n(.*?)^```", text, re.M | re.S) f
 OTHERS = {name: (ROOT / name).read_text() for name in ("README_cn.md", "CONTRIBUTING.md", "test_tipc/README.md")}
 HELP = (
     *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
-    *("-m benchmarks", "-m benchmarks.false_alarms", "-m datasets", "-m app", "-m paddle.distributed.launch"),
+    *(
+        "-m benchmarks",
+        "-m benchmarks.false_alarms",
+        "-m benchmarks.plan",
+        "-m benchmarks.large_banks",
+        "-m datasets",
+        "-m app",
+        "-m paddle.distributed.launch",
+    ),
 )
 
 
@@ -52,7 +60,9 @@ def test_there_are_commands() -> None:
     assert sum(kind == "python" for kind, _ in blocks) >= 2
     # commands in bare blocks are of runs on the real data, and are not run here
     bare = {name for name, text in PAGES.items() if text.count("```") > 2 * len(BLOCKS[name])}
-    assert bare == {f"docs/{name}.md" for name in ("results", "mvtec", "quality", "thresholds", "distributed")}
+    assert bare == {
+        f"docs/{name}.md" for name in ("results", "mvtec", "quality", "thresholds", "distributed", "scaling")
+    }
 
 
 def test_the_readme_links_every_page() -> None:

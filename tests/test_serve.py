@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -58,11 +59,13 @@ class Reply(NamedTuple):
 
 
 class Server:
-    """infer.py --serve in a process of its own, with two models."""
+    """infer.py --serve in a process of its own, with a model and a folder of three, of which two are loaded."""
 
-    def __init__(self, warm: WarmPython, export: Path) -> None:
-        stats = export / "stats"
-        words = ["--serve", "0", "--stats", f"washer={stats}", f"other={stats}", "--max_waiting", MOST_WAITING]
+    def __init__(self, warm: WarmPython, export: Path, folder: Path) -> None:
+        for name in ("other", "third", "fourth"):
+            shutil.copytree(export, folder / name / "export")
+        words = ["--serve", "0", "--stats", f"washer={export / 'stats'}", folder, "--max_waiting", MOST_WAITING]
+        words += ["--max_models", 2]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = warm.start(["-c", START, *words, "--max_body", 8, *LEVEL], ROOT, [0, *[self._said.fileno()] * 2])
         deadline = time.monotonic() + 120
@@ -115,10 +118,10 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(trained: SimpleNamespace, warm: WarmPython) -> Iterator[Server]:
+def server(trained: SimpleNamespace, warm: WarmPython, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PADDLEPATCH_TOKEN", TOKEN)
-        server = Server(warm, trained.export)
+        server = Server(warm, trained.export, tmp_path_factory.mktemp("exports"))
     yield server
     with contextlib.suppress(ProcessLookupError):  # where all tests passed, it has ended
         server.process.send_signal(signal.SIGKILL)
@@ -198,7 +201,8 @@ def test_one_at_a_time_every_bit_is_infers(server: Server, pictures: list[Path],
 def test_it_says_what_it_is(server: Server) -> None:
     assert server.ask("GET", "/health").json == {"status": "ok"}
     models = server.ask("GET", "/models").json
-    assert [model["name"] for model in models] == ["washer", "other"] and "patchcore on compact" in models[0]["about"]
+    assert [model["name"] for model in models] == ["washer", "fourth", "other", "third"]
+    assert all("patchcore on compact" in model["about"] and "bank of" in model["about"] for model in models)
     described = server.ask("GET", "/openapi.json").json
     assert set(described["paths"]) == {"/models/{name}/score", "/models", "/health", "/metrics"}
     answer = described["components"]["schemas"]["Score"]["properties"]
@@ -225,6 +229,27 @@ def test_without_the_token_nothing_is_told(server: Server, pictures: list[Path])
     client = server.client()
     client.request("GET", "/health")
     assert client.getresponse().status == 200
+
+
+def test_of_a_folder_only_some_models_are_loaded(
+    server: Server, pictures: list[Path], expected: SimpleNamespace
+) -> None:
+    data, names = pictures[0].read_bytes(), ("other", "third", "fourth", "third", "other")
+    same(server.score(data, "other"), expected, pictures[0])
+    before = server.figures()
+    for name in names:
+        same(server.score(data, name), expected, pictures[0])
+    figures = server.figures()
+    told = {
+        name: [
+            int(figures[key] - before.get(key, 0))
+            for key in (f'paddlepatch_{what}_total{{model="{name}"}}' for what in ("loads", "evictions"))
+        ]
+        for name in ("other", "third", "fourth")
+    }
+    assert told == {"other": [1, 1], "third": [1, 0], "fourth": [1, 1]}
+    [folder] = (key for key in figures if re.match("paddlepatch_loaded_models.*exports", key))
+    assert figures[folder] == 2 and figures['paddlepatch_loads_total{model="washer"}'] == 1
 
 
 def bomb() -> bytes:
@@ -384,8 +409,9 @@ def test_addresses_and_names() -> None:
     for text in ("", ":80", "x:", "x:99999", "host", "[::1]"):
         with pytest.raises(UserError, match=r"--serve .*HOST:PORT"):
             parse_address(text)
-    assert named(["/x/gasket/stats", "b=/x/export/stats"]) == {"gasket": "/x/gasket/stats", "b": "/x/export/stats"}
-    assert named(["/x/a=b/c/stats"]) == {"c": "/x/a=b/c/stats"}
+    files = {"gasket": "/x/gasket/stats", "b": "/x/export/stats", "washer": "/x/washer/export/stats"}
+    assert named([files["gasket"], f"b={files['b']}", files["washer"]]) == {n: {n: file} for n, file in files.items()}
+    assert named(["/x/a=b/c/stats"]) == {"c": {"c": "/x/a=b/c/stats"}}
     for stats in (["a/x/stats", "b/x/stats"], ["a b=/x/stats"], ["/stats"]):
         with pytest.raises(UserError, match="NAME="):
             named(stats)

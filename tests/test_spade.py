@@ -121,7 +121,18 @@ def test_weights_without_the_descriptors_layer_are_refused_with_the_cure(data: P
     state = paddle.vision.models.resnet18(pretrained=False).state_dict()
     short = {name: value for name, value in state.items() if not name.startswith("layer4")}
     paddle.save(short, str(tmp_path / "resnet18.pdparams"))
-    words = ["--data_path", data, "--category", "washer", "--method", "spade", "--save_path", tmp_path]
+    words = [
+        "--data_path",
+        data,
+        "--category",
+        "washer",
+        "--method",
+        "spade",
+        "--preset",
+        "paper",
+        "--save_path",
+        tmp_path,
+    ]
     line = refused(run("train.py", *words, "--weights", tmp_path / "resnet18.pdparams"), "--descriptor_layer layer3")
     assert "layer4.0" in line and "for layer4" in line
 

@@ -101,3 +101,11 @@ def test_files_and_arrays_enter_alike_to_the_byte(tmp_path: Path, shape: tuple[i
     np.testing.assert_array_equal(
         Preprocess().resized(tmp_path / "x.png"), Preprocess().resized(picture[..., ::-1].copy())
     )
+
+
+def test_processes_of_the_launcher_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PADDLE_LOCAL_SIZE", raising=False)
+    alone = cores()
+    for size in (2, 3 * alone):
+        monkeypatch.setenv("PADDLE_LOCAL_SIZE", str(size))
+        assert cores() == max(1, alone // size)

@@ -17,7 +17,7 @@ from evaluation.aupro import aupro
 from evaluation.ranking import rank
 from evaluation.report import rank_pixels
 from models import build_model
-from models.presets import DEFAULT, PAPER, PRESETS, preset
+from models.presets import DEFAULT, PRESETS, preset
 
 from ..anomalib_runs import Anomalib
 from ..engines import missing
@@ -82,7 +82,7 @@ def run(subject: Subject) -> Stage:
                 means[method, name] = _row(stage, category, f"{method}, {name}", _ours(subject, category, method, name))
             if method in THEIRS and not why:
                 theirs = _row(stage, category, THEIRS[method].title(), _theirs(subject, category, method))
-                ours = means[method, DEFAULT.get(method, PAPER)]
+                ours = means[method, DEFAULT]
                 lead += [(o - t, f"{category.name}, {method}") for o, t in zip(ours, theirs) if None not in (o, t)]
     if why:
         stage.skip("anomalib", why)
@@ -104,7 +104,7 @@ def _ours(subject: Subject, category: Category, method: str, name: str) -> Itera
         model.fit(pictures, BATCH)
         seconds = time.perf_counter() - start
         predictions = list(model.predict([picture.path for picture in tests]))
-        figures = _figures([p.score for p in predictions], [p.anomaly_map for p in predictions], masks, tests)
+        figures = figures_of([p.score for p in predictions], [p.anomaly_map for p in predictions], masks, tests)
         yield Found(*figures, seconds, _program_seconds(model, preprocess, tests))
 
 
@@ -140,10 +140,10 @@ def _theirs(subject: Subject, category: Category, method: str) -> Iterator[Found
             predict = (time.perf_counter() - start) / len(tests)
             maps = dict(zip(scores, model.maps()))
             model.close()
-        yield Found(*_figures([scores[n] for n in names], [maps[n] for n in names], masks, tests), seconds, predict)
+        yield Found(*figures_of([scores[n] for n in names], [maps[n] for n in names], masks, tests), seconds, predict)
 
 
-def _figures(
+def figures_of(
     scores: Sequence[float], maps: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], tests: Sequence[Any]
 ) -> tuple[float | None, float | None, float | None]:
     """Image AUROC, pixel AUROC and AU-PRO; None where there is no truth."""

@@ -41,8 +41,9 @@ class Loaded(NamedTuple):
 
 
 def cores() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of processors that this process may use; of several that Paddle's launcher started here, its share."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 
 
 def picture_name(picture: Picture, index: int) -> str:

@@ -132,6 +132,10 @@ class Program:
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise UserError(f"program {self.name} does not run with these inputs: {_first_line(error)}") from error
 
+    def shrink(self) -> None:
+        """Free what runs keep for the next one, before a while without any."""
+        self._predictor.try_shrink_memory()
+
 
 def release_memory() -> None:
     """Give the system back what has been freed: between stages that use much, as it is kept otherwise (see above)."""
@@ -152,6 +156,9 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
     """
     prefix = make_folder(folder) / "model"
     layer.eval()
+    # not by Paddle's counters, which would make another file of the same layer later in the process
+    for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        tensor.name = name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         static = paddle.jit.to_static(layer, input_spec=list(inputs), full_graph=True)

@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from .answers import Health, Model, Refusal, Score
 from .bodies import BUSY, FULL, Bodies
 from .metrics import Metrics
-from .model import ServedModel
-from .settings import Settings
+from .model import ModelProcess
+from .settings import Settings, names_text
 
 ABOUT = """Send the bytes of a picture file (PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PNM) to
 `/models/NAME/score`. Where the server has a token, send it as `Authorization: Bearer TOKEN`."""
@@ -41,11 +41,11 @@ BODY = {
 }
 
 
-def create_app(models: Mapping[str, ServedModel], metrics: Metrics, settings: Settings, token: str | None) -> FastAPI:
+def create_app(models: Mapping[str, ModelProcess], metrics: Metrics, settings: Settings, token: str | None) -> FastAPI:
     """The application.
 
     Args:
-        models: by name, loaded.
+        models: the process of each, by name.
         metrics: what is counted.
         settings: the limits.
         token: what clients must send, if anything; health and the description need none.
@@ -65,8 +65,7 @@ def create_app(models: Mapping[str, ServedModel], metrics: Metrics, settings: Se
 
     guarded = [Depends(known)]
 
-    async def answer(model: ServedModel, request: Request, heat_map: bool) -> Response:
-        name = model.name
+    async def answer(name: str, request: Request, heat_map: bool) -> Response:
         if waiting[name] >= settings.max_waiting:  # before anything is read
             raise HTTPException(429, FULL, headers=BUSY)
         async with bodies.receive(request) as body:
@@ -75,7 +74,7 @@ def create_app(models: Mapping[str, ServedModel], metrics: Metrics, settings: Se
             waiting[name] += 1
             metrics.waiting.labels(name).set(waiting[name])
             try:
-                found = await asyncio.wrap_future(model.submit(body, heat_map))
+                found = await asyncio.wrap_future(models[name].submit(name, body, heat_map))
             finally:
                 waiting[name] -= 1
                 metrics.waiting.labels(name).set(waiting[name])
@@ -96,10 +95,10 @@ def create_app(models: Mapping[str, ServedModel], metrics: Metrics, settings: Se
     async def score(name: str, request: Request, heat_map: bool = False) -> Response:
         """Score one picture, sent as the request's body; `heat_map=true` asks for the heat map as well."""
         if name not in models:
-            raise HTTPException(404, f"no model {name[:40]!r} here; there are: {', '.join(models)}")
+            raise HTTPException(404, f"no model {name[:40]!r} here; there are: {names_text(models)}")
         begin, status = time.perf_counter(), 499
         try:
-            response = await answer(models[name], request, heat_map)
+            response = await answer(name, request, heat_map)
             status = response.status_code
             return response
         except ClientDisconnect:
@@ -114,12 +113,12 @@ def create_app(models: Mapping[str, ServedModel], metrics: Metrics, settings: Se
     @app.get("/models", response_model=list[Model], dependencies=guarded, responses={401: REFUSALS[401]})
     async def list_models() -> Any:
         """The models by name."""
-        return [Model(name=name, about=model.about, up=model.up) for name, model in models.items()]
+        return [Model(name=name, about=of.about[name], up=of.up) for name, of in models.items()]
 
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health(response: Response) -> Any:
         """Whether every model can be asked; needs no token."""
-        down = [name for name, model in models.items() if not model.up]
+        down = not all(process.up for process in models.values())
         response.status_code = 503 if down else 200
         return Health(status="a model is being started again" if down else "ok")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
-from .model import ServedModel
+from .model import ModelProcess
+from .shelf import Load
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -27,13 +28,31 @@ class Metrics:
         self.seconds = Histogram("request_seconds", "From a request's head to its answer", buckets=SECONDS, **model)
         self.batch = Histogram("batch_pictures", "Pictures of one run", buckets=(1, 2, 4, 8, 16, 32, 64), **model)
         self.waiting = Gauge("waiting_pictures", "Pictures that wait or are being scored", **model)
-        self.up = Gauge("model_up", "Whether the model's process lives", **model)
-        self.memory = Gauge("model_memory_bytes", "Resident memory of the model's process", **model)
+        self.loads = Counter("loads", "How often the model was loaded", **model)
+        self.evictions = Counter("evictions", "How often the model went for another one", **model)
+        self.load_seconds = Histogram("load_seconds", "Loading of a model", buckets=SECONDS, **model)
+        self.loaded = Gauge("loaded_models", "Models that are loaded, of the model or folder", **model)
+        self.up = Gauge("model_up", "Whether the process of the model or folder answers", **model)
+        self.memory = Gauge("model_memory_bytes", "Resident memory of the process of the model or folder", **model)
         self.held = Gauge("held_bytes", "Request bodies in memory", namespace="paddlepatch", registry=self.registry)
 
-    def watch(self, models: Iterable[ServedModel]) -> None:
-        """Ask the models when somebody asks for the figures."""
-        for model in models:
-            self.up.labels(model.name).set_function(lambda model=model: float(model.up))
-            self.memory.labels(model.name).set_function(lambda model=model: float(model.memory))
-            self.waiting.labels(model.name)
+    def on_batch(self, model: str, pictures: int) -> None:
+        """Note what is scored together."""
+        self.batch.labels(model).observe(pictures)
+
+    def on_load(self, model: str, load: Load) -> None:
+        """Note that a model was loaded, and which ones went for it."""
+        self.loads.labels(model).inc()
+        self.load_seconds.labels(model).observe(load.seconds)
+        for dropped in load.dropped:
+            self.evictions.labels(dropped).inc()
+
+    def watch(self, processes: Iterable[ModelProcess]) -> None:
+        """Ask the processes when somebody asks for the figures."""
+        for process in processes:
+            self.up.labels(process.name).set_function(lambda process=process: float(process.up))
+            self.memory.labels(process.name).set_function(lambda process=process: float(process.memory))
+            self.loaded.labels(process.name).set_function(lambda process=process: float(len(process.loaded)))
+            for model in process.jobs:
+                for figure in (self.waiting, self.batch, self.loads, self.evictions):
+                    figure.labels(model)  # shown as 0 until then

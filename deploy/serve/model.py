@@ -1,4 +1,4 @@
-"""A model as the server sees it: a bounded queue, and the thread that takes what waits to the model's process."""
+"""Models as the server sees them: a queue, and the thread that takes what waits to the models' process."""
 
 from __future__ import annotations
 
@@ -8,78 +8,100 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Callable
+from typing import Protocol
 
 from ..errors import UserError, report
+from .scorer import Answer
 from .settings import Job
-from .worker import Answer, work
+from .shelf import Load
+from .worker import work
 
 GONE = "the model's process ended while it scored this picture or those beside it; it is started again: send it again"
 LOOK = 1.0
 """Seconds between two looks at whether the process still lives."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     """One picture that waits."""
 
+    model: str
     picture: bytes | bytearray
     heat_map: bool
     answer: Future[Answer] = field(default_factory=Future)
 
 
-class ServedModel:
-    """Starts the process of a model and asks it, a batch at a time.
+class Observer(Protocol):
+    """Who is told what a process does."""
+
+    def on_batch(self, model: str, pictures: int) -> None:
+        """So many pictures are scored together."""
+
+    def on_load(self, model: str, load: Load) -> None:
+        """The model was loaded."""
+
+
+class ModelProcess:
+    """Starts the process of a model, or of several, and asks it, a batch at a time.
 
     Args:
-        name: of the model.
-        job: what its process does.
-        on_batch: called with the number of pictures of every batch.
+        name: of the process: its model's, or the folder's.
+        jobs: by the models' names, what is done.
+        most: how many models are loaded at a time.
+        observer: is told of batches and loads.
     """
 
-    def __init__(self, name: str, job: Job, on_batch: Callable[[int], object]) -> None:
-        self.name, self.job = name, job
-        self.about = ""
-        """What the model is, in a line, once it is loaded."""
+    def __init__(self, name: str, jobs: Mapping[str, Job], most: int, observer: Observer) -> None:
+        self.name, self.jobs, self.most = name, jobs, most
+        self.about: dict[str, str] = {}
+        """What each model is, in a line, once the process has started."""
         self.up = False
-        """Whether the process is loaded and lives."""
-        self._on_batch = on_batch
+        """Whether the process answers."""
+        self.loaded: set[str] = set()
+        """The models that are loaded."""
+        self._batch_size = next(iter(jobs.values())).batch_size
+        self._observer = observer
         self._queue: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"model {name}", daemon=True)
+        self._waiting: deque[Request] = deque()
+        """What was taken out of the queue, and is of another model than what was answered then."""
+        self._thread = threading.Thread(target=self._run, name=f"models {name}", daemon=True)
         self._ended = threading.Event()
         self._process: BaseProcess | None = None
         self._channel: Connection | None = None
 
     def start(self) -> None:
         """Start the process, which takes seconds; `wait` waits for it."""
+        self.loaded.clear()
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, self.job), name=f"model {self.name}", daemon=True)
+        self._process = context.Process(target=work, args=(theirs, self.jobs, self.most), daemon=True)
         with _no_signals():
             self._process.start()
         theirs.close()  # its end is seen when the process has none any more
 
     def wait(self) -> None:
-        """Wait until the model is loaded; UserError when it cannot be."""
+        """Wait until the models can be asked: a single one is loaded; UserError when it cannot be."""
         try:
-            loaded, told = self._channel.recv()
+            well, told, load = self._channel.recv()
         except (EOFError, OSError) as error:
             self._stop_process()
             raise UserError(f"the process of model {self.name} ended before it was loaded") from error
-        if not loaded:
+        if not well:
             self._stop_process()
             raise UserError(told)
+        self._note(next(iter(self.jobs)), load)
         self.about, self.up = told, True
 
     def serve(self) -> None:
-        """Begin to answer; the model must be loaded."""
+        """Begin to answer; the process must have started."""
         self._thread.start()
 
     @property
@@ -91,9 +113,9 @@ class ServedModel:
             return 0
         return int(told.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def submit(self, picture: bytes | bytearray, heat_map: bool) -> Future[Answer]:
-        """Let a picture wait for its turn."""
-        request = Request(picture, heat_map)
+    def submit(self, model: str, picture: bytes | bytearray, heat_map: bool) -> Future[Answer]:
+        """Let a picture wait for its model's turn."""
+        request = Request(model, picture, heat_map)
         self._queue.put(request)
         return request.answer
 
@@ -110,32 +132,42 @@ class ServedModel:
             requests = self._take()
             if requests:
                 self._answer(requests)
-            elif ended:
+            elif ended and not self._waiting:
                 return
             if not self.up or not self._process.is_alive():
                 self._start_again()
 
     def _take(self) -> list[Request]:
-        """What waits, up to a batch; after LOOK seconds, nothing."""
-        requests: list[Request] = []
+        """What waits longest and is of one model, up to a batch; after LOOK seconds, nothing."""
         with contextlib.suppress(queue.Empty):
-            requests.append(self._queue.get(timeout=0 if self._ended.is_set() else LOOK))
-            while len(requests) < self.job.batch_size:
-                requests.append(self._queue.get_nowait())
+            if not self._waiting:
+                self._waiting.append(self._queue.get(timeout=0 if self._ended.is_set() else LOOK))
+            while True:
+                self._waiting.append(self._queue.get_nowait())
+        alike = [request for request in self._waiting if request.model == self._waiting[0].model]
+        requests = alike[: self._batch_size]
+        self._waiting = deque(request for request in self._waiting if request not in requests)
         return [request for request in requests if request.answer.set_running_or_notify_cancel()]
 
     def _answer(self, requests: list[Request]) -> None:
-        self._on_batch(len(requests))
+        model, load = requests[0].model, None
+        self._observer.on_batch(model, len(requests))
         try:
-            self._channel.send([request.heat_map for request in requests])
+            self._channel.send((model, [request.heat_map for request in requests]))
             for request in requests:
                 self._channel.send_bytes(request.picture)
-            answers = self._channel.recv()
+            answers, load = self._channel.recv()
         except (EOFError, OSError):
             self._stop_process()
             answers = [Answer.of(503, {"detail": GONE})] * len(requests)
+        self._note(model, load)
         for request, answer in zip(requests, answers):
             request.answer.set_result(answer)
+
+    def _note(self, model: str, load: Load | None) -> None:
+        if load is not None:
+            self.loaded = self.loaded - set(load.dropped) | {model}
+            self._observer.on_load(model, load)
 
     def _start_again(self) -> None:
         report(f"error: the process of model {self.name} ended; it is started again")

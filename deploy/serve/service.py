@@ -12,8 +12,8 @@ from ..errors import report
 from .app import create_app
 from .connection import Connection
 from .metrics import Metrics
-from .model import ServedModel
-from .settings import Settings, listener, required_token
+from .model import ModelProcess
+from .settings import Settings, listener, names_text, required_token
 
 try:
     import resource
@@ -35,18 +35,19 @@ def run(settings: Settings) -> int:
     with contextlib.closing(bound), contextlib.ExitStack() as stack:
         token = required_token(only_here)
         metrics = Metrics()
-        models = {
-            name: ServedModel(name, job, metrics.batch.labels(name).observe) for name, job in settings.jobs.items()
-        }
-        for model in models.values():
-            stack.callback(model.stop)
-            model.start()
-        for name, model in models.items():
-            model.wait()
-            print(f"{name}: {model.about}", flush=True)
-        metrics.watch(models.values())
-        for model in models.values():
-            model.serve()
+        processes = [
+            ModelProcess(name, jobs, settings.most_loaded, metrics) for name, jobs in settings.processes.items()
+        ]
+        for process in processes:
+            stack.callback(process.stop)
+            process.start()
+        for process in processes:
+            process.wait()
+            print(told(process), flush=True)
+        models = {model: process for process in processes for model in process.jobs}
+        metrics.watch(processes)
+        for process in processes:
+            process.serve()
         Connection.most = most_connections()
         config = uvicorn.Config(
             create_app(models, metrics, settings, token),
@@ -64,10 +65,17 @@ def run(settings: Settings) -> int:
         server = uvicorn.Server(config)
         end_on_signals(server)
         bound.listen(BACKLOG)
-        print(f"serving {', '.join(models)} at {url(bound)}; it is described at {url(bound)}/docs", flush=True)
+        print(f"serving {names_text(models)} at {url(bound)}; it is described at {url(bound)}/docs", flush=True)
         server.run(sockets=[bound])
     print("the server has ended", flush=True)
     return 0
+
+
+def told(process: ModelProcess) -> str:
+    """A line about a model, or about a folder of them."""
+    if process.name in process.about:
+        return f"{process.name}: {process.about[process.name]}"
+    return f"{process.name}: {len(process.about)} models, at most {process.most} of them loaded at a time"
 
 
 def end_on_signals(server: uvicorn.Server) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +19,12 @@ TOKEN = "PADDLEPATCH_TOKEN"
 MIB = 1 << 20
 BATCH = 8
 """Pictures per run at most, where --batch_size is not given."""
+MODELS = 64
+"""Models of a folder that are loaded at a time, where --max_models is not given."""
+EXPORT = "export"
+"""What a folder is called that holds the export of the model that the folder above is called like."""
+NAMED = 5
+"""Models that a line names."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,10 @@ class Settings:
 
     address: tuple[str, int]
     """Host and port."""
-    jobs: dict[str, Job]
-    """By the models' names."""
+    processes: dict[str, dict[str, Job]]
+    """What each process does, by its models' names; it is called like its model, or like the folder of them."""
+    most_loaded: int
+    """Models of one process that are loaded at a time."""
     max_body: int
     """Bytes of one picture's file."""
     max_waiting: int
@@ -66,19 +74,54 @@ def parse_address(text: str) -> tuple[str, int]:
     return host or LOOPBACK, int(port)
 
 
-def named(stats: Sequence[str]) -> dict[str, str]:
-    """The stats files by the models' names: `NAME=FILE`, or the name of the folder that a file is in."""
-    found: dict[str, str] = {}
+def named(stats: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The stats files by process and model: of `NAME=FILE` or FILE one model, of FOLDER all exports below it.
+
+    A process is called like its model, or as the folder is given; a model without NAME like the folder that its file
+    is in, or of one that is called `export` the folder above.
+    """
+    found: dict[str, dict[str, str]] = {}
+    seen: dict[str, str] = {}
     for text in stats:
         name, sign, path = text.partition("=")
         if not sign or "/" in name:
-            name, path = Path(text).resolve().parent.name, text
-        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
-            raise UserError(f"--stats {text}: a model's name has letters, digits and ._- alone; give it as NAME=FILE")
-        if name in found:
-            raise UserError(f"--stats: two models are called {name}; give another name as NAME={path}")
-        found[name] = path
+            name, path = "", text
+        folder = Path(path).is_dir()
+        models = _below(path, name) if folder else [(name or _called(path), path)]
+        for model, file in models:
+            if not re.fullmatch(r"[\w.-]+", model, re.ASCII):
+                raise UserError(
+                    f"--stats {file}: a model's name has letters, digits and ._- alone; give it as NAME=FILE"
+                )
+            if model in seen:
+                raise UserError(
+                    f"--stats: two models are called {model}: {seen[model]} and {file}; give another name as NAME=FILE"
+                )
+            seen[model] = file
+        found[path if folder else models[0][0]] = dict(models)
     return found
+
+
+def _below(folder: str, name: str) -> list[tuple[str, str]]:
+    """Name and stats file of every export below a folder; UserError where there is none, or a `name` for all."""
+    files = [str(file) for file in sorted(Path(folder).rglob("stats")) if file.is_file()]
+    if not files:
+        raise UserError(f"--stats {folder}: there is no export's stats file below it; make one with export_model.py")
+    if name:
+        raise UserError(f"--stats {name}={folder}: models of a folder have their own names: leave out {name}=")
+    return [(_called(file), file) for file in files]
+
+
+def _called(stats: str) -> str:
+    folder = Path(stats).resolve().parent
+    return folder.parent.name if folder.name == EXPORT else folder.name
+
+
+def names_text(names: Iterable[str]) -> str:
+    """Some of the names, and how many more there are."""
+    some = list(names)
+    more = f" and {len(some) - NAMED} more" if len(some) > NAMED else ""
+    return ", ".join(some[:NAMED]) + more
 
 
 def listener(address: tuple[str, int]) -> tuple[socket.socket, bool]:

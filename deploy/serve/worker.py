@@ -1,4 +1,4 @@
-"""The process of one model: file contents in, answers as json out.
+"""The process of one model or of a folder of them: it loads what is asked for, and answers.
 
 It is a process of its own because running a program holds Python's lock, so that a server in the same one would stand
 still meanwhile; and because a file that a decoder dies of then ends this process alone, which is started again.
@@ -6,122 +6,59 @@ still meanwhile; and because a file that a decoder dies of then ends this proces
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import traceback
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any, Callable, TypeVar
 
-from ..errors import UserError
-from ..pictures.decode import Encoded, TooLarge, encode_png
-from ..pictures.stream import Loaded, load, prefetch
-from ..predictor import Prediction, Predictor
+from ..errors import UserError, report
+from ..pictures.decode import Encoded
 from ..results.description import header_text, recorded
-from ..results.heatmap import panel
-from ..results.regions import facts as region_facts
-from ..results.regions import find_regions
-from ..results.tables import facts
+from ..storage.tensors import read_outline
+from .scorer import NAME, Answer
 from .settings import Job
+from .shelf import Load, Shelf
 
-NAME = "sent"
-"""What stands for a picture's path, whatever its sender calls it."""
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+UNLOADED = "this model cannot be loaded; the server's log says why"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """To one request."""
+def work(channel: Connection, jobs: Mapping[str, Job], most: int) -> None:
+    """Say what the models are, or what is wrong with one; then answer until the server ends the channel.
 
-    status: int
-    """Of HTTP."""
-    body: bytes
-    """json."""
-    defective: bool = False
-
-    @classmethod
-    def of(cls, status: int, values: dict[str, Any]) -> Answer:
-        """From plain json types; numbers that json has no word for become null."""
-        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        return cls(status, json.dumps(known, allow_nan=False).encode(), bool(values.get("defective")))
-
-
-class Model:
-    """A loaded model, and how it answers."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.predictor = Predictor.load(job.stats, job.model_file, job.params_file, job.runtime)
-        self.levels = self.predictor.calibration.at(job.threshold, scaled=True, false_alarm=job.false_alarm)
-
-    def answers(self, pictures: Sequence[Encoded], wanted: Sequence[bool]) -> list[Answer]:
-        """Score pictures in one run, and draw the heat maps of those that are `wanted`.
-
-        A picture that cannot be read gets an answer that says so, and the others are scored.
-        """
-        found: dict[int, Any] = dict(self._each(partial(load, preprocess=self.predictor.preprocess), pictures))
-        good = {number: item for number, item in found.items() if isinstance(item, Loaded)}
-        if good:
-            scored = tried(lambda: self.predictor.score(list(good.values())))
-            found.update(zip(good, [scored] * len(good) if isinstance(scored, Answer) else scored))
-        described = dict(self._each(lambda number: self.answer(found[number], wanted[number]), range(len(pictures))))
-        return list(described.values())
-
-    def answer(self, found: Prediction | Answer, heat_map: bool) -> Answer:
-        """The answer about one picture; one that is an answer already stays as it is."""
-        if isinstance(found, Answer):
-            return found
-        regions = find_regions(found, self.levels, self.predictor.preprocess, self.job.least_area)
-        values = {
-            **facts(found.score, self.levels),
-            "height": found.shape[0],
-            "width": found.shape[1],
-            "regions": [region_facts(region) for region in regions],
-        }
-        if heat_map:
-            png = encode_png(panel(found, self.levels, self.predictor.preprocess, regions=regions))
-            values["heat_map"] = base64.b64encode(png).decode()
-        return Answer.of(200, values)
-
-    def _each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[tuple[int, Result | Answer]]:
-        """By place, what `work` gives of each item, on the decoding threads."""
-        results = prefetch(work, items, self.job.workers)
-        return ((number, tried(result)) for number, (_, result) in enumerate(results))
-
-
-def tried(call: Callable[[], Result]) -> Result | Answer:
-    """What the call returns, or the answer that says why it failed."""
-    try:
-        return call()
-    except TooLarge as error:
-        return Answer.of(413, {"detail": str(error)})
-    except UserError as error:
-        return Answer.of(400, {"detail": str(error)})
-    except Exception:  # a bug, or no memory: it must not end the others' answers
-        traceback.print_exc()
-        return Answer.of(500, {"detail": "this picture could not be scored; the server's log says why"})
-
-
-def work(channel: Connection, job: Job) -> None:
-    """Load the model and say what it is, or why it cannot be loaded; then answer until the server ends the channel.
-
-    The first message is whether it is loaded, and the text. Then comes a list of bools, whether a heat map is wanted,
-    and as many file contents, and the list of their answers goes back; and so on.
+    The first message is whether all is well, and what each model is, or the error; then the loading of the model, if
+    there is but one, which is loaded at once, else None. Then comes a model's name with a list of bools, whether a heat
+    map is wanted, and as many file contents, and the list of their answers goes back, with the loading, if the model
+    was not loaded; and so on.
     """
+    shelf = Shelf(jobs, most)
     try:
         try:
-            model = Model(job)
+            about = {name: described(job) for name, job in jobs.items()}
+            loads = [shelf.take(name)[1] for name in jobs] if len(jobs) == 1 else [None]
         except UserError as error:
-            channel.send((False, str(error)))
+            channel.send((False, str(error), None))
             return
-        header = model.predictor.header
-        channel.send((True, header_text(header, model.predictor.shapes, *recorded(header))))
+        channel.send((True, about, loads[0]))
         while True:
-            wanted: list[bool] = channel.recv()
-            channel.send(model.answers([Encoded(NAME, channel.recv_bytes()) for _ in wanted], wanted))
+            name, wanted = channel.recv()
+            channel.send(answers(shelf, name, [Encoded(NAME, channel.recv_bytes()) for _ in wanted], wanted))
     except (EOFError, OSError):  # the server is gone
         return
+
+
+def described(job: Job) -> str:
+    """A line about a model that need not be loaded."""
+    header, shapes = read_outline(job.stats, "stats")
+    return header_text(header, shapes, *recorded(header))
+
+
+def answers(shelf: Shelf, name: str, pictures: list[Encoded], wanted: list[bool]) -> tuple[list[Answer], Load | None]:
+    """The answers of the model of that name, and its loading, if it was not loaded."""
+    try:
+        scorer, load = shelf.take(name)
+    except Exception as error:
+        if isinstance(error, UserError):
+            report(f"error: model {name}: {error}")
+        else:
+            traceback.print_exc()
+        return [Answer.of(500, {"detail": UNLOADED})] * len(pictures), None
+    return scorer.answers(pictures, wanted), load

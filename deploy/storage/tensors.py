@@ -55,7 +55,13 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict
 
 def read_header(path: str | Path, kind: str) -> dict[str, Any]:
     """The json header of what `write_tensors` wrote, without its arrays; `kind` and errors as in `read_tensors`."""
-    return _read_entries(Path(path), kind)[0]
+    return read_outline(path, kind)[0]
+
+
+def read_outline(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The same header, and the arrays' shapes by name."""
+    header, entries, *_ = _read_entries(Path(path), kind)
+    return header, {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

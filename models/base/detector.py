@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -28,7 +29,7 @@ from deploy.storage.tensors import read_tensors, write_tensors
 
 from ..backbones.backbone import Backbone
 from ..distributed.group import Group
-from ..graph.compiled import compile_scoring
+from ..graph.compiled import compile_scoring, statistic_specs
 from .helping import choose_copies
 from .tiling import MapAndScore
 
@@ -69,7 +70,9 @@ class Detector(nn.Layer):
         self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
         self._copies: dict[str, Any] = {}
         self._predictor: Predictor | None = None
-        self._program: Program | None = None
+        self._lent: weakref.ref[Predictor] | None = None
+        """The last predictor made, which may be in use elsewhere."""
+        self._programs: dict[Callable[..., Program], tuple[Any, Program]] = {}
 
     # What a kind of model defines -----------------------------------------------------------------------------------
 
@@ -84,6 +87,10 @@ class Detector(nn.Layer):
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
         """Return which dimensions of a statistic differ between models of one program, where not the first alone."""
         return {}
+
+    def traced_numbers(self) -> tuple[int, ...]:
+        """Return what a scoring program takes from fitted statistics, besides their types, when it is traced."""
+        return ()
 
     def constants(self) -> dict[str, paddle.Tensor]:
         """Return buffers that are fixed before fitting and belong to the program, by name."""
@@ -238,7 +245,10 @@ class Detector(nn.Layer):
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: call fit or load first")
         if self._predictor is None:
-            self._predictor = Predictor(self.program(), self.tensors(), self.header)
+            if self._lent is not None and self._lent() is not None:  # somebody still has the program
+                self._programs.pop(compile_scoring, None)
+            self._predictor = Predictor(self.scoring_program(compile_scoring), self.tensors(), self.header)
+            self._lent = weakref.ref(self._predictor)
         return self._predictor
 
     def save(self, path: str | Path, command: str = "") -> Path:
@@ -279,11 +289,15 @@ class Detector(nn.Layer):
 
     # For export and evaluation --------------------------------------------------------------------------------------
 
-    def program(self) -> Program:
-        """Return the compiled scoring program, made once after fitting; its statistics are not set yet."""
-        if self._program is None:
-            self._program = compile_scoring(self, self.runtime)
-        return self._program
+    def scoring_program(self, compiler: Callable[[Detector, Runtime], Program]) -> Program:
+        """Return a compiled scoring program; its statistics are not set yet, or are those of an earlier fit."""
+        return self.compiled(compiler, (*map(str, statistic_specs(self)), *self.traced_numbers()))
+
+    def compiled(self, compiler: Callable[[Detector, Runtime], Program], key: Any = None) -> Program:
+        """Return what `compiler` makes of the model; that of an earlier fit, if its `key` was the same."""
+        if compiler not in self._programs or self._programs[compiler][0] != key:
+            self._programs[compiler] = key, compiler(self, self.runtime)
+        return self._programs[compiler][1]
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays of a model or stats file: statistics, constants and the self-check's map and score."""
@@ -299,7 +313,7 @@ class Detector(nn.Layer):
             self.fitted[name] = np.ascontiguousarray(value)
             buffer = paddle.to_tensor(value) if self.runtime.use_gpu else tensor_over(self.fitted[name])
             self.register_buffer(name, buffer)
-        self._predictor = self._program = None
+        self._predictor = None
 
     def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:
         """Raise UserError when a statistic from a file has another type or shape than this model's own."""

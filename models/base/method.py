@@ -340,7 +340,7 @@ class AnomalyMethod(Detector):
         Pictures whose short fingerprint (see `data_of`) is `known` are left out; `look` gets each batch's features
         and how many pictures they are of.
         """
-        embedding = compile_embedding(self, self.runtime)
+        embedding = self.compiled(compile_embedding)
         seen: list[str] = []
         self.names, self.brightness, self.tiling = [], [], Tiling(self.preprocess)
         shown = progress(stream(pictures, self.preprocess, workers, on_bad), len(pictures), "features")
@@ -363,6 +363,7 @@ class AnomalyMethod(Detector):
                 self.brightness.append(float(crop.mean()))
                 self.tiling.add(own)
                 seen.append(mark)
+        embedding.shrink()
         return seen
 
     def make_statistics(self) -> None:
@@ -373,7 +374,7 @@ class AnomalyMethod(Detector):
 
     def score_held_out(self) -> Iterator[MapAndScore]:
         """Score the pictures that were added last by their features, each with the statistics of all others."""
-        scoring, size = compile_feature_scoring(self, self.runtime), self.HELD_OUT
+        scoring, size = self.scoring_program(compile_feature_scoring), self.HELD_OUT
         groups = [range(start, min(start + size, self.shard.stop)) for start in self.shard[::size]]
         for group in progress(groups, len(groups), "calibration"):
             held_out = self.leave_one_out(group, self.training_features(group))
@@ -384,4 +385,5 @@ class AnomalyMethod(Detector):
                 some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]
                 maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
             yield from self.tiling.join(group, maps, scores.tolist())
+        scoring.shrink()
         self.end_fit()

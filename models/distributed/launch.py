@@ -11,8 +11,10 @@ from contextlib import contextmanager
 import numpy as np
 import paddle
 from paddle import distributed
+from threadpoolctl import threadpool_limits
 
 from deploy.errors import UserError
+from deploy.pictures.stream import cores
 
 from .group import Group
 from .watch import Watch
@@ -68,12 +70,16 @@ def job_size() -> int:
 def launched(use_gpu: bool) -> Iterator[Group]:
     """The processes of this job, or this one alone; when one fails or dies, the others end with one line.
 
+    Each takes its share of the cores (`cores`), numpy's products too unless $OPENBLAS_NUM_THREADS says otherwise.
+
     Raises:
         UserError: the processes do not find each other.
     """
     if job_size() < 2:
         yield Group()
         return
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        threadpool_limits(cores(), user_api="blas")
     if not use_gpu:
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
         interface = _interface(os.environ.get("PADDLE_CURRENT_ENDPOINT", "").partition(":")[0])

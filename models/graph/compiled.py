@@ -90,7 +90,7 @@ def save_scoring(method: nn.Layer, folder: str | Path, fused: bool = False, uint
     image = image_spec(method.preprocess.size, uint8)
     if fused:
         return save_program(Fused(method, uint8), [image], folder)
-    return save_program(Scoring(method, uint8), [image, _statistic_specs(method)], folder)
+    return save_program(Scoring(method, uint8), [image, statistic_specs(method)], folder)
 
 
 def compile_scoring(method: nn.Layer, runtime: Runtime) -> Program:
@@ -110,10 +110,11 @@ def compile_feature_scoring(method: nn.Layer, runtime: Runtime) -> Program:
     """Compile and load the program of a fitted `method` whose inputs are `features` and the statistics."""
     features = InputSpec([None, method.channels], "float32", "features")
     with scratch_folder() as folder:
-        return Program(*save_program(FeatureScoring(method), [features, _statistic_specs(method)], folder), runtime)
+        return Program(*save_program(FeatureScoring(method), [features, statistic_specs(method)], folder), runtime)
 
 
-def _statistic_specs(method: nn.Layer) -> list[InputSpec]:
+def statistic_specs(method: nn.Layer) -> list[InputSpec]:
+    """Describe the program inputs of a fitted method's statistics."""
     free = method.free_dimensions()
     return [statistic_spec(name, value, free.get(name, (0,))) for name, value in method.statistics().items()]
 

@@ -35,6 +35,8 @@ import numba
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from deploy.pictures.stream import cores
+
 from ..distributed.group import Group
 from .distances import pack
 from .front import (
@@ -94,7 +96,7 @@ def iterate_centres(
     points, dimensions, group = np.ascontiguousarray(points), points.shape[1], group or Group()
     held = [int(rows[0]) for rows in group.gather(np.array([len(points)]))]
     rows, start = sum(held), sum(held[: group.rank])
-    count, threads = min(count, rows), threads or numba.get_num_threads()
+    count, threads = min(count, rows), threads or min(numba.get_num_threads(), cores())
     widths = np.array([*(width for width in WIDTHS if width < dimensions), dimensions + 2])
     state = State(
         centres=np.empty((count, dimensions), np.float32),

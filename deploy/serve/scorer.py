@@ -1,0 +1,104 @@
+"""A loaded model that answers requests: file contents in, answers as json out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import traceback
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Callable, TypeVar
+
+from ..errors import UserError
+from ..pictures.decode import Encoded, TooLarge, encode_png
+from ..pictures.stream import Loaded, load, prefetch
+from ..predictor import Prediction, Predictor
+from ..results.heatmap import panel
+from ..results.regions import facts as region_facts
+from ..results.regions import find_regions
+from ..results.tables import facts
+from ..runtime.program import Program
+from .settings import Job
+
+NAME = "sent"
+"""What stands for a picture's path, whatever its sender calls it."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To one request."""
+
+    status: int
+    """Of HTTP."""
+    body: bytes
+    """json."""
+    defective: bool = False
+
+    @classmethod
+    def of(cls, status: int, values: dict[str, Any]) -> Answer:
+        """From plain json types; numbers that json has no word for become null."""
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        return cls(status, json.dumps(known, allow_nan=False).encode(), bool(values.get("defective")))
+
+
+class Scorer:
+    """A model, loaded as its job says, and how it answers.
+
+    It shares the `programs` of others, see `Predictor.load`, and then is to be taken up (`predictor.use`) to score.
+    """
+
+    def __init__(self, job: Job, programs: MutableMapping[tuple[str, str], Program]) -> None:
+        self.job = job
+        self.predictor = Predictor.load(job.stats, job.model_file, job.params_file, job.runtime, programs)
+        self.levels = self.predictor.calibration.at(job.threshold, scaled=True, false_alarm=job.false_alarm)
+
+    def answers(self, pictures: Sequence[Encoded], wanted: Sequence[bool]) -> list[Answer]:
+        """Score pictures in one run, and draw the heat maps of those that are `wanted`.
+
+        A picture that cannot be read gets an answer that says so, and the others are scored.
+        """
+        found: dict[int, Any] = dict(self._each(partial(load, preprocess=self.predictor.preprocess), pictures))
+        good = {number: item for number, item in found.items() if isinstance(item, Loaded)}
+        if good:
+            scored = tried(lambda: self.predictor.score(list(good.values())))
+            found.update(zip(good, [scored] * len(good) if isinstance(scored, Answer) else scored))
+        described = dict(self._each(lambda number: self.answer(found[number], wanted[number]), range(len(pictures))))
+        return list(described.values())
+
+    def answer(self, found: Prediction | Answer, heat_map: bool) -> Answer:
+        """The answer about one picture; one that is an answer already stays as it is."""
+        if isinstance(found, Answer):
+            return found
+        regions = find_regions(found, self.levels, self.predictor.preprocess, self.job.least_area)
+        values = {
+            **facts(found.score, self.levels),
+            "height": found.shape[0],
+            "width": found.shape[1],
+            "regions": [region_facts(region) for region in regions],
+        }
+        if heat_map:
+            png = encode_png(panel(found, self.levels, self.predictor.preprocess, regions=regions))
+            values["heat_map"] = base64.b64encode(png).decode()
+        return Answer.of(200, values)
+
+    def _each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[tuple[int, Result | Answer]]:
+        """By place, what `work` gives of each item, on the decoding threads."""
+        results = prefetch(work, items, self.job.workers)
+        return ((number, tried(result)) for number, (_, result) in enumerate(results))
+
+
+def tried(call: Callable[[], Result]) -> Result | Answer:
+    """What the call returns, or the answer that says why it failed."""
+    try:
+        return call()
+    except TooLarge as error:
+        return Answer.of(413, {"detail": str(error)})
+    except UserError as error:
+        return Answer.of(400, {"detail": str(error)})
+    except Exception:  # a bug, or no memory: it must not end the others' answers
+        traceback.print_exc()
+        return Answer.of(500, {"detail": "this picture could not be scored; the server's log says why"})
