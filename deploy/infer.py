@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from .calibration import RATE_HELP
 from .command_line.parser import ALL, Arguments, Parser, command_line, natural, positive, rate, threads
 from .command_line.progress import progress
 from .command_line.script import run_script
 from .drift import Drift
+from .engine import ENGINES, LOCAL, RAY, ray_predictor
 from .errors import UserError
 from .pictures.listing import list_pictures
 from .predictor import Predictor
@@ -21,6 +22,10 @@ from .results.watch import watch
 from .runtime.program import Runtime
 from .serve import serve
 from .serve.settings import BATCH, MIB, MODELS, Job, Settings, named, parse_address
+
+if TYPE_CHECKING:
+    from .engine.parts import Listed
+    from .engine.ray_data import RayPredictor
 
 
 def console() -> NoReturn:
@@ -58,8 +63,10 @@ def main(program: str = "infer.py") -> int:
     parser.pictures("write a heat map per picture")
     parser.files_for_machines()
     parser.flag("jsonl", False, "write a .jsonl file beside every table")
+    parser.flag("parquet", False, "write a .parquet file beside infer.csv")
     parser.group("running", "--batch_size 4 --cpu_threads 2 --enable_benchmark")
     parser.add_argument("-b", "--batch_size", type=positive, default=1, help=f"pictures per run ({BATCH} with --serve)")
+    parser.add_argument("--engine", choices=ENGINES, default=LOCAL, help="ray: scored by a cluster of workers")
     parser.add_argument(
         "--max_body", type=positive, default=32, metavar="MIB", help="of a file that is sent to --serve"
     )
@@ -86,11 +93,11 @@ def main(program: str = "infer.py") -> int:
         raise UserError("give one of --input_file, --watch and --serve")
     if args.serve is None and len(args.stats) > 1:
         raise UserError("--stats: give one export; several are for --serve")
-    if args.watch and (args.jsonl or args.enable_benchmark or args.save_regions):
-        raise UserError("--watch writes watch.csv alone: leave out --jsonl, --save_regions and --enable_benchmark")
+    if args.watch and (args.jsonl or args.parquet or args.enable_benchmark or args.save_regions):
+        moot = "--jsonl, --parquet, --save_regions and --enable_benchmark"
+        raise UserError(f"--watch writes watch.csv alone: leave out {moot}")
     if args.gpu is not None and "use_gpu" in args.given and not args.use_gpu:
         raise UserError(f"--use_gpu False and --gpu {args.gpu} contradict each other: leave out one of them")
-    pictures = [] if args.input_file is None else list_pictures(args.input_file)
     runtime = Runtime(
         use_gpu=args.use_gpu or args.gpu is not None,
         gpu=args.gpu or 0,
@@ -101,10 +108,9 @@ def main(program: str = "infer.py") -> int:
         gpu_mem=args.gpu_mem,
         ir_optim=args.ir_optim,
     )
-    if args.serve is not None:
+    if args.serve is not None and args.engine == LOCAL:
         return serve(server_settings(args, runtime))
-    predictor = Predictor.load(args.stats[0], args.model_file, args.params_file, runtime)
-    print(f"program: {predictor.program.name}, self-check {predictor.selfcheck:.1e}")
+    predictor, pictures = opened(args, runtime)
     print(header_text(predictor.header, predictor.shapes, *recorded(predictor.header)), flush=True)
     levels = predictor.calibration.at(args.threshold, scaled=True, false_alarm=args.false_alarm)
     if args.false_alarm is not None:
@@ -119,6 +125,7 @@ def main(program: str = "infer.py") -> int:
         args.save_pic == ALL,
         args.save_mask,
         args.jsonl,
+        args.parquet,
         pictures="watch" if args.watch else "",
         regions=args.min_area if args.save_regions else None,
         maps=args.save_map,
@@ -127,13 +134,15 @@ def main(program: str = "infer.py") -> int:
     with sheet:
         if args.watch:
             return watch(args.watch, predictor, sheet, drift)
-        begin, name = time.perf_counter(), picture_namer(pictures)
+        begin, name = time.perf_counter(), picture_namer(pictures) if sheet.places else str
         predictions = predictor.predict(pictures, args.batch_size, args.num_workers, sheet.skip)
         for prediction in progress(predictions, len(pictures), "infer"):
             sheet.add(prediction, name(prediction.name))
             if drift is not None:
                 drift.add(prediction.score, prediction.brightness)
         code = sheet.finish()
+    if args.engine == RAY:
+        predictor.finish()
     if drift is not None:
         print(drift)
     if args.enable_benchmark:
@@ -143,8 +152,19 @@ def main(program: str = "infer.py") -> int:
     return code
 
 
+def opened(args: Arguments, runtime: Runtime) -> tuple[Predictor | RayPredictor, list[Listed]]:
+    """The export, ready to score, and the pictures that are to be scored."""
+    if args.engine == RAY:
+        cluster = ray_predictor(args, runtime)
+        return cluster, cluster.pictures(args.input_file)
+    pictures = [] if args.input_file is None else list_pictures(args.input_file)
+    predictor = Predictor.load(args.stats[0], args.model_file, args.params_file, runtime)
+    print(f"program: {predictor.program.name}, self-check {predictor.selfcheck:.1e}")
+    return predictor, pictures
+
+
 NO_FILES = (
-    *("save_path", "save_pic", "save_mask", "save_regions", "jsonl"),
+    *("save_path", "save_pic", "save_mask", "save_regions", "jsonl", "parquet"),
     *("enable_drift", "enable_benchmark", "model_name"),
 )
 """Options that say nothing to a server."""

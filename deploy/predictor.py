@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -99,16 +99,11 @@ class Predictor:
         """
         tensors, header = read_tensors(stats, "stats")
         known = header["program"]["graph_sha256"], header["program"]["params_sha256"]
-        if programs is not None and known in programs:
-            return cls(programs[known], tensors, header)
-        model_file = graph_file(model_file or Path(stats).parent / "model")
-        params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
-        for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
-            if file_sha256(path) != header["program"][key]:
-                raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
-        program = Program(model_file, params_file, runtime)
-        if programs is not None:
-            programs[known] = program
+        program = None if programs is None else programs.get(known)
+        if program is None:
+            program = Program(*_program_files(stats, header, model_file, params_file), runtime)
+            if programs is not None:
+                programs[known] = program
         return cls(program, tensors, header)
 
     def clone(self) -> Predictor:
@@ -169,6 +164,35 @@ class Predictor:
             times.add("preprocess", item.seconds)
             times.add("inference", time.perf_counter() - begin)
         return Prediction(item.name, max(scores), stitched, item.resized, item.shape, float(crop.mean()))
+
+
+class Export(NamedTuple):
+    """An export's verified files: statistics by name, header, and the program's two files."""
+
+    tensors: dict[str, np.ndarray]
+    header: dict[str, Any]
+    model_file: Path
+    params_file: Path
+
+
+def read_export(
+    stats: str | Path, model_file: str | Path | None = None, params_file: str | Path | None = None
+) -> Export:
+    """Read an export without loading its program; arguments and errors as `Predictor.load`."""
+    tensors, header = read_tensors(stats, "stats")
+    return Export(tensors, header, *_program_files(stats, header, model_file, params_file))
+
+
+def _program_files(
+    stats: str | Path, header: dict[str, Any], model_file: str | Path | None, params_file: str | Path | None
+) -> tuple[Path, Path]:
+    """Graph and parameters of the export whose stats file has this header, as verified by their fingerprints."""
+    model_file = graph_file(model_file or Path(stats).parent / "model")
+    params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
+    for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
+        if file_sha256(path) != header["program"][key]:
+            raise UserError(f"{path} is not the file that {stats} was exported with: damaged, or of another export")
+    return model_file, params_file
 
 
 def file_sha256(path: str | Path) -> str:

@@ -42,7 +42,18 @@ def bare_environment(folder: Path) -> Path:
             source = Path(sysconfig.get_path("purelib")) / top
             if source.exists() and not (site / top).exists():
                 (site / top).symlink_to(source)
-    absent = ("tqdm", "sklearn", "skimage", "pandas", "numba", "fastapi", "uvicorn", "prometheus_client")
+    absent = (
+        "tqdm",
+        "sklearn",
+        "skimage",
+        "pandas",
+        "numba",
+        "fastapi",
+        "uvicorn",
+        "prometheus_client",
+        "ray",
+        "pyarrow",
+    )
     ask = f"from importlib.util import find_spec; print([name for name in {absent} if find_spec(name)])"
     assert subprocess.run([str(python), "-c", ask], check=True, capture_output=True, text=True).stdout == "[]\n"
     return python

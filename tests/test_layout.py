@@ -32,6 +32,7 @@ INSIDE = {
         "predictor",
         "results",
         "serve",
+        "engine",
         "infer",
     ),
     "models": (

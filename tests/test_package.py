@@ -92,9 +92,10 @@ def test_the_runner_and_training_together_require_what_requirements_txt_lists(wh
     runner = {one.name for one in required if one.marker is None}
     # setuptools is Paddle's need, which its own requirements tell for some versions only
     assert runner == {"paddlepaddle", "numpy", "opencv-python-headless", "safetensors", "setuptools"}
-    served = {one.name for one in required if str(one.marker) == 'extra == "serve"'}
-    assert served == {"fastapi", "uvicorn", "prometheus-client"}
-    required = [one for one in required if one.name not in served]
+    extras = {"serve": {"fastapi", "uvicorn", "prometheus-client"}, "ray": {"ray", "pyarrow"}}
+    for extra, names in extras.items():
+        assert {one.name for one in required if str(one.marker) == f'extra == "{extra}"'} == names
+        required = [one for one in required if one.name not in names]
     assert {str(one.marker) for one in required if one.marker} == {'extra == "train"'}
     lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     assert sorted(f"{one.name}{one.specifier}" for one in required) == sorted(lines)
@@ -112,6 +113,10 @@ def test_the_installed_command_does_what_infer_does(trained: SimpleNamespace, wh
     shutil.move(tmp_path / "out", tmp_path / "installed")
     served = subprocess.run([*command[:3], "--serve", "0"], cwd=tmp_path, capture_output=True, text=True)
     refused(served, "--serve needs", "pip install 'paddlepatch[serve]'")
+    shared = subprocess.run([*command[:5], "--engine", "ray"], cwd=tmp_path, capture_output=True, text=True)
+    refused(shared, "--engine ray needs", "pip install 'paddlepatch[ray]'")
+    typed = subprocess.run([*command[:5], "--parquet"], cwd=tmp_path, capture_output=True, text=True)
+    refused(typed, "--parquet needs pyarrow", "pip install 'paddlepatch[ray]'")
     done(run("infer.py", *words))
     files = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*.*")}
     assert len(files) == 1 + 2 * len(list(pictures.rglob("*.png")))

@@ -28,6 +28,7 @@ HELP = (
     *(
         "-m benchmarks",
         "-m benchmarks.false_alarms",
+        "-m benchmarks.plan",
         "-m benchmarks.large_banks",
         "-m datasets",
         "-m app",
@@ -59,7 +60,9 @@ def test_there_are_commands() -> None:
     assert sum(kind == "python" for kind, _ in blocks) >= 2
     # commands in bare blocks are of runs on the real data, and are not run here
     bare = {name for name, text in PAGES.items() if text.count("```") > 2 * len(BLOCKS[name])}
-    assert bare == {f"docs/{name}.md" for name in ("results", "mvtec", "quality", "thresholds", "distributed")}
+    assert bare == {
+        f"docs/{name}.md" for name in ("results", "mvtec", "quality", "thresholds", "distributed", "scaling")
+    }
 
 
 def test_the_readme_links_every_page() -> None:

@@ -21,6 +21,7 @@ from ..predictor import Prediction
 from ..storage.files import GrowingFile, check_replaceable, make_folder
 from ..storage.table import csv_line
 from .heatmap import defect_mask, map_step, raw_map, strip, tiles
+from .parquet import SUFFIX, ParquetTable
 from .picture_folder import PictureFolder
 from .regions import Region, RegionFiles, find_regions
 
@@ -55,6 +56,7 @@ class ScoreSheet:
         masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
         maps: whether to write maps of 16 bits, see `deploy.results.heatmap.raw_map`; the table then has `map_step`.
         jsonl: whether to write `NAME.jsonl` as well, an object per line.
+        parquet: whether to write `NAME.parquet` as well, see `deploy.results.parquet.ParquetTable`.
         regions: the least area, in pixels of the picture, of regions that are written, see
             `deploy.results.regions.RegionFiles`; None writes none.
         extra: names of further columns, see `add`.
@@ -78,6 +80,7 @@ class ScoreSheet:
         heat_maps: bool = True,
         masks: bool = False,
         jsonl: bool = False,
+        parquet: bool = False,
         extra: Sequence[str] = (),
         pictures: str = "",
         regions: float | None = None,
@@ -94,9 +97,9 @@ class ScoreSheet:
         self._last: Prediction | None = None
         self.skip = Skipped()
         self._drawing = BackgroundTasks()
-        self._jsonl, self._least_area = jsonl, regions
+        self._jsonl, self._parquet, self._least_area = jsonl, parquet, regions
         self._regions: RegionFiles | None = None
-        self._tables: list[GrowingFile] = []
+        self._tables: list[GrowingFile | ParquetTable] = []
         self._aside = ExitStack()
 
     def __enter__(self) -> ScoreSheet:
@@ -138,10 +141,12 @@ class ScoreSheet:
         if not self._tables:
             self._start()
         self._tables[0].write(csv_line(row))
+        values = {**dict(zip(self.columns, row)), **facts(prediction.score, self.calibration)}
         if self._jsonl:
-            values = {**dict(zip(self.columns, row)), **facts(prediction.score, self.calibration)}
             # what is no UTF-8 in a path becomes an escape of json
             self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+        if self._parquet:
+            self._tables[-1].write(values)
         self.count, self._last = self.count + 1, prediction
         self.defects += row[3]
         regions: list[Region] = []
@@ -163,6 +168,8 @@ class ScoreSheet:
             self._regions = RegionFiles(self.folder, self.path.stem, self._jsonl)
         self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in starts]
         self._tables[0].write(csv_line(self.columns))
+        if self._parquet:
+            self._tables.append(ParquetTable(self.path.with_suffix(SUFFIX), self.columns))
         for pictures in self.places.values():
             pictures.collect(self._aside)
 

@@ -156,6 +156,9 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
     """
     prefix = make_folder(folder) / "model"
     layer.eval()
+    # not by Paddle's counters, which would make another file of the same layer later in the process
+    for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        tensor.name = name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         static = paddle.jit.to_static(layer, input_spec=list(inputs), full_graph=True)

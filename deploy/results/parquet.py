@@ -1,0 +1,75 @@
+"""Tables as Parquet, for programs that read them with their types."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..storage.files import GrowingFile, check_replaceable
+
+SUFFIX = ".parquet"
+TYPES = {"seed": "int64", "defective": "bool", **dict.fromkeys(("score", "scaled", "p_value", "p_tail"), "float64")}
+"""Types of columns that hold no text."""
+ROWS = 1 << 13
+"""Rows of a row group, which are in memory until they are written."""
+
+
+class ParquetTable:
+    """A Parquet file written row by row, which takes its name when it is finished and is gone otherwise.
+
+    Raises:
+        UserError: pyarrow is missing, or there is a file at `path` that is not Parquet.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        try:
+            import pyarrow
+            from pyarrow.parquet import ParquetWriter
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "--parquet needs pyarrow, which is not installed: pip install 'paddlepatch[ray]'"
+            ) from error
+        check_replaceable(path, b"PAR1")
+        types = [(name, getattr(pyarrow, TYPES.get(name, "string").replace("bool", "bool_"))()) for name in columns]
+        self._schema, self._table = pyarrow.schema(types), pyarrow.Table
+        self._file, self._rows = _Sink(path), []
+        self._writer = ParquetWriter(pyarrow.PythonFile(self._file, "w"), self._schema)
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add a row; what is no UTF-8 in a text becomes an escape."""
+        texts = {name: value for name, value in values.items() if isinstance(value, str)}
+        self._rows.append({**values, **{n: t.encode(errors="backslashreplace").decode() for n, t in texts.items()}})
+        if len(self._rows) == ROWS:
+            self._flush()
+
+    def finish(self) -> Path:
+        """Give the file its name."""
+        self._flush()
+        self._writer.close()
+        return self._file.finish()
+
+    def drop(self) -> None:
+        """Leave nothing behind, unless finished."""
+        with suppress(UserError):
+            self._writer.close()
+        self._file.drop()
+
+    def _flush(self) -> None:
+        self._writer.write_table(self._table.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+
+class _Sink(GrowingFile):
+    """With what pyarrow asks of a file."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is finished or dropped."""
+        return self._file.closed
+
+    def flush(self) -> None:
+        """Hand over to the system what was written."""
+        with self._told():
+            self._file.flush()
