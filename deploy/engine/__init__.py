@@ -34,11 +34,10 @@ def ray_predictor(args: Arguments, runtime: Runtime) -> RayPredictor:
     args.save_pic = NONE
     try:
         from .ray_data import RayPredictor
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] not in ("ray", "pyarrow", "pandas", "fsspec"):
+    except ImportError as error:  # pyarrow's own names no module: it wants a newer numpy
+        package = (error.name or "pyarrow").partition(".")[0]
+        if package not in ("ray", "pyarrow", "pandas", "fsspec"):
             raise
-        raise UserError(
-            f"--engine ray needs {error.name}, which is not installed: pip install 'paddlepatch[ray]'"
-        ) from error
+        raise UserError(f"--engine ray needs {package}: {error}; pip install 'paddlepatch[ray]'") from error
     files = args.stats[0], args.model_file, args.params_file
     return RayPredictor(*files, runtime, Path(args.save_path) / "infer.parts")

@@ -27,10 +27,8 @@ class ParquetTable:
         try:
             import pyarrow
             from pyarrow.parquet import ParquetWriter
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "--parquet needs pyarrow, which is not installed: pip install 'paddlepatch[ray]'"
-            ) from error
+        except ImportError as error:  # it is missing, or wants a newer numpy
+            raise UserError(f"--parquet needs pyarrow: {error}; pip install 'paddlepatch[ray]'") from error
         check_replaceable(path, b"PAR1")
         types = [(name, getattr(pyarrow, TYPES.get(name, "string").replace("bool", "bool_"))()) for name in columns]
         self._schema, self._table = pyarrow.schema(types), pyarrow.Table
