@@ -106,8 +106,8 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class Bytes:
-    """Megabytes on disk."""
+class Megabytes:
+    """On disk."""
 
     picture: float
     heat_map: float
@@ -135,7 +135,7 @@ class Need:
     """Of a process on each of these cores, with one category loaded."""
 
 
-def need(fit: Fit, scoring: Scoring, sizes: Bytes, categories: int, pictures: int, per_day: float) -> Need:
+def need(fit: Fit, scoring: Scoring, sizes: Megabytes, categories: int, pictures: int, per_day: float) -> Need:
     """What `categories` of so many training `pictures` need, of which `per_day` pictures come to be scored."""
     rate = per_day / DAY
     cores = rate * scoring.picture / BUSY

@@ -22,7 +22,7 @@ from deploy.storage.files import scratch_folder, write_whole
 from models.registry import METHODS
 
 from . import machine
-from .costs import BUSY, Bytes, Fit, Run, Scoring, need
+from .costs import BUSY, Fit, Megabytes, Run, Scoring, need
 from .report import table
 from .scripts_alone import Scripts
 from .selection import categories_in
@@ -98,7 +98,7 @@ def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
     drawn = told(scripts.infer(many.pictures, True), "scored, with heat maps")
     scoring = Scoring.through(few, many, drawn)
     maps = list((scripts.folder / "scores").rglob("heatmaps/*.png"))
-    sizes = Bytes(
+    sizes = Megabytes(
         megabytes(scripts.pictures) / len(scripts.pictures),
         megabytes(maps) / len(maps),
         megabytes([scripts.model_of(largest)]),

@@ -99,17 +99,16 @@ class Predictor:
         """
         tensors, header = read_tensors(stats, "stats")
         known = header["program"]["graph_sha256"], header["program"]["params_sha256"]
-        program = None if programs is None else programs.get(known)
-        if program is None:
-            program = Program(*_program_files(stats, header, model_file, params_file), runtime)
-            if programs is not None:
-                programs[known] = program
+        programs = {} if programs is None else programs
+        program = programs.get(known) or Program(*_program_files(stats, header, model_file, params_file), runtime)
+        programs[known] = program
         return cls(program, tensors, header)
 
     def clone(self) -> Predictor:
         """Return a second runner of the same program, for another thread; both share weights and statistics."""
         twin = copy.copy(self)
         twin.program, twin.times = self.program.clone(), Times()
+        twin.use()
         return twin
 
     def predict(

@@ -11,7 +11,7 @@ import pytest
 from conftest import done, run
 from warm_python import WarmPython
 
-from benchmarks.costs import BUSY, DAY, Bytes, Fit, Run, Scoring, need
+from benchmarks.costs import BUSY, DAY, Fit, Megabytes, Run, Scoring, need
 
 pytestmark = pytest.mark.once
 TRUE = Fit(process=5.0, category=2.0, picture=0.3, square=0.002)
@@ -44,7 +44,7 @@ def test_what_a_plant_needs() -> None:
     few, many, drawn = Run(10, 1, 3.0, 3.0, 400), Run(110, 1, 8.0, 8.0, 400), Run(110, 1, 10.2, 10.2, 450)
     scoring = Scoring.through(few, many, drawn)
     assert (scoring.picture, scoring.start, scoring.heat_map) == pytest.approx((0.05, 2.5, 0.02))
-    found = need(TRUE, scoring, Bytes(0.5, 0.2, 3.0, 5.0), 1000, 100, DAY * 27)
+    found = need(TRUE, scoring, Megabytes(0.5, 0.2, 3.0, 5.0), 1000, 100, DAY * 27)
     assert found.fit_hours == pytest.approx((5 + 1000 * 52) / 3600)
     assert (found.models_gb, found.exports_gb) == (3.0, 5.0)
     assert found.cores == pytest.approx(27 * 0.05 / BUSY) and found.read_mb == pytest.approx(13.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,11 @@ def test_each_answers_as_alone(folder: Path, trained: SimpleNamespace) -> None:
         dropped.append(load and load.dropped)
     assert dropped == [[], [], None, ["second"], None, ["first"], ["third"]]
     assert len(shelf._programs) == 1
+    second, first = shelf.take("second")[0].predictor, shelf.take("first")[0].predictor
+    assert second.program is first.program
+    [own], [other] = (list(one.clone().predict([picture], 1, 0)) for one in (second, first))
+    assert own.score != other.score, "a clone has its model's statistics, whichever model the program was used for last"
+    assert json.loads(known["second"][0].body)["score"] == own.score
 
 
 def test_one_that_cannot_be_loaded_costs_the_others_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:

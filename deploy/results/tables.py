@@ -141,7 +141,8 @@ class ScoreSheet:
         if not self._tables:
             self._start()
         self._tables[0].write(csv_line(row))
-        values = {**dict(zip(self.columns, row)), **facts(prediction.score, self.calibration)}
+        if self._jsonl or self._parquet:
+            values = {**dict(zip(self.columns, row)), **facts(prediction.score, self.calibration)}
         if self._jsonl:
             # what is no UTF-8 in a path becomes an escape of json
             self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")

@@ -102,14 +102,14 @@ class Program:
             ) from error
         self._held: dict[str, paddle.Tensor] = {}
         self._values: dict[str, np.ndarray] = {}
+        """Keeps the arrays that inputs are read from."""
         self.inputs: list[str] = list(self._predictor.get_input_names())
         self.outputs: list[str] = list(self._predictor.get_output_names())
 
     def clone(self) -> Program:
-        """The same program for another thread, with the same inputs set; weights are shared."""
+        """The same program for another thread, without inputs; weights are shared."""
         twin = copy.copy(self)
         twin._predictor, twin._held, twin._values = self._predictor.clone(), {}, {}
-        twin.set({name: value for name, value in self._values.items() if name != "image"})
         return twin
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
