@@ -156,7 +156,8 @@ def serve(address: str) -> None:
                 for one in (listener, ended, signalled, channel, *clients.values()):
                     one.close()
                 words, folder, env = marshal.loads(request)
-                sys.meta_path.insert(0, rooms)
+                if words[0] != "-m":  # which warns where a module is imported before it runs
+                    sys.meta_path.insert(0, rooms)
                 become(words, folder, {**variables, **env}, files)
             for file in files:
                 os.close(file)
@@ -197,7 +198,7 @@ def become(words: list[str], folder: str, env: Mapping[str, str], files: Sequenc
     os.environ.update(env)
     code: object = 0
     try:
-        first, *rest = words
+        first, *rest = words = words[words[0] == "-u" :]  # Paddle's launcher gives it
         name, sys.argv = (rest[0], [first, *rest[1:]]) if first in ("-m", "-c") else (first, words)
         sys.path[0] = str(Path(name).resolve().parent) if first == name else folder
         sys.path[1:1] = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
