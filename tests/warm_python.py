@@ -22,7 +22,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NamedTuple
 
 from kept_rooms import KeptRooms
@@ -203,7 +203,8 @@ def become(words: list[str], folder: str, env: Mapping[str, str], files: Sequenc
         sys.path[0] = str(Path(name).resolve().parent) if first == name else folder
         sys.path[1:1] = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
         if first == "-c":
-            exec(compile(name, "<string>", "exec"), {"__name__": "__main__"})
+            sys.modules["__main__"] = ModuleType("__main__")  # of no file, which processes that it spawns would import
+            exec(compile(name, "<string>", "exec"), vars(sys.modules["__main__"]))
         elif first == "-m":
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
