@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from scripts import ROOT, run, run_process
+from sharing import share_between_models
 from warm_python import WarmPython, one_stack_for_paddle, warm_python
 
 from datasets.sample import write_sample
@@ -45,7 +46,7 @@ FAST = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every process of xdist a core of its own, wait for no disk, and trace programs without stacks.
+    """Give every process of xdist a core of its own, wait for no disk, and trace a program once, without stacks.
 
     Threads of two processes would wait for each other. No test loses power between a file's last byte and its name.
     """
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
     os.fsync = lambda descriptor: None
     one_stack_for_paddle()
+    share_between_models()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
