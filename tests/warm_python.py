@@ -59,8 +59,10 @@ class Process:
 
 
 def call(address: str, words: Sequence[str], folder: str, env: Mapping[str, str], files: Sequence[int]) -> int:
-    """Run a process to its end."""
-    code = Process(address, words, folder, env, files).wait()
+    """Run a process to its end, and tell it when this one is told to end."""
+    process = Process(address, words, folder, env, files)
+    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    code = process.wait()
     return code if code >= 0 else 128 - code
 
 
