@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -63,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files, not the tests in them."""
     rank = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collecting garbage need not go through it again and again."""
+    gc.freeze()
 
 
 def done(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import shlex
@@ -43,6 +44,7 @@ def run(script: str, *words: object, cwd: Path = ROOT, env: dict[str, str] | Non
         except BaseException:
             traceback.print_exc()
             code = 1
+    gc.unfreeze()  # see `run_script`: here it is not the end
     return subprocess.CompletedProcess(shlex.join(arguments), code, *said)
 
 
