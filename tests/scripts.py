@@ -44,7 +44,6 @@ def run(script: str, *words: object, cwd: Path = ROOT, env: dict[str, str] | Non
         except BaseException:
             traceback.print_exc()
             code = 1
-    gc.unfreeze()  # see `run_script`: here it is not the end
     return subprocess.CompletedProcess(shlex.join(arguments), code, *said)
 
 
@@ -52,6 +51,7 @@ def run(script: str, *words: object, cwd: Path = ROOT, env: dict[str, str] | Non
 def surroundings(arguments: list[str], cwd: Path, env: dict[str, str]) -> Iterator[None]:
     """Arguments, working folder, environment and import path for one script; warning filters are put back too."""
     before = sys.argv, os.getcwd(), dict(os.environ), list(sys.path)
+    freeze, gc.freeze = gc.freeze, lambda: None  # see `run_script`: here it is not the end
     with warnings.catch_warnings():
         try:
             sys.argv = arguments
@@ -61,6 +61,7 @@ def surroundings(arguments: list[str], cwd: Path, env: dict[str, str]) -> Iterat
             yield
         finally:
             sys.argv, folder, variables, sys.path[:] = before
+            gc.freeze = freeze
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(variables)
