@@ -68,13 +68,8 @@ class Predictor:
                 f"the stats hold {sorted(tensors)}; give the files of one export"
             )
         self._statistics = {name: tensors[name] for name in statistics}
-        self.use()
-        anomaly_map, score = program.run(self.to_input(selfcheck.probe(self.preprocess)))
+        anomaly_map, score = self._run(self.to_input(selfcheck.probe(self.preprocess)))
         self.selfcheck = selfcheck.verify(tensors, anomaly_map, score, program.runtime.precision, program.name)
-
-    def use(self) -> None:
-        """Give the program this model's statistics, after another model has used it; on the CPU they are not copied."""
-        self.program.set(self._statistics)
 
     def to_input(self, crops: np.ndarray) -> np.ndarray:
         """Convert crops, uint8 RGB [batch, crop, crop, 3], to the input type of the program (uint8 or float32)."""
@@ -92,7 +87,7 @@ class Predictor:
         """Load an export. The program's files default to `model.json` or `model.pdmodel` beside the stats file.
 
         `programs` are loaded ones by the fingerprints of their files: a program that is there is shared, and a new one
-        is added. Models that share one call `use` before they score, where another one may have scored.
+        is added. Models that share one take turns, in one thread.
 
         Raises:
             UserError: a file is missing, damaged, or of another export than the rest.
@@ -108,7 +103,6 @@ class Predictor:
         """Return a second runner of the same program, for another thread; both share weights and statistics."""
         twin = copy.copy(self)
         twin.program, twin.times = self.program.clone(), Times()
-        twin.use()
         return twin
 
     def predict(
@@ -137,7 +131,7 @@ class Predictor:
         crops = np.stack([self.preprocess.crop(item.resized) for item in group])
         image = self.to_input(crops)
         middle = time.perf_counter()
-        maps, scores = self.program.run(image)
+        maps, scores = self._run(image)
         end = time.perf_counter()
         if times is not None:
             for item in group:
@@ -148,13 +142,20 @@ class Predictor:
             for item, anomaly_map, score, crop in zip(group, maps, scores, crops)
         ]
 
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
+        """Map and score of a program input; on the CPU the statistics are not copied."""
+        if self.program.user is not self._statistics:
+            self.program.set(self._statistics)
+            self.program.user = self._statistics
+        return self.program.run(image)
+
     def _by_tiles(self, item: Loaded, times: Times | None, tiles: int) -> Prediction:
         """Score one picture by its tiles: the maps stitched, and the score of the most anomalous tile."""
         begin, crop, scores = time.perf_counter(), self.preprocess.crop(item.resized), []
 
         def maps() -> Iterator[np.ndarray]:
             for some in batches(self.preprocess.parts(crop), tiles):
-                found, own = self.program.run(self.to_input(np.stack(some)))
+                found, own = self._run(self.to_input(np.stack(some)))
                 scores.extend(own.tolist())
                 yield from found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from scripts import ROOT, run, run_process
+from sharing import share_between_models
 from warm_python import WarmPython, one_stack_for_paddle, warm_python
 
 from datasets.sample import write_sample
@@ -45,7 +47,7 @@ FAST = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every process of xdist a core of its own, wait for no disk, and trace programs without stacks.
+    """Give every process of xdist a core of its own, wait for no disk, and trace a program once, without stacks.
 
     Threads of two processes would wait for each other. No test loses power between a file's last byte and its name.
     """
@@ -55,12 +57,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
     os.fsync = lambda descriptor: None
     one_stack_for_paddle()
+    share_between_models()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files, not the tests in them."""
     rank = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collecting garbage need not go through it again and again."""
+    gc.freeze()
 
 
 def done(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:

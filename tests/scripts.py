@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import shlex
@@ -50,6 +51,7 @@ def run(script: str, *words: object, cwd: Path = ROOT, env: dict[str, str] | Non
 def surroundings(arguments: list[str], cwd: Path, env: dict[str, str]) -> Iterator[None]:
     """Arguments, working folder, environment and import path for one script; warning filters are put back too."""
     before = sys.argv, os.getcwd(), dict(os.environ), list(sys.path)
+    freeze, gc.freeze = gc.freeze, lambda: None  # see `run_script`: here it is not the end
     with warnings.catch_warnings():
         try:
             sys.argv = arguments
@@ -59,6 +61,7 @@ def surroundings(arguments: list[str], cwd: Path, env: dict[str, str]) -> Iterat
             yield
         finally:
             sys.argv, folder, variables, sys.path[:] = before
+            gc.freeze = freeze
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(variables)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, done, refused, run
+from warm_python import WarmPython
 
 from benchmarks.engines import missing
 from benchmarks.large_banks import copies_of, nearest_of_all, search_of
@@ -19,22 +20,27 @@ from benchmarks.stages.coreset import radius
 from benchmarks.stages.scaling import exponent
 from benchmarks.timing import in_turns, spread
 from deploy.errors import UserError
+from deploy.pictures.preprocess import Preprocess
+from models.presets import PRESETS
 
 pytestmark = pytest.mark.once
 STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "backbones", "scaling", "quality", "serve")
 
 
 @pytest.fixture(scope="module")
-def measured(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, str]:
+def measured(data: Path, warm: WarmPython, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, str]:
     output = tmp_path_factory.mktemp("bench") / "figures"
     words = ["--stages", *STAGES, "--data_path", data, "--category", "washer", "--rounds", "1"]
     small = ["--resize", "112", "--crop_size", "96", "--archs", "compact", "--layers", "layer2", "--counts", "8"]
-    small += ["--noise", "2000", "--shapes", "100:5", "400:50", "99999:1"]
+    small += ["--noise", "2000", "--shapes", "100:5", "400:50", "9999:1"]
     small += ["--methods", "padim", "--seeds", "1", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.timing.REST", 0.01)
         patch.setattr("benchmarks.ceilings.BYTES", 1 << 22)
         patch.setattr("benchmarks.ceilings.SIZE", 256)
+        for name, preset in PRESETS["padim"].items():
+            patch.setitem(PRESETS["padim"], name, preset._replace(preprocess=Preprocess(112, 96)))
+        patch.setattr("sys.executable", str(warm.program))
         result = done(run("-m benchmarks", *words, *small, "--output", output))
     return result.stdout, json.loads(output.with_suffix(".json").read_text()), output.with_suffix(".md").read_text()
 
@@ -61,7 +67,7 @@ def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict
     assert {f"{name}: brute force" for name in ("washer", "uniform noise")} <= coreset
     swept = {(row["data"], row["patches"], row["share"]) for row in found["stages"]["sweep"]["figures"]}
     assert swept >= {(name, *shape) for name in ("washer", "uniform noise") for shape in ((100, 5), (400, 50))}
-    assert any("99999" in name for name in found["stages"]["sweep"]["absent"])
+    assert any("9999" in name for name in found["stages"]["sweep"]["absent"])
 
 
 def test_the_summary_is_the_worst_set(measured: tuple[str, dict, str]) -> None:
@@ -156,7 +162,8 @@ def test_categories_of_several_folders(data: Path, tmp_path: Path) -> None:
     assert shape("2000:0.5") == (2000, 0.5)
 
 
-def test_contestants_take_turns() -> None:
+def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.timing.REST", 0.01)
     order: list[str] = []
     times = in_turns({name: lambda name=name: order.append(name) for name in "AB"}, rounds=2, calls=2)
     assert order == ["A"] * 3 + ["B"] * 3 + ["A"] * 3 + ["B"] * 3

@@ -76,7 +76,7 @@ def test_a_model_fitted_again_is_a_new_one(name: str, archs: int, compilations: 
         assert (old == one.anomaly_map).all(), "a predictor stays that of its fit"
     known = compilations.copy()
     again.fit(pictures(4, 4), 4, 0).predictor()
-    assert compilations == known, "nobody else has the last one's program"
+    assert compilations == known
 
 
 def test_a_run_over_categories_writes_what_each_alone_does(

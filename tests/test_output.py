@@ -216,14 +216,21 @@ def test_several_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert alone == "0.png: DEFECT, score 3.0000 (scaled 1.500), threshold 2.0000 (scaled 0.500), p-value 0.33"
 
 
-def python(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """A program of a user's, in a process of its own."""
-    (folder / "program.py").write_text(code)
-    words, env = (
-        [sys.executable, folder / "program.py"],
-        {"PYTHONPATH": str(ROOT), "PATH": "/bin:/usr/bin", "HOME": str(folder)},
-    )
-    return subprocess.run(list(map(str, words)), env=env, cwd=folder, capture_output=True, text=True)
+EACH = """
+import runpy, sys
+for name in sys.argv[1:]:
+    runpy.run_path(name, run_name="__main__")
+    print("end of", name)
+"""
+
+
+def python(blocks: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Programs of a user's, one after the other in a process of its own: stdout says where each ends."""
+    names = [f"program{number}.py" for number in range(len(blocks))]
+    for name, block in zip(names, blocks):
+        (folder / name).write_text(block)
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/bin:/usr/bin", "HOME": str(folder)}
+    return subprocess.run([sys.executable, "-c", EACH, *names], env=env, cwd=folder, capture_output=True, text=True)
 
 
 def test_the_readmes_programs_print_their_own_lines_alone(trained: SimpleNamespace, tmp_path: Path) -> None:
@@ -236,11 +243,12 @@ def test_the_readmes_programs_print_their_own_lines_alone(trained: SimpleNamespa
     (tmp_path / "exported/gasket").symlink_to(trained.export)
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts/gasket").symlink_to(trained.data / "washer")
-    for block in blocks:
-        result = python(block.replace('arch="resnet18"', 'arch="compact"'), tmp_path)
-        assert result.returncode == 0, result.stderr
-        assert result.stderr == ""
-        lines = result.stdout.splitlines()
+    result = python([block.replace('arch="resnet18"', 'arch="compact"') for block in blocks], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    said = re.split(r"^end of program\d+\.py\n", result.stdout, flags=re.M)
+    assert len(said) == len(blocks) + 1 and said.pop() == ""
+    for lines in map(str.splitlines, said):
         assert lines and not [line for line in lines if re.match(r"[IWEF]?\d{4}[ \d]|.*(Warning|ccache)", line)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _socket  # `socket` takes longer to import than all the rest
+import _signal  # `signal` and `socket` take longer to import than all the rest
+import _socket
 import array
 import marshal
 import os
@@ -24,16 +25,23 @@ def ask(
         request = request[channel.send(request) :]
 
 
+def answered(channel: _socket.socket) -> int:
+    """The next line of the server's answer."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = channel.recv(1)
+        if not part:
+            sys.exit("the server of warm_python.py is gone")
+        line += part
+    return int(line)
+
+
 def call(address: str) -> None:
     """Be the process that this one's arguments ask for: its streams, its folder, its environment and its exit code."""
     channel = _socket.socket(_socket.AF_UNIX)
     channel.connect(address)
     ask(channel, sys.argv[1:], os.getcwd(), os.environ, (0, 1, 2))
-    answer = b""
-    while answer.count(b"\n") < 2:
-        part = channel.recv(64)
-        if not part:
-            sys.exit("the server of warm_python.py is gone")
-        answer += part
-    code = int(answer.split()[1])
+    pid = answered(channel)
+    _signal.signal(_signal.SIGTERM, lambda number, frame: os.kill(pid, number))  # told to end, it tells the process
+    code = answered(channel)
     os._exit(code if code >= 0 else 128 - code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -19,6 +20,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
+        gc.freeze()  # what was imported stays
         code = main() or 0
         sys.stdout.flush()
     except UserError as error:
@@ -31,4 +33,5 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         report("error: stopped before the end, since what it prints is not read any more: let its reader run on")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left there is flushed at exit
         code = 141
+    gc.freeze()  # or Python, as it ends, looks twice for circles in all that Paddle made: half a second
     sys.exit(code)

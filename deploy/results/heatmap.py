@@ -27,6 +27,8 @@ OPACITY = 0.8
 """Magenta, more opaque the hotter it is, up to `OPACITY`: the hottest is the most conspicuous, to colour-blind people
 as well (docs/outputs.md tells what was measured, tests/test_colours.py checks it)."""
 BACKDROP = 128  # the grey that the colour bar lies over
+DULL = (np.arange(3 * 255 + 1) / 3 * 0.4 + 110).astype(np.uint8)
+"""The grey of what was not looked at, by the sum of a pixel's colours."""
 
 
 def panel(
@@ -80,7 +82,7 @@ def tiles(
         inside = cv2.resize(preprocess.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     hatched = _hatched(picture, window, inside)
     heat = hatched.copy()
-    heat[window][inside] = heated(picture[window], _share(anomaly_map, calibration))[inside]
+    _put(heat[window], heated(picture[window], _share(anomaly_map, calibration)), inside)
     _outline(heat[window], above & inside)
     for region in regions:
         row, column = region.corner
@@ -90,7 +92,7 @@ def tiles(
     if mask is not None:
         truth = hatched.copy()
         large = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        truth[window][inside] = heated(picture[window], np.where(large, 0.7, 0.0))[inside]
+        _put(truth[window], heated(picture[window], np.where(large, 0.7, 0.0)), inside)
         found.append(("ground truth", truth))
     return [*found, ("anomaly map", heat)]
 
@@ -209,11 +211,18 @@ def _label(picture: np.ndarray, text: str, row: int, column: int) -> None:
 
 def _hatched(picture: np.ndarray, window: tuple[slice, slice], inside: np.ndarray) -> np.ndarray:
     """The picture, greyed and hatched outside `window`, and in it where it is not `inside`."""
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
-    dull = (picture.mean(axis=2, keepdims=True) * 0.4 + 110).astype(np.uint8).repeat(3, 2)
-    dull[(x + y) % 8 == 0] = 150
-    dull[window][inside] = picture[window][inside]
+    red, green, blue = (picture[..., channel].astype(np.uint16) for channel in range(3))
+    grey = DULL[red + green + blue]
+    for row in range(8):
+        grey[row::8, -row % 8 :: 8] = 150
+    dull = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    _put(dull[window], picture[window], inside)
     return dull
+
+
+def _put(picture: np.ndarray, new: np.ndarray, inside: np.ndarray) -> None:
+    """Replace the pixels that are `inside`."""
+    np.copyto(picture, new, where=True if inside.all() else inside[..., None])
 
 
 def readable(name: str) -> str:

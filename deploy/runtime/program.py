@@ -103,13 +103,15 @@ class Program:
         self._held: dict[str, paddle.Tensor] = {}
         self._values: dict[str, np.ndarray] = {}
         """Keeps the arrays that inputs are read from."""
+        self.user: object = None
+        """Whose inputs are set, where models share the program."""
         self.inputs: list[str] = list(self._predictor.get_input_names())
         self.outputs: list[str] = list(self._predictor.get_output_names())
 
     def clone(self) -> Program:
         """The same program for another thread, without inputs; weights are shared."""
         twin = copy.copy(self)
-        twin._predictor, twin._held, twin._values = self._predictor.clone(), {}, {}
+        twin._predictor, twin._held, twin._values, twin.user = self._predictor.clone(), {}, {}, None
         return twin
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:

@@ -46,10 +46,7 @@ class Answer:
 
 
 class Scorer:
-    """A model, loaded as its job says, and how it answers.
-
-    It shares the `programs` of others, see `Predictor.load`, and then is to be taken up (`predictor.use`) to score.
-    """
+    """A model, loaded as its job says, and how it answers; it shares `programs`, see `Predictor.load`."""
 
     def __init__(self, job: Job, programs: MutableMapping[tuple[str, str], Program]) -> None:
         self.job = job

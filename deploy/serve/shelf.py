@@ -35,14 +35,13 @@ class Shelf:
         self._programs: WeakValueDictionary[tuple[str, str], Program] = WeakValueDictionary()
 
     def take(self, name: str) -> tuple[Scorer, Load | None]:
-        """The model, which may score until the next one is taken; and its loading, if it was not loaded.
+        """The model; and its loading, if it was not loaded.
 
         Raises:
             UserError: it cannot be loaded.
         """
         if name in self._loaded:
             self._loaded.move_to_end(name)
-            self._loaded[name].predictor.use()
             return self._loaded[name], None
         begin, programs = time.perf_counter(), len(self._programs)
         self._loaded[name] = Scorer(self._jobs[name], self._programs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -70,8 +69,6 @@ class Detector(nn.Layer):
         self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
         self._copies: dict[str, Any] = {}
         self._predictor: Predictor | None = None
-        self._lent: weakref.ref[Predictor] | None = None
-        """The last predictor made, which may be in use elsewhere."""
         self._programs: dict[Callable[..., Program], tuple[Any, Program]] = {}
 
     # What a kind of model defines -----------------------------------------------------------------------------------
@@ -245,10 +242,7 @@ class Detector(nn.Layer):
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: call fit or load first")
         if self._predictor is None:
-            if self._lent is not None and self._lent() is not None:  # somebody still has the program
-                self._programs.pop(compile_scoring, None)
             self._predictor = Predictor(self.scoring_program(compile_scoring), self.tensors(), self.header)
-            self._lent = weakref.ref(self._predictor)
         return self._predictor
 
     def save(self, path: str | Path, command: str = "") -> Path:

@@ -45,6 +45,7 @@ class OnnxProgram:
         self.inputs = [entry.name for entry in self._session.get_inputs()]
         self.outputs = [entry.name for entry in self._session.get_outputs()]
         self._held: dict[str, np.ndarray] = {}
+        self.user: object = None
 
     def set(self, values: dict[str, np.ndarray]) -> None:
         """Set inputs by name, for any number of runs."""
