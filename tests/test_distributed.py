@@ -6,12 +6,13 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, done, fitted, refused, run, run_process, table
+from conftest import FAST, ROOT, done, fitted, refused, run, table
 from test_coreset import generated
 from threads_group import together
 from warm_python import Process, WarmPython
@@ -233,11 +234,19 @@ def test_every_method_is_the_same_from_two_processes(
     assert len(odd) == 4 and all(line in (tmp_path / "said.0").read_text() for line in odd)
 
 
-def test_the_launcher_gives_every_process_categories(trained: SimpleNamespace, data: Path, tmp_path: Path) -> None:
+LAUNCH = """
+import runpy, sys
+sys.executable, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module("paddle.distributed.launch", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_the_launcher_gives_every_process_categories(
+    trained: SimpleNamespace, data: Path, tmp_path: Path, warm: WarmPython, run_warm: Callable
+) -> None:
     words = ["--data_path", data, *FAST, "--save_path", tmp_path / "out", "--eval", "--save_pic", "None"]
     launch = ["--nproc_per_node", 2, "--log_dir", tmp_path / "log", ROOT / "train.py", *words]
-    env = {"PYTHONPATH": str(ROOT)}
-    done(run_process("-m paddle.distributed.launch", *launch, cwd=tmp_path, env=env))
+    done(run_warm("-c", LAUNCH, warm.program, *launch, cwd=tmp_path))
     rows = table(tmp_path / "out/patchcore_compact_2/all_seed521.csv")
     assert [row["category"] for row in rows] == ["fabric", "washer", "mean"]
     assert rows[1]["Image_AUROC"] == table(trained.run / "washer_seed521.csv")[0]["Image_AUROC"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from warm_python import WarmPython
+from warm_python import ROOMS, WarmPython
 
 from datasets.sample import write_sample
 
@@ -24,17 +24,37 @@ def python(monkeypatch: pytest.MonkeyPatch, warm: WarmPython) -> None:
     monkeypatch.setenv("PYTHON", str(warm.program))
 
 
-@pytest.fixture()
-def place(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout without its data, and two real categories in `mvtec`."""
-    folders = ("test_tipc", "deploy", "datasets", "models", "options", "evaluation")
-    for name in folders:
-        ignored = shutil.ignore_patterns("__pycache__", "output", "data")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    write_sample(tmp_path / "sample", seed=3, train=3, good=1, bad=1, categories=["washer"])
-    (tmp_path / "mvtec").mkdir()
-    (tmp_path / "sample/washer").rename(tmp_path / "mvtec/bottle")
-    return tmp_path
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "test_tipc", folder / "test_tipc", ignore=shutil.ignore_patterns("output", "data", "*.pyc*"))
+    for room in ROOMS:
+        (folder / room).symlink_to(ROOT / room)
+    write_sample(folder / "sample", seed=3, train=3, good=1, bad=1, categories=["washer"])
+    (folder / "mvtec").mkdir()
+    (folder / "sample/washer").rename(folder / "mvtec/bottle")
+    return folder
+
+
+@pytest.fixture()
+def place(checkout: Path, tmp_path: Path) -> Path:
+    """A copy of it for a test."""
+    return Path(shutil.copytree(checkout, tmp_path, symlinks=True, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def drawn(checkout: Path, warm: WarmPython, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it with the pictures that the chain draws."""
+    folder = Path(shutil.copytree(checkout, tmp_path_factory.mktemp("drawn"), symlinks=True, dirs_exist_ok=True))
+    assert chain(folder, "prepare.sh", LITE, PYTHON=str(warm.program)).returncode == 0
+    return folder
+
+
+@pytest.fixture()
+def drawn_place(drawn: Path, tmp_path: Path) -> Path:
+    """A copy of that for a test."""
+    return Path(shutil.copytree(drawn, tmp_path, symlinks=True, dirs_exist_ok=True))
 
 
 def chain(place: Path, script: str, mode: str, config: str = CONFIG, **env: str) -> subprocess.CompletedProcess:
@@ -74,35 +94,32 @@ def test_the_chains_own_folder_is_replaced_and_only_it(place: Path) -> None:
         assert [path.name for path in ours.parent.iterdir()] == ["bottle"], "nothing is left beside it"
 
 
-def test_what_a_user_put_into_the_chains_folder_stays(place: Path) -> None:
-    ours = place / "test_tipc/data/MVTec/bottle"
-    assert chain(place, "prepare.sh", LITE).returncode == 0
+def test_what_a_user_put_into_the_chains_folder_stays(drawn_place: Path) -> None:
+    ours = drawn_place / "test_tipc/data/MVTec/bottle"
     (ours / "train/good/mine.png").write_bytes(b"mine")
     before = contents(ours)
-    refused(chain(place, "prepare.sh", LITE), "train/good/mine.png", "not the test chain's")
+    refused(chain(drawn_place, "prepare.sh", LITE), "train/good/mine.png", "not the test chain's")
     (ours / "train/good/mine.png").unlink()
     first = next((ours / "train/good").iterdir())
     first.write_bytes(b"mine under the name of a drawing")
-    refused(chain(place, "prepare.sh", WHOLE), first.name)
+    refused(chain(drawn_place, "prepare.sh", WHOLE), first.name)
     assert len(contents(ours)) == len(before) - 1
 
 
-def test_source_and_target_in_one_folder_are_refused(place: Path) -> None:
-    assert chain(place, "prepare.sh", LITE).returncode == 0
-    before = contents(place / "test_tipc/data")
-    (place / "link").symlink_to(place / "test_tipc/data/MVTec")
-    for mvtec in ("./test_tipc/data/MVTec", str(place / "link"), "test_tipc/../test_tipc/data/MVTec/"):
-        refused(chain(place, "prepare.sh", WHOLE, MVTEC=mvtec), "are one folder")
-    assert contents(place / "test_tipc/data") == before
+def test_source_and_target_in_one_folder_are_refused(drawn_place: Path) -> None:
+    before = contents(drawn_place / "test_tipc/data")
+    (drawn_place / "link").symlink_to(drawn_place / "test_tipc/data/MVTec")
+    for mvtec in ("./test_tipc/data/MVTec", str(drawn_place / "link"), "test_tipc/../test_tipc/data/MVTec/"):
+        refused(chain(drawn_place, "prepare.sh", WHOLE, MVTEC=mvtec), "are one folder")
+    assert contents(drawn_place / "test_tipc/data") == before
 
 
-def test_an_empty_result_is_an_error_and_changes_nothing(place: Path) -> None:
-    assert chain(place, "prepare.sh", LITE).returncode == 0
-    before = contents(place / "test_tipc/data")
-    for path in (place / "mvtec/bottle/train/good").iterdir():
+def test_an_empty_result_is_an_error_and_changes_nothing(drawn_place: Path) -> None:
+    before = contents(drawn_place / "test_tipc/data")
+    for path in (drawn_place / "mvtec/bottle/train/good").iterdir():
         path.unlink()
-    refused(chain(place, "prepare.sh", WHOLE), "no training pictures")
-    assert contents(place / "test_tipc/data") == before
+    refused(chain(drawn_place, "prepare.sh", WHOLE), "no training pictures")
+    assert contents(drawn_place / "test_tipc/data") == before
 
 
 def test_a_link_in_the_chains_place_is_not_followed(place: Path) -> None:

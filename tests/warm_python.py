@@ -9,9 +9,11 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
-import json
+import importlib
+import marshal
 import os
 import runpy
+import select
 import signal
 import socket
 import stat
@@ -20,15 +22,23 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NamedTuple
 
+from kept_rooms import KeptRooms
+from warm_client import LENGTH, ask
+
 CLIENT = """#!{python} -SE
-import os, sys
+import sys
 sys.path.insert(0, {here!r})
-import warm_python
-sys.exit(warm_python.call({address!r}, sys.argv[1:], os.getcwd(), dict(os.environ), (0, 1, 2)))
+import warm_client
+warm_client.call({address!r})
 """
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("deploy", "datasets", "models", "evaluation", "options")
+SCRIPTS = ("train", "eval", "predict", "export_model", "infer", "train_compact")
+LATER = ("models.memory_bank.kcenter", "models.memory_bank.neighbours")
+"""What the scripts import in the middle of their work."""
 
 
 class Process:
@@ -39,10 +49,7 @@ class Process:
     ) -> None:
         self._channel = socket.socket(socket.AF_UNIX)
         self._channel.connect(address)
-        ask = json.dumps([list(words), folder, dict(env)]).encode()
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
-        self._channel.sendmsg([len(ask).to_bytes(8, "little")], ancillary)
-        self._channel.sendall(ask)
+        ask(self._channel, words, folder, env, files)
         self._answers = self._channel.makefile("r")
         self.pid = int(self._answers.readline())
 
@@ -56,14 +63,6 @@ class Process:
         self._answers.close()
         self._channel.close()
         return code
-
-
-def call(address: str, words: Sequence[str], folder: str, env: Mapping[str, str], files: Sequence[int]) -> int:
-    """Run a process to its end, and tell it when this one is told to end."""
-    process = Process(address, words, folder, env, files)
-    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-    code = process.wait()
-    return code if code >= 0 else 128 - code
 
 
 class WarmPython(NamedTuple):
@@ -108,52 +107,86 @@ def one_stack_for_paddle() -> None:
     traceback.extract_stack = extract_stack
 
 
-def serve(address: str) -> None:
-    """Import what the scripts import, then fork a process for every connection."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # as deploy.runtime.program sets them before it imports Paddle
-    os.environ.setdefault("KMP_BLOCKTIME", "1")
-    import cv2  # noqa: F401
+def preload() -> tuple[KeptRooms, dict[str, str]]:
+    """Import what the scripts import; the project's own packages, and the variables that importing has set."""
+    before = dict(os.environ)
+    sys.path.insert(0, str(ROOT))
+    for name in (*SCRIPTS, *LATER):
+        importlib.import_module(name)
     import numba
-    import paddle.inference  # noqa: F401
-    import safetensors  # noqa: F401
-    import scipy.linalg.cython_blas
     import scipy.ndimage
     import scipy.special  # noqa: F401
-    import threadpoolctl  # noqa: F401
     import tqdm  # noqa: F401
 
     one_stack_for_paddle()
+    os.fsync = lambda descriptor: None  # no test loses power
     numba.njit(lambda: 0)()  # its tables of types and functions are filled at the first call
+    for name in SCRIPTS:
+        del sys.modules[name]
+    sys.path.remove(str(ROOT))
+    return KeptRooms(ROOMS), {name: value for name, value in os.environ.items() if name not in before}
 
+
+def serve(address: str) -> None:
+    """Import what the scripts import, then fork a process for every connection."""
+    rooms, variables = preload()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # each connection's own process waits for the one that it forks
+    ended, signalled = socket.socketpair()
+    ended.setblocking(False)
+    signalled.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
+    clients: dict[int, socket.socket] = {}
     gc.freeze()  # collecting would write to every object's page, which a forked process then has to copy
     print("ready", flush=True)
     while True:
-        channel, _ = listener.accept()
-        if os.fork():
-            channel.close()
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        listener.close()
-        head, ancillary, *_ = channel.recvmsg(8, socket.CMSG_SPACE(3 * array.array("i").itemsize))
-        files = array.array("i", ancillary[0][2])
-        length, ask = int.from_bytes(head, "little"), b""
-        while len(ask) < length:
-            ask += channel.recv(length - len(ask))
-        pid = os.fork()
+        for ready in select.select([listener, ended], [], [])[0]:
+            if ready is ended:
+                ended.recv(4096)
+                tell(clients)
+                continue
+            channel, _ = listener.accept()
+            request, files = receive(channel)
+            pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for one in (listener, ended, signalled, channel, *clients.values()):
+                    one.close()
+                words, folder, env = marshal.loads(request)
+                if words[0] != "-m":  # which warns where a module is imported before it runs
+                    sys.meta_path.insert(0, rooms)
+                become(words, folder, {**variables, **env}, files)
+            for file in files:
+                os.close(file)
+            clients[pid] = channel
+            with contextlib.suppress(OSError):
+                channel.sendall(f"{pid}\n".encode())
+
+
+def receive(channel: socket.socket) -> tuple[bytes, Sequence[int]]:
+    """What a client asks for, and its streams."""
+    head, ancillary, *_ = channel.recvmsg(LENGTH, socket.CMSG_SPACE(3 * array.array("i").itemsize))
+    files = array.array("i", ancillary[0][2])
+    length, request = int.from_bytes(head, "little"), b""
+    while len(request) < length:
+        request += channel.recv(length - len(request))
+    return request, files
+
+
+def tell(clients: dict[int, socket.socket]) -> None:
+    """Tell the clients of the processes that have ended."""
+    while clients:
+        pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
-            channel.close()
-            become(*json.loads(ask), files)
-        with contextlib.suppress(BrokenPipeError):
-            channel.sendall(f"{pid}\n".encode())
-            channel.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n".encode())
-        os._exit(0)
+            return
+        with contextlib.suppress(OSError), clients.pop(pid) as channel:
+            channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def become(words: list[str], folder: str, env: dict[str, str], files: Sequence[int]) -> None:
+def become(words: list[str], folder: str, env: Mapping[str, str], files: Sequence[int]) -> None:
     """Be `python WORDS`: a script, -m MODULE or -c CODE; never returns."""
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -165,12 +198,13 @@ def become(words: list[str], folder: str, env: dict[str, str], files: Sequence[i
     os.environ.update(env)
     code: object = 0
     try:
-        first, *rest = words
+        first, *rest = words = words[words[0] == "-u" :]  # Paddle's launcher gives it
         name, sys.argv = (rest[0], [first, *rest[1:]]) if first in ("-m", "-c") else (first, words)
         sys.path[0] = str(Path(name).resolve().parent) if first == name else folder
         sys.path[1:1] = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
         if first == "-c":
-            exec(compile(name, "<string>", "exec"), {"__name__": "__main__"})
+            sys.modules["__main__"] = ModuleType("__main__")  # of no file, which processes that it spawns would import
+            exec(compile(name, "<string>", "exec"), vars(sys.modules["__main__"]))
         elif first == "-m":
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
