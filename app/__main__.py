@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shlex
 import sys
@@ -44,9 +43,7 @@ def main() -> None:
     print(f"open http://{args.address}:{args.port} in a browser; Ctrl-C ends it", flush=True)
     # in this process, which has imported Paddle already: the last to catch SIGTERM must be streamlit, or nothing is
     # cleaned up
-    streamlit = import_module("streamlit.web.cli")
-    gc.freeze()  # after each run of the page streamlit collects garbage, and would look at all of Paddle every time
-    streamlit.main(["run", str(page), *flags], prog_name="streamlit")
+    import_module("streamlit.web.cli").main(["run", str(page), *flags], prog_name="streamlit")
 
 
 if __name__ == "__main__":

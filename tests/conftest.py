@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from scripts import ROOT, run, run_process
 from sharing import share_between_models
-from warm_python import WarmPython, one_stack_for_paddle, warm_python
+from warm_python import ROOMS, WarmPython, one_stack_for_paddle, warm_python
 
 from datasets.sample import write_sample
 from deploy.storage.tensors import read_tensors
@@ -98,6 +99,14 @@ def fitted(path: Path) -> tuple[dict[str, object], dict[str, bytes]]:
     tensors, header = read_tensors(path, "model")
     del header["command"]
     return header, {name: value.tobytes() for name, value in tensors.items()}
+
+
+def chain_checkout(folder: Path) -> Path:
+    """Make a checkout to run the test chain in: scripts and packages are linked to, since it writes nothing there."""
+    shutil.copytree(ROOT / "test_tipc", folder / "test_tipc", ignore=shutil.ignore_patterns("output", "data", "*.pyc*"))
+    for path in (*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)):
+        (folder / path.name).symlink_to(path)
+    return folder
 
 
 @pytest.fixture(scope="session")

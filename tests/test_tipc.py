@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import paddle
 import pytest
-from conftest import ROOT, WEIGHTS, needs_real
-from warm_python import ROOMS, WarmPython
+from conftest import ROOT, WEIGHTS, chain_checkout, needs_real
+from warm_python import WarmPython
 
 pytestmark = pytest.mark.once
 NO_WEIGHTS = {
@@ -76,12 +75,8 @@ null:null
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout to run the chain in: packages are linked to, since the chain writes nothing there."""
-    place = tmp_path_factory.mktemp("tipc") / "checkout"
-    shutil.copytree(ROOT / "test_tipc", place / "test_tipc", ignore=shutil.ignore_patterns("output", "data", "*.pyc*"))
-    for path in (*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)):
-        (place / path.name).symlink_to(path)
-    return place
+    """A checkout to run the chain in."""
+    return chain_checkout(tmp_path_factory.mktemp("tipc") / "checkout")
 
 
 Chain = Callable[..., subprocess.CompletedProcess]

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from warm_python import ROOMS, WarmPython
+from conftest import ROOT, chain_checkout
+from warm_python import WarmPython
 
 from datasets.sample import write_sample
 
@@ -27,10 +27,7 @@ def python(monkeypatch: pytest.MonkeyPatch, warm: WarmPython) -> None:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout without its data, and two real categories in `mvtec`."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "test_tipc", folder / "test_tipc", ignore=shutil.ignore_patterns("output", "data", "*.pyc*"))
-    for room in ROOMS:
-        (folder / room).symlink_to(ROOT / room)
+    folder = chain_checkout(tmp_path_factory.mktemp("checkout"))
     write_sample(folder / "sample", seed=3, train=3, good=1, bad=1, categories=["washer"])
     (folder / "mvtec").mkdir()
     (folder / "sample/washer").rename(folder / "mvtec/bottle")

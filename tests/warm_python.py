@@ -26,6 +26,7 @@ from types import FrameType, ModuleType
 from typing import NamedTuple
 
 from kept_rooms import KeptRooms
+from scripts import ROOT
 from warm_client import LENGTH, ask
 
 CLIENT = """#!{python} -SE
@@ -34,7 +35,6 @@ sys.path.insert(0, {here!r})
 import warm_client
 warm_client.call({address!r})
 """
-ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("deploy", "datasets", "models", "evaluation", "options")
 SCRIPTS = ("train", "eval", "predict", "export_model", "infer", "train_compact")
 LATER = ("models.memory_bank.kcenter", "models.memory_bank.neighbours")

@@ -20,7 +20,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
-        gc.freeze()  # what was imported stays
+        gc.freeze()  # what was imported stays: no look for garbage goes through it, as after each run of the app's page
         code = main() or 0
         sys.stdout.flush()
     except UserError as error:
