@@ -27,6 +27,8 @@ HELP = (
     *("train.py", "eval.py", "predict.py", "export_model.py", "infer.py", "train_compact.py"),
     *(
         "-m benchmarks",
+        "benchmarks/onnx_runtime.py save",
+        "benchmarks/onnx_runtime.py run",
         "-m benchmarks.false_alarms",
         "-m benchmarks.plan",
         "-m benchmarks.large_banks",
@@ -135,4 +137,5 @@ def test_every_option_named_in_the_pages_exists() -> None:
 
 def known_options(script: str) -> set[str]:
     """The options that a script's help lists."""
-    return set(re.findall(r"--\w+", done(run(script, "--help")).stdout))
+    name, *verb = [script] if script.startswith("-m ") else script.split()
+    return set(re.findall(r"--\w+", done(run(name, *verb, "--help")).stdout))

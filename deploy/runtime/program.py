@@ -22,6 +22,9 @@ from typing import Any
 os.environ.setdefault("GLOG_minloglevel", "2")  # before paddle is imported: its notices are not for our users
 # After a run OpenMP's threads spin for 200 ms, on cores that decoding needs: 1 ms spans the gaps within a run.
 os.environ.setdefault("KMP_BLOCKTIME", "1")
+# GPUs from Ampere on round float32 to ten bits in products and convolutions unless told not to (TensorFloat-32), which
+# moves maps by up to .006 of their largest value (docs/deployment.md).
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 # glibc gives blocks of 32 MB and more back to the system at once, and taking them anew for every run costs more than
 # filling them (PatchCore's exact search at a 10 % bank: 107 ms a picture, 83 when it keeps them).
 if platform.libc_ver()[0] == "glibc":

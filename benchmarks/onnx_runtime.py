@@ -1,0 +1,97 @@
+"""A fused export's ONNX file in ONNX Runtime, on CPU or GPU: does it say what Paddle says, and how fast.
+
+    python benchmarks/onnx_runtime.py save --stats exported/gasket/stats --input_file parts/gasket/test --case case.npz
+    python benchmarks/onnx_runtime.py run --model exported/gasket/model.onnx --case case.npz --provider cuda
+
+`save` needs this repository and Paddle. `run` needs numpy and onnxruntime alone (for `cuda`: onnxruntime-gpu), so that
+it can be copied to the machine that the ONNX file is meant for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROUNDS, WARM, SECONDS = 50, 5, 5.0
+"""Timed runs of a batch size, runs before them, and seconds after which no further run starts."""
+BATCHES = (1, 8, 32)
+EVERY = 4
+"""Every fourth row and column of a map is compared."""
+PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": 0})],
+    "cuda-tf32": [("CUDAExecutionProvider", {"use_tf32": 1})],
+}
+
+
+def save(stats: Path, pictures: Path, case: Path) -> None:
+    """Write pictures as the fused program takes them, and Paddle Inference's scores and maps of them, on the CPU."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from deploy import Predictor
+    from deploy.pictures.listing import list_pictures
+
+    predictor = Predictor.load(stats)
+    preprocess = predictor.preprocess
+    inputs = [predictor.to_input(preprocess.crop(preprocess.resized(path))[None]) for path in list_pictures(pictures)]
+    answers = [predictor.program.run(entered) for entered in inputs]
+    np.savez_compressed(
+        case,
+        pictures=np.concatenate(inputs),
+        maps=np.concatenate([anomaly_map[:, ::EVERY, ::EVERY] for anomaly_map, _ in answers]),
+        scores=np.concatenate([score for _, score in answers]),
+    )
+
+
+def run(model: Path, case: Path, provider: str) -> str:
+    """Return one line: the largest differences from Paddle's answers, and milliseconds per batch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its advice on what paddle2onnx wrote fills pages
+    session = onnxruntime.InferenceSession(str(model), options, providers=PROVIDERS[provider])
+    if provider != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise SystemExit(f"--provider {provider}: ONNX Runtime has {session.get_providers()} alone here")
+    with np.load(case) as known:
+        pictures, maps, scores = known["pictures"], known["maps"], known["scores"]
+    answers = [session.run(None, {"image": picture[None]}) for picture in pictures]
+    found = np.concatenate([anomaly_map[:, ::EVERY, ::EVERY] for anomaly_map, _ in answers])
+    apart = np.abs(found - maps).max() / maps.max()
+    of_scores = np.abs(np.concatenate([score for _, score in answers]) - scores).max() / scores.max()
+    times = []
+    for batch in BATCHES:
+        images, took = np.resize(pictures, (batch, *pictures.shape[1:])), []
+        begin = time.perf_counter()
+        while len(took) < WARM + ROUNDS and (len(took) <= WARM or time.perf_counter() - begin < SECONDS):
+            start = time.perf_counter()
+            session.run(None, {"image": images})
+            took.append(time.perf_counter() - start)
+        times.append(f"{batch}: {1e3 * statistics.median(took[WARM:]):.2f} ms")
+    return f"{provider:9} score {of_scores:.1e} map {apart:.1e} of the largest; batch {', '.join(times)}"
+
+
+def main() -> None:
+    """`save` or `run`, as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    saving, running = verbs.add_parser("save"), verbs.add_parser("run")
+    saving.add_argument("--stats", type=Path, required=True)
+    saving.add_argument("--input_file", type=Path, required=True, help="a picture or a folder of them")
+    running.add_argument("--model", type=Path, required=True, help="model.onnx")
+    running.add_argument("--provider", nargs="+", choices=PROVIDERS, default=["cpu"])
+    for verb in (saving, running):
+        verb.add_argument("--case", type=Path, required=True, help="the pictures with Paddle's answers, npz")
+    args = parser.parse_args()
+    if args.verb == "save":
+        save(args.stats, args.input_file, args.case)
+    else:
+        for provider in args.provider:
+            print(run(args.model, args.case, provider), flush=True)
+
+
+if __name__ == "__main__":
+    main()
