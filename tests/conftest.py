@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from scripts import ROOT, run, run_process
 from sharing import share_between_models
-from warm_python import ROOMS, WarmPython, one_stack_for_paddle, warm_python
+from warm_python import ROOMS, WarmPython, warm_python
 
 from datasets.sample import write_sample
 from deploy.storage.tensors import read_tensors
@@ -57,7 +57,6 @@ def pytest_configure(config: pytest.Config) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
     os.fsync = lambda descriptor: None
-    one_stack_for_paddle()
     share_between_models()
 
 

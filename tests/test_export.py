@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file
 
 from deploy import Predictor, Runtime
 from deploy.pictures.listing import list_pictures
+from deploy.runtime.program import save_program
 from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
 
@@ -34,6 +36,15 @@ def test_exported_equals_dygraph(trained: SimpleNamespace, test_images: np.ndarr
     for _ in range(2):  # the statistics stay set: the second run must see the same
         for found, expected in zip(predictor.program.run(test_images[:batch]), known):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.max())
+
+
+def test_tracing_asks_for_no_stacks_and_leaves_python_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traceback, "extract_stack", lambda *_, **__: pytest.fail("an operation's stack was asked for"))
+    before = traceback.extract_stack
+    save_program(paddle.nn.Conv2D(3, 4, 3), [paddle.static.InputSpec([None, 3, 8, 8], "float32", "image")], tmp_path)
+    assert traceback.extract_stack is before
 
 
 def test_program_carries_no_statistics_and_no_unread_layers(trained: SimpleNamespace) -> None:

@@ -22,7 +22,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import NamedTuple
 
 from kept_rooms import KeptRooms
@@ -93,20 +93,6 @@ def warm_python(folder: Path) -> Iterator[WarmPython]:
         server.wait()
 
 
-def one_stack_for_paddle() -> None:
-    """Give Paddle the same stack for every operation of a program that it traces, which takes half the time.
-
-    Errors of an operation would name it.
-    """
-    here, whole = traceback.extract_stack(limit=2), traceback.extract_stack
-
-    def extract_stack(f: FrameType | None = None, limit: int | None = None) -> traceback.StackSummary:
-        caller = sys._getframe(1)
-        return here if caller.f_globals["__name__"].startswith("paddle.") else whole(f or caller, limit)
-
-    traceback.extract_stack = extract_stack
-
-
 def preload() -> tuple[KeptRooms, dict[str, str]]:
     """Import what the scripts import; the project's own packages, and the variables that importing has set."""
     before = dict(os.environ)
@@ -118,7 +104,6 @@ def preload() -> tuple[KeptRooms, dict[str, str]]:
     import scipy.special  # noqa: F401
     import tqdm  # noqa: F401
 
-    one_stack_for_paddle()
     os.fsync = lambda descriptor: None  # no test loses power
     numba.njit(lambda: 0)()  # its tables of types and functions are filled at the first call
     for name in SCRIPTS:

@@ -13,8 +13,10 @@ import copy
 import ctypes
 import os
 import platform
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +166,7 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
     # not by Paddle's counters, which would make another file of the same layer later in the process
     for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
         tensor.name = name
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_stacks():
         warnings.simplefilter("ignore")
         static = paddle.jit.to_static(layer, input_spec=list(inputs), full_graph=True)
         try:
@@ -177,6 +179,16 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
         finally:
             layer.__dict__.pop("forward", None)  # to_static's own, which dygraph and other programs cannot call
     return files
+
+
+@contextmanager
+def _without_stacks() -> Iterator[None]:
+    """Let Paddle not note where in Python each operation was made: that takes more than half of the time of tracing."""
+    asked, traceback.extract_stack = traceback.extract_stack, lambda *_, **__: traceback.StackSummary()
+    try:
+        yield
+    finally:
+        traceback.extract_stack = asked
 
 
 def _check_written(path: Path) -> None:
