@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import paddle
 from paddle import nn
 
 
@@ -31,8 +32,25 @@ class ConvolutionPairs:
             self._kept.append(output)
 
 
+class Shift(nn.Layer):
+    """Adds a number to each channel: the bias of a convolution, as Paddle Inference need not reshape it to fuse them.
+
+    A program of 15 convolutions is traced and loaded in .15 s so, and in .19 s where each has a bias of its own.
+    """
+
+    def __init__(self, bias: np.ndarray) -> None:
+        super().__init__()
+        self.bias = self.create_parameter([1, len(bias), 1, 1], is_bias=True)
+        self.bias.set_value(bias.astype(np.float32).reshape(1, -1, 1, 1))
+        self.bias.stop_gradient = True
+
+    def forward(self, features: paddle.Tensor) -> paddle.Tensor:
+        """Shift [batch, channels, height, width]."""
+        return features + self.bias
+
+
 def fold_batch_norm(net: nn.Layer, pairs: Iterable[tuple[nn.Conv2D, nn.BatchNorm2D]]) -> None:
-    """Scale the convolutions' weights and give them a bias, so that the batch normalisations become `nn.Identity`.
+    """Scale the convolutions' weights, so that the batch normalisations become a `Shift`.
 
     The outputs are those of evaluation mode, up to rounding. Paddle Inference does the same when it loads a program,
     but slowly: a ResNet-18 takes .4 s to load, folded .06 s (Wide ResNet-50: 2.1 and .2 s).
@@ -46,9 +64,6 @@ def fold_batch_norm(net: nn.Layer, pairs: Iterable[tuple[nn.Conv2D, nn.BatchNorm
             scale = norm.weight.numpy() / np.sqrt(norm._variance.numpy().astype(np.float64) + norm._epsilon)
             bias = 0.0 if conv.bias is None else conv.bias.numpy()
             bias = norm.bias.numpy() + (bias - norm._mean.numpy()) * scale
-            if conv.bias is None:
-                conv.bias = conv.create_parameter([len(bias)], is_bias=True)
-                conv.bias.stop_gradient = True
+            conv.bias = None
             conv.weight.set_value((conv.weight.numpy() * scale[:, None, None, None]).astype(np.float32))
-            conv.bias.set_value(bias.astype(np.float32))
-            setattr(parent, name, nn.Identity())
+            setattr(parent, name, Shift(bias))
