@@ -21,6 +21,7 @@ class Preset(NamedTuple):
 
 
 FINE = {"grid": "layer2", "image_score": "density"}
+MEANS = {**FINE, "lloyd": 0.5}
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Preset]] = {
     name: {PAPER: Preset(Preprocess(256, 224), method.LAYERS, method.K, {})} for name, method in METHODS.items()
@@ -28,8 +29,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
 """By method and name. `paper` is what the method's paper tells, at a ResNet-18's size."""
 PRESETS["patchcore"] |= {
     "fast": Preset(Preprocess(256, 224), ("layer1", "layer2", "layer3"), 1.0, FINE),
-    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, {**FINE, "lloyd": 0.5}),
-    "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 8.0, FINE),
+    "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, MEANS),
+    "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 8.0, MEANS),
 }
 for name in ("padim", "orthoad"):
     options = {"grid": "layer2", "eps": 0.001, "image_score": "top"}
