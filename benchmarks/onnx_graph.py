@@ -13,6 +13,7 @@ from paddle.vision.models.resnet import BasicBlock
 from deploy.errors import UserError
 from models.backbones.backbone import Backbone
 from models.backbones.compact import Residual
+from models.backbones.folding import Shift
 
 OPSET = 18
 
@@ -81,13 +82,12 @@ def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
 def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
     """Sequences, residual blocks of both kinds, and what they are made of."""
     if isinstance(layer, nn.Sequential):
-        for part in layer.children():
-            flow = _layer(graph, part, flow)
+        parts = list(layer.children())
+        for part, after in zip(parts, [*parts[1:], None]):
+            flow = _convolution(graph, part, flow, after) if isinstance(part, nn.Conv2D) else _layer(graph, part, flow)
         return flow
-    if isinstance(layer, nn.Identity):
-        return flow
-    if isinstance(layer, nn.Conv2D):
-        return _convolution(graph, layer, flow)
+    if isinstance(layer, Shift):
+        return flow  # in the convolution before it
     if isinstance(layer, nn.ReLU):
         return graph.add("Relu", flow)
     if isinstance(layer, nn.MaxPool2D):
@@ -95,16 +95,18 @@ def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
     if isinstance(layer, Residual):
         return graph.add("Relu", graph.add("Add", _layer(graph, layer.branch, flow), flow))
     if isinstance(layer, BasicBlock):
-        branch = graph.add("Relu", _convolution(graph, layer.conv1, flow))
-        branch = _convolution(graph, layer.conv2, branch)
+        branch = graph.add("Relu", _convolution(graph, layer.conv1, flow, layer.bn1))
+        branch = _convolution(graph, layer.conv2, branch, layer.bn2)
         straight = flow if layer.downsample is None else _layer(graph, layer.downsample, flow)
         return graph.add("Relu", graph.add("Add", branch, straight))
     raise UserError(f"no flat graph is written for a {type(layer).__name__}")
 
 
-def _convolution(graph: Graph, conv: nn.Conv2D, flow: str) -> str:
+def _convolution(graph: Graph, conv: nn.Conv2D, flow: str, after: nn.Layer | None = None) -> str:
     weight = conv.weight.numpy()
     bias = np.zeros(len(weight), np.float32) if conv.bias is None else conv.bias.numpy()
+    if isinstance(after, Shift):
+        bias = bias + after.bias.numpy().reshape(-1)
     kernel, stride = weight.shape[2], conv._stride[0]
     constants = [graph.constant(value) for value in (weight, bias)]
     shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
