@@ -82,12 +82,13 @@ def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
 def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
     """Sequences, residual blocks of both kinds, and what they are made of."""
     if isinstance(layer, nn.Sequential):
-        parts = list(layer.children())
-        for part, after in zip(parts, [*parts[1:], None]):
-            flow = _convolution(graph, part, flow, after) if isinstance(part, nn.Conv2D) else _layer(graph, part, flow)
+        for part in layer.children():
+            flow = _layer(graph, part, flow)
         return flow
-    if isinstance(layer, Shift):
-        return flow  # in the convolution before it
+    if isinstance(layer, nn.Conv2D):
+        return _convolution(graph, layer, flow)
+    if isinstance(layer, Shift):  # ONNX Runtime makes it the convolution's bias as it loads the graph
+        return graph.add("Add", flow, graph.constant(layer.bias.numpy()))
     if isinstance(layer, nn.ReLU):
         return graph.add("Relu", flow)
     if isinstance(layer, nn.MaxPool2D):
@@ -95,18 +96,16 @@ def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
     if isinstance(layer, Residual):
         return graph.add("Relu", graph.add("Add", _layer(graph, layer.branch, flow), flow))
     if isinstance(layer, BasicBlock):
-        branch = graph.add("Relu", _convolution(graph, layer.conv1, flow, layer.bn1))
-        branch = _convolution(graph, layer.conv2, branch, layer.bn2)
+        branch = graph.add("Relu", _layer(graph, layer.bn1, _convolution(graph, layer.conv1, flow)))
+        branch = _layer(graph, layer.bn2, _convolution(graph, layer.conv2, branch))
         straight = flow if layer.downsample is None else _layer(graph, layer.downsample, flow)
         return graph.add("Relu", graph.add("Add", branch, straight))
     raise UserError(f"no flat graph is written for a {type(layer).__name__}")
 
 
-def _convolution(graph: Graph, conv: nn.Conv2D, flow: str, after: nn.Layer | None = None) -> str:
+def _convolution(graph: Graph, conv: nn.Conv2D, flow: str) -> str:
     weight = conv.weight.numpy()
     bias = np.zeros(len(weight), np.float32) if conv.bias is None else conv.bias.numpy()
-    if isinstance(after, Shift):
-        bias = bias + after.bias.numpy().reshape(-1)
     kernel, stride = weight.shape[2], conv._stride[0]
     constants = [graph.constant(value) for value in (weight, bias)]
     shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}

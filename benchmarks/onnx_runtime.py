@@ -39,12 +39,13 @@ def save(stats: Path, pictures: Path, case: Path) -> None:
     preprocess = predictor.preprocess
     inputs = [predictor.to_input(preprocess.crop(preprocess.resized(path))[None]) for path in list_pictures(pictures)]
     answers = [predictor.program.run(entered) for entered in inputs]
-    np.savez_compressed(
-        case,
-        pictures=np.concatenate(inputs),
-        maps=np.concatenate([anomaly_map[:, ::EVERY, ::EVERY] for anomaly_map, _ in answers]),
-        scores=np.concatenate([score for _, score in answers]),
-    )
+    np.savez_compressed(case, pictures=np.concatenate(inputs), **compared(answers))
+
+
+def compared(answers: list[list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Of maps and scores, each of one picture: `maps` [n, height / EVERY, width / EVERY] and `scores` [n]."""
+    maps, scores = map(np.concatenate, zip(*answers))
+    return {"maps": maps[:, ::EVERY, ::EVERY], "scores": scores}
 
 
 def run(model: Path, case: Path, provider: str) -> str:
@@ -56,12 +57,11 @@ def run(model: Path, case: Path, provider: str) -> str:
     session = onnxruntime.InferenceSession(str(model), options, providers=PROVIDERS[provider])
     if provider != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise SystemExit(f"--provider {provider}: ONNX Runtime has {session.get_providers()} alone here")
-    with np.load(case) as known:
-        pictures, maps, scores = known["pictures"], known["maps"], known["scores"]
-    answers = [session.run(None, {"image": picture[None]}) for picture in pictures]
-    found = np.concatenate([anomaly_map[:, ::EVERY, ::EVERY] for anomaly_map, _ in answers])
-    apart = np.abs(found - maps).max() / maps.max()
-    of_scores = np.abs(np.concatenate([score for _, score in answers]) - scores).max() / scores.max()
+    with np.load(case) as file:
+        known = dict(file)
+    pictures = known["pictures"]
+    found = compared([session.run(None, {"image": picture[None]}) for picture in pictures])
+    apart = {what: np.abs(values - known[what]).max() / known[what].max() for what, values in found.items()}
     times = []
     for batch in BATCHES:
         images, took = np.resize(pictures, (batch, *pictures.shape[1:])), []
@@ -71,7 +71,8 @@ def run(model: Path, case: Path, provider: str) -> str:
             session.run(None, {"image": images})
             took.append(time.perf_counter() - start)
         times.append(f"{batch}: {1e3 * statistics.median(took[WARM:]):.2f} ms")
-    return f"{provider:9} score {of_scores:.1e} map {apart:.1e} of the largest; batch {', '.join(times)}"
+    off = f"score {apart['scores']:.1e} map {apart['maps']:.1e} of the largest"
+    return f"{provider:9} {off}; batch {', '.join(times)}"
 
 
 def main() -> None:
