@@ -124,10 +124,10 @@ class Subject:
         preprocess = preprocess or self.preprocess
         return preprocess.normalise(np.stack([preprocess.crop(item.resized) for item in group]))
 
-    def test_images(self, category: Category) -> list[np.ndarray]:
-        """Program inputs [1, 3, crop, crop] of the category's test pictures."""
-        paths = [picture.path for picture in category.test_pictures()]
-        return [self.images([item]) for item in stream(paths, self.preprocess)]
+    def test_images(self, category: Category, preprocess: Preprocess | None = None) -> list[np.ndarray]:
+        """Program inputs [1, 3, height, width] of the category's test pictures."""
+        paths, preprocess = [picture.path for picture in category.test_pictures()], preprocess or self.preprocess
+        return [self.images([item], preprocess) for item in stream(paths, preprocess)]
 
 
 def fit_statistics(model: AnomalyMethod, pictures: list[Picture]) -> None:

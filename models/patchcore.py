@@ -154,7 +154,8 @@ class PatchCore(AnomalyMethod):
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))
-        self.register_buffer("spacing", paddle.zeros([0]))
+        for name in ("spacing", "least_spacing"):
+            self.register_buffer(name, paddle.zeros([0]))
         self.coarse = CoarseSearch(self.channels, self.positions)
         for name, value in self.coarse.statistics().items():
             self.register_buffer(name, value)
@@ -173,9 +174,10 @@ class PatchCore(AnomalyMethod):
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables of search and score."""
-        names = ["memory_bank", "bank_mean", "half_norms"]
-        names += self.coarse.statistics() if self.options["search"] == "coarse" else []
-        names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(self.options["image_score"], [])
+        coarse, score = self.options["search"] == "coarse", self.options["image_score"]
+        names = ["memory_bank", "bank_mean", "half_norms", *(self.coarse.statistics() if coarse else [])]
+        names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(score, [])
+        names += ["least_spacing"] if coarse and score == "density" else []
         return {name: getattr(self, name) for name in names}
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
@@ -186,11 +188,12 @@ class PatchCore(AnomalyMethod):
         self, features: paddle.Tensor, *statistics: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score patches [batch * positions, channels]: map and image score; see the class for the equations."""
-        bank, mean, half_norms, *tables = statistics
-        query = features - mean
-        unit = tables[-1] if self.options["image_score"] == "density" else None
+        given = dict(zip(self.statistics(), statistics))
+        bank, half_norms = given["memory_bank"], given["half_norms"]
+        query = features - given["bank_mean"]
         if self.options["search"] == "coarse":
-            nearest, distance = self.coarse(query, bank, half_norms, *tables[: len(self.coarse.statistics())], unit)
+            tables = [given[name] for name in self.coarse.statistics()]
+            nearest, distance = self.coarse(query, bank, half_norms, *tables, given.get("least_spacing"))
         elif self.options["num_neighbors"] == 1:
             nearest = exact_nearest(query, bank, half_norms)
             distance = distance_to(query, bank, nearest)
@@ -198,12 +201,12 @@ class PatchCore(AnomalyMethod):
             nearest, distance = several_nearest(query, bank, half_norms, self.options["num_neighbors"])
         patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
-        if unit is not None:
-            relative = (distance / paddle.index_select(unit, nearest)).reshape([-1, self.positions])
+        if "spacing" in given:
+            relative = (distance / paddle.index_select(given["spacing"], nearest)).reshape([-1, self.positions])
             return anomaly_map, image_score("top", relative, anomaly_map)
         if self.options["image_score"] != "reweighted":
             return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
-        weight = reweighting(query, bank, tables[-1], nearest, patches)
+        weight = reweighting(query, bank, given["neighbors"], nearest, patches)
         return anomaly_map, weight * image_score("max", patches, anomaly_map)
 
     def start_fit(self, pictures: int) -> None:
@@ -311,13 +314,15 @@ class PatchCore(AnomalyMethod):
     def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
         """Return the statistics: the centred bank and what is found in it once."""
         half_norms = half_norms_of(bank)
-        from .memory_bank.neighbours import AROUND, neighbours, spacing  # here, as only fitting needs numba
+        # here, as only fitting needs numba
+        from .memory_bank.neighbours import NEAR, least_spacing, neighbours, spacing
 
-        near = AROUND + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
+        near = NEAR + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
         neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)), self.group)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         if self.options["image_score"] == "density":
             found["spacing"] = spacing(bank, neighbors)
+            found["least_spacing"] = least_spacing(found["spacing"], neighbors)
         if self.options["search"] == "coarse":
             found.update(coarse_tables(bank))
         return {name: found[name] for name in self.statistics()}

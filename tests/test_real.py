@@ -14,10 +14,13 @@ from conftest import MVTEC, OTHER, WEIGHTS, done, fitted, needs_real, run, table
 from datasets.readers.category import decode_mask
 from deploy import Predictor, Preprocess, Runtime
 from deploy.pictures.listing import list_pictures
+from deploy.pictures.stream import stream
 from deploy.storage.tensors import read_tensors
 from models import load_model
 from models.backbones.compact import EMBEDDED
 from models.export.onnx import OnnxProgram
+from models.graph.compiled import compile_scoring
+from models.patchcore import PatchCore
 
 PADDLE3 = int(paddle.__version__.split(".")[0]) >= 3
 pytestmark = [needs_real, pytest.mark.real]
@@ -121,6 +124,30 @@ def test_balanced_is_the_default(
     done(run("train.py", *words, "--method", model.split("_")[0], "--eval", "--eval_PRO", "--save_pic", "False"))
     found = figures(tmp_path / model / f"{category}_seed521.csv")
     assert found["Image_AUROC"] >= image and found["Pixel_AUROC"] >= pixel and found["PRO_score"] >= pro
+    if (category, model) == ("kolektor", "patchcore_resnet18_3"):
+        searches_agree(tmp_path / model / "kolektor.safetensors", OTHER / "kolektor/test/defect")
+
+
+def searches_agree(model_file: Path, folder: Path) -> None:
+    """The default search gives the exact one's image scores, and maps within .10 of their largest value."""
+    coarse = load_model(model_file)
+    exact = PatchCore(
+        layers=coarse.layers,
+        preprocess=coarse.preprocess,
+        weights=WEIGHTS,
+        k=coarse.k,
+        **{**coarse.options, "search": "exact"},
+    )
+    pictures, programs = sorted(folder.iterdir())[:24], []
+    for model in (exact, coarse):
+        model.load_statistics({name: coarse.fitted[name] for name in model.statistics()})
+        programs.append(compile_scoring(model, model.runtime))
+        programs[-1].set(model.fitted)
+    for item in stream(pictures, coarse.preprocess):
+        image = coarse.preprocess.normalise(coarse.preprocess.crop(item.resized)[None])
+        (true_map, true), (found_map, found) = (program.run(image) for program in programs)
+        assert found == pytest.approx(true, rel=1e-5), item.name
+        assert np.abs(found_map - true_map).max() < 0.1 * true_map.max(), item.name
 
 
 SPADE = ["--method", "spade", "--k_image", "5", "--descriptor_layer", "layer3"]

@@ -7,17 +7,22 @@ import paddle
 import pytest
 
 from deploy import Preprocess, UserError
+from models.graph.scores import TOP
+from models.memory_bank.neighbours import least_spacing, neighbours
 from models.memory_bank.search import (
     AXES,
     LEAST,
+    LEAST_WORST,
     MORE_AXES,
     SEGMENT,
     WORST,
+    WORST_RELATIVE,
     CoarseSearch,
     coarse_tables,
     distance_to,
     exact_nearest,
     replace_rows,
+    worst_count,
 )
 from models.memory_bank.search import SMALL as SMALL_BANK
 from models.patchcore import PatchCore
@@ -62,7 +67,7 @@ def test_distances_are_to_real_rows_and_the_largest_are_exact(rows: int, channel
     assert (distance >= exact * (1 - 1e-5)).all(), "an upper bound of the true distance"
     assert (distance / exact).mean() < 1.02
     for ours, true in zip(distance.reshape(batch, -1), exact.reshape(batch, -1)):
-        order = np.argsort(-ours)[: WORST // 2]
+        order = np.argsort(-ours)[: LEAST_WORST // 2]
         np.testing.assert_allclose(ours[order], true[order], rtol=1e-5)
 
 
@@ -76,6 +81,35 @@ def test_the_exact_step_is_what_makes_the_largest_exact() -> None:
     _, distance, exact = searched(bank, half_norms, query, coarse_tables(bank))
     assert (distance > exact * 1.001).any(), "this data does not try the coarse steps"
     assert distance.max() == pytest.approx(exact.max(), rel=1e-6)
+
+
+def test_patches_are_searched_exactly_that_may_be_worst_in_another_rows_unit() -> None:
+    random = np.random.default_rng(0)
+    bank = random.standard_normal((1500, 300)).astype(np.float32)
+    half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
+    query = random.standard_normal((POSITIONS, 300)).astype(np.float32)
+    nearest, distance, exact = searched(bank, half_norms, query, coarse_tables(bank))
+    wrong = np.flatnonzero(distance > exact * 1.001)
+    patch = wrong[distance[wrong].argmin()]
+    assert distance[patch] < np.sort(distance)[-LEAST_WORST], "its distance alone does not tell"
+    arrays = [paddle.to_tensor(value) for value in (query, bank, half_norms, *coarse_tables(bank).values())]
+    least = np.ones(len(bank), np.float32)
+    least[nearest[patch]] = 0.5
+    found = CoarseSearch(300, POSITIONS)(*arrays, paddle.to_tensor(least))[1].numpy()
+    assert found[patch] == pytest.approx(exact[patch], rel=1e-6)
+
+
+def test_the_least_unit_is_of_the_row_and_those_around_it() -> None:
+    bank = np.array([[0.0], [1], [3], [7], [15]], np.float32)
+    near, _ = neighbours(bank, (bank[:, 0] ** 2) / 2, np.array([0, 1, 0, 1, 0]), 3)
+    unit = np.array([5, 4, 3, 2, 1], np.float32)
+    np.testing.assert_array_equal(least_spacing(unit, near), [3, 3, 3, 2, 1])
+
+
+def test_more_patches_of_larger_pictures_are_searched_exactly() -> None:
+    assert [worst_count(WORST_RELATIVE, positions) for positions in (9, 144, 784, 1600)] == [9, 32, 125, 256]
+    for positions in (784, 1600, 9984):
+        assert worst_count(WORST, positions) > 2 * TOP * positions, "twice those that the score is of"
 
 
 def test_coarse_nearness_is_close_to_the_true_one() -> None:

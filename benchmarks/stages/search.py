@@ -11,18 +11,21 @@ import paddle
 
 from datasets.readers import Category, read_mask
 from deploy.errors import UserError
+from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime
 from evaluation.ranking import rank
-from models.graph.compiled import compile_embedding
+from models.graph.compiled import compile_embedding, compile_scoring
 from models.memory_bank.coreset import PROJECTED
 from models.memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest
+from models.presets import DEFAULT, preset
+from options import preset_preprocess
 
 from ..engines import Run, missing, onnxruntime, openvino
 from ..flat import flat_patchcore
 from ..onnx_graph import backbone_gflop
 from ..points import NOISE
 from ..report import Stage
-from ..subject import METHODS, Subject
+from ..subject import METHODS, Subject, fit_statistics
 from ..timing import in_turns
 from .backbones import compiled
 
@@ -30,6 +33,7 @@ TOLERANCE = 1e-3
 SMALL_BANK = 1.0  # percent; METHODS has the large one's
 BACKBONE, FEATURES, EXACT = "backbone alone", "features (backbone, pooling, alignment)", "our program, exact search"
 COARSE, COARSE16 = "our program (coarse search)", "our program (coarse search), bf16"
+OF_DEFAULT = f"{COARSE}, preset {DEFAULT}"
 FAISS, SEARCH = "faiss IndexFlatL2, search alone", "our exact search, score and map (program minus features)"
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     EXACT: ("fp32", {"search": "exact"}),
@@ -59,8 +63,10 @@ def run(subject: Subject) -> Stage:
             everybody = k == large and category is subject.category
             quotient = measure(subject, category, k, everybody, stage)
             slowest[k] = max(slowest.get(k, (0.0, "")), (quotient, category.name))
+    for category in subject.categories:
+        error_of_default(subject, category, stage)
     error_on_noise(subject, stage)
-    ours = [row for row in stage.figures if row["contestant"] == COARSE]
+    ours = [row for row in stage.figures if row["contestant"] in (COARSE, OF_DEFAULT)]
     of_map, of_score = (max(ours, key=lambda row: row[key]) for key in (MAP_ERROR, SCORE_ERROR))
     stage.summary = "search: " + ", ".join(
         [f"{times:.3g} times the backbone at a {k:g} % bank ({name})" for k, (times, name) in slowest.items()]
@@ -119,6 +125,23 @@ def contestants(subject: Subject, category: Category, k: float, everybody: bool,
     return found
 
 
+def error_of_default(subject: Subject, category: Category, stage: Stage) -> None:
+    """What the coarse search changes in the answers of the preset that people use."""
+    pictures, found = category.train_pictures(), preset("patchcore")
+    preprocess = preset_preprocess("patchcore", found, pictures)
+    arguments = {"k": found.k, "preprocess": preprocess, "layers": found.layers, **found.options}
+    model = subject.build("patchcore", search="coarse", **arguments)
+    fit_statistics(model, pictures)
+    exact = subject.build("patchcore", search="exact", **arguments)
+    exact.load_statistics({name: model.fitted[name] for name in exact.statistics()})
+    scorers = {}
+    for name, one in ((f"{EXACT}, preset {DEFAULT}", exact), (OF_DEFAULT, model)):
+        program = compile_scoring(one, subject.runtime)
+        program.set(one.fitted)
+        scorers[name] = program.run
+    compare_answers(subject, category, found.k, scorers, stage, preprocess)
+
+
 def error_on_noise(subject: Subject, stage: Stage) -> None:
     """The coarse search's error on features without any structure, which says nothing of time."""
     random, rows, channels = np.random.default_rng(subject.seed), subject.noise // 10, PROJECTED
@@ -142,10 +165,17 @@ def cannot(runtime: Runtime) -> str | None:
     return None
 
 
-def compare_answers(subject: Subject, category: Category, k: float, scorers: dict[str, Run], stage: Stage) -> None:
+def compare_answers(
+    subject: Subject,
+    category: Category,
+    k: float,
+    scorers: dict[str, Run],
+    stage: Stage,
+    preprocess: Preprocess | None = None,
+) -> None:
     """Everybody's scores and maps of the category's test pictures beside the exact ones, and their AUROC."""
-    images, pictures, exact = subject.test_images(category), category.test_pictures(), None
-    masks = [read_mask(picture, subject.preprocess) for picture in pictures]
+    images, pictures, exact = subject.test_images(category, preprocess), category.test_pictures(), None
+    masks = [read_mask(picture, preprocess or subject.preprocess) for picture in pictures]
     truth = np.asarray([picture.defective for picture in pictures])
     for name, scorer in scorers.items():
         answers = [scorer(image) for image in images]

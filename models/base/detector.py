@@ -325,7 +325,7 @@ class Detector(nn.Layer):
         needed = (*self.statistics(), *self.constants(), selfcheck.SCORE, selfcheck.MAP)
         missing = [name for name in needed if name not in tensors]
         if missing:
-            raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}; train it again")
+            raise UserError(f"{path} lacks {', '.join(missing)}: it is damaged, or of an older version; train it again")
         self.checks = {name: tensors[name] for name in (selfcheck.SCORE, selfcheck.MAP)}
         self.calibration, self.header = Calibration.from_dict(header["calibration"]), header
 

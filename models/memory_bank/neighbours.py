@@ -14,6 +14,7 @@ from .front import ONLY_PRANGE
 
 BLOCK = 2048  # rows whose products with as many others are held at a time
 AROUND = 5  # rows that tell how dense the bank is around another
+NEAR = 8  # rows around another of which one may be the nearest in its place
 CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
 
 
@@ -79,6 +80,14 @@ def spacing(bank: np.ndarray, nearest: np.ndarray) -> np.ndarray:
             total[start : start + BLOCK] += np.sqrt(np.einsum("ij,ij->i", offset, offset))
     mean = total / others.shape[1]
     return np.maximum(mean, mean.mean() / 100 or 1.0).astype(np.float32)
+
+
+def least_spacing(spacing: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Return the least of each row's own spacing and those of its NEAR nearest rows, float32 [rows].
+
+    `nearest` is what `neighbours` gives, with NEAR + 1 columns or more, or all rows.
+    """
+    return spacing[nearest[:, : NEAR + 1]].min(axis=1)
 
 
 @numba.njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})

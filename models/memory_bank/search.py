@@ -26,10 +26,11 @@ SEGMENT = 256
 row than to find the best segments."""
 LEAST = 8  # segments
 FINE = 3  # of these rows, how many are compared exactly
-WORST = 32  # patches per picture that are searched exactly
-WORST_RELATIVE = 128
-"""The same where distances count in units of the nearest row's own: with another row, a patch's may grow or fall."""
-RESIDUAL = 0.7  # share of the product of both residual norms that is expected of the residuals' own product
+WORST, WORST_RELATIVE = 0.04, 0.16
+"""Shares of a picture's patches that are searched exactly; the second where distances count in units of the nearest
+row's own, as then a patch's may grow with another row."""
+LEAST_WORST = 32  # patches of small pictures
+RESIDUAL = 0.8  # share of the product of both residual norms that is expected of the residuals' own product
 
 
 def exact_nearest(query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor) -> paddle.Tensor:
@@ -84,10 +85,11 @@ class CoarseSearch:
     1. Coarse nearness to all rows of the bank: over its main axes, plus RESIDUAL times the product of what is left of
        both vectors' lengths. The bank lies in segments of SEGMENT rows, and each one's best row is found.
     2. The FINE best of these rows are compared exactly.
-    3. The WORST patches of each picture are compared with the whole bank.
+    3. The worst patches of each picture are compared with the whole bank.
 
-    Every distance before step 3 is an upper bound, so the picture's largest distance is exact whenever the largest
-    after step 3 is no smaller than the largest that step 3 left alone.
+    Every distance before step 3 is an upper bound, so the picture's largest distances are exact whenever the least of
+    them after step 3 is no smaller than the largest that step 3 left alone. Where they count in units of their rows'
+    own, the worst patches are those that are largest in the least unit among their row and the rows around it.
 
     All rows are looked at because groups of near ones, whose means alone are looked at first, do not exist in the
     features of textures: on magnetic tiles such a search missed most nearest rows and made image scores 18 % too large.
@@ -117,11 +119,12 @@ class CoarseSearch:
         coarse_bank: paddle.Tensor,
         coarse_rows: paddle.Tensor,
         axes: paddle.Tensor,
-        unit: paddle.Tensor | None = None,
+        least_unit: paddle.Tensor | None = None,
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """query [pictures * positions, channels] to nearest rows, int64, and distances, both [pictures * positions].
 
-        With `unit` [rows], the worst patches are those whose distance is largest in units of their nearest row's.
+        `least_unit` [rows] is given where distances will be divided by the nearest row's own unit: the least one of
+        the row and of those around it.
         """
         nearness = paddle.matmul(self._coarse(query, axes).unsqueeze(0), coarse_bank, transpose_y=True)
         # argmax takes three times as long as max: it looks at the best segments only
@@ -130,10 +133,10 @@ class CoarseSearch:
         place = paddle.argmax(paddle.gather_nd(nearness, paddle.stack([segment, patch], 2)), axis=2)
         rows = paddle.gather_nd(coarse_rows, paddle.stack([place, segment], 2))
         nearest, distance = self._best_row(query, bank, rows)
-        if unit is None:
+        if least_unit is None:
             worst = self._worst(distance, WORST)
         else:
-            worst = self._worst(distance / paddle.index_select(unit, nearest), WORST_RELATIVE)
+            worst = self._worst(distance / paddle.index_select(least_unit, nearest), WORST_RELATIVE)
         of_worst = paddle.index_select(query, worst)
         exact = exact_nearest(of_worst, bank, half_norms)
         nearest = paddle.scatter(nearest, worst, exact)
@@ -158,12 +161,17 @@ class CoarseSearch:
         best = paddle.argmin(squared, axis=1)
         return paddle.index_select(rows.reshape([-1]), best + FINE * _count(best)), paddle.sqrt(squared.min(axis=1))
 
-    def _worst(self, distance: paddle.Tensor, count: int) -> paddle.Tensor:
-        """Numbers of the `count` largest of each picture's distances: int64 [pictures * count], or all positions."""
-        count = min(count, self.positions)
+    def _worst(self, distance: paddle.Tensor, share: float) -> paddle.Tensor:
+        """Numbers of this share of each picture's distances, the largest: int64 [pictures * so many]."""
+        count = worst_count(share, self.positions)
         worst = paddle.topk(distance.reshape([-1, self.positions]), count, axis=1, sorted=False)[1]
         picture = _count(columns(worst, 0, 1))
         return (worst + self.positions * picture).reshape([-1])
+
+
+def worst_count(share: float, positions: int) -> int:
+    """How many patches of a picture are searched exactly."""
+    return min(max(LEAST_WORST, round(share * positions)), positions)
 
 
 def _count(rows: paddle.Tensor) -> paddle.Tensor:
@@ -229,7 +237,8 @@ def rows_replaced(
     replacement = np.arange(len(fitted["memory_bank"]))
     replacement[rows] = others
     tables = replace_rows(fitted, replacement, changed, values) if "coarse_bank" in fitted else {}
-    by_row = [fitted[name] for name in ("memory_bank", "half_norms", "neighbors", "spacing") if name in fitted]
+    names = "memory_bank", "half_norms", "neighbors", "spacing", "least_spacing"
+    by_row = [fitted[name] for name in names if name in fitted]
     touched = np.union1d(rows, changed)
     own = [value[touched] for value in by_row]
     try:
