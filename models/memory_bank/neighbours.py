@@ -14,7 +14,7 @@ from .front import ONLY_PRANGE
 
 BLOCK = 2048  # rows whose products with as many others are held at a time
 AROUND = 5  # rows that tell how dense the bank is around another
-NEAR = 8  # rows around another of which one may be the nearest in its place
+NEAR = 16  # rows around another of which one may be the nearest in its place
 CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
 
 

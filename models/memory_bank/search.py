@@ -89,7 +89,7 @@ class CoarseSearch:
 
     Every distance before step 3 is an upper bound, so the picture's largest distances are exact whenever the least of
     them after step 3 is no smaller than the largest that step 3 left alone. Where they count in units of their rows'
-    own, the worst patches are those that are largest in the least unit among their row and the rows around it.
+    own, the worst patches are those that are largest in the least unit of the FINE rows and of the rows around these.
 
     All rows are looked at because groups of near ones, whose means alone are looked at first, do not exist in the
     features of textures: on magnetic tiles such a search missed most nearest rows and made image scores 18 % too large.
@@ -136,7 +136,8 @@ class CoarseSearch:
         if least_unit is None:
             worst = self._worst(distance, WORST)
         else:
-            worst = self._worst(distance / paddle.index_select(least_unit, nearest), WORST_RELATIVE)
+            least = paddle.index_select(least_unit, rows.reshape([-1])).reshape([-1, FINE]).min(axis=1)
+            worst = self._worst(distance / least, WORST_RELATIVE)
         of_worst = paddle.index_select(query, worst)
         exact = exact_nearest(of_worst, bank, half_norms)
         nearest = paddle.scatter(nearest, worst, exact)
