@@ -99,10 +99,7 @@ class Subject:
         """The scoring program, as it is exported, with its statistics set."""
         source = self.fitted(method, category, k)
         model = self.build(method, runtime, k, **options)
-        model.load_statistics({name: source.fitted[name] for name in model.statistics()})
-        program = compile_scoring(model, model.runtime)
-        program.set(model.fitted)
-        return program
+        return scoring_with(model, source)
 
     def features(self) -> np.ndarray:
         """PatchCore's features of all training pictures: float32 [patches, channels], made once."""
@@ -128,6 +125,14 @@ class Subject:
         """Program inputs [1, 3, height, width] of the category's test pictures."""
         paths, preprocess = [picture.path for picture in category.test_pictures()], preprocess or self.preprocess
         return [self.images([item], preprocess) for item in stream(paths, preprocess)]
+
+
+def scoring_with(model: AnomalyMethod, source: AnomalyMethod) -> Program:
+    """The scoring program of `model` with the statistics of `source`, which may have more of them."""
+    model.load_statistics({name: source.fitted[name] for name in model.statistics()})
+    program = compile_scoring(model, model.runtime)
+    program.set(model.fitted)
+    return program
 
 
 def fit_statistics(model: AnomalyMethod, pictures: list[Picture]) -> None:

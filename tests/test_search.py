@@ -47,10 +47,10 @@ def bank_of(rows: int, channels: int, seed: int = 0) -> tuple[np.ndarray, np.nda
 
 
 def searched(
-    bank: np.ndarray, half_norms: np.ndarray, query: np.ndarray, tables: dict[str, np.ndarray]
+    bank: np.ndarray, half_norms: np.ndarray, query: np.ndarray, tables: dict[str, np.ndarray], *least_unit: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coarse rows and distances, and exact distances."""
-    arrays = [paddle.to_tensor(value) for value in (query, bank, half_norms, *tables.values())]
+    arrays = [paddle.to_tensor(value) for value in (query, bank, half_norms, *tables.values(), *least_unit)]
     nearest, distance = CoarseSearch(bank.shape[1], POSITIONS)(*arrays)
     exact = distance_to(arrays[0], arrays[1], exact_nearest(*arrays[:3]))
     return nearest.numpy(), distance.numpy(), exact.numpy()
@@ -92,10 +92,9 @@ def test_patches_are_searched_exactly_that_may_be_worst_in_another_rows_unit() -
     wrong = np.flatnonzero(distance > exact * 1.001)
     patch = wrong[distance[wrong].argmin()]
     assert distance[patch] < np.sort(distance)[-LEAST_WORST], "its distance alone does not tell"
-    arrays = [paddle.to_tensor(value) for value in (query, bank, half_norms, *coarse_tables(bank).values())]
     least = np.ones(len(bank), np.float32)
     least[nearest[patch]] = 0.5
-    found = CoarseSearch(300, POSITIONS)(*arrays, paddle.to_tensor(least))[1].numpy()
+    found = searched(bank, half_norms, query, coarse_tables(bank), least)[1]
     assert found[patch] == pytest.approx(exact[patch], rel=1e-6)
 
 

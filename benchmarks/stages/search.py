@@ -14,7 +14,7 @@ from deploy.errors import UserError
 from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime
 from evaluation.ranking import rank
-from models.graph.compiled import compile_embedding, compile_scoring
+from models.graph.compiled import compile_embedding
 from models.memory_bank.coreset import PROJECTED
 from models.memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest
 from models.presets import DEFAULT, preset
@@ -25,7 +25,7 @@ from ..flat import flat_patchcore
 from ..onnx_graph import backbone_gflop
 from ..points import NOISE
 from ..report import Stage
-from ..subject import METHODS, Subject, fit_statistics
+from ..subject import METHODS, Subject, fit_statistics, scoring_with
 from ..timing import in_turns
 from .backbones import compiled
 
@@ -133,12 +133,8 @@ def error_of_default(subject: Subject, category: Category, stage: Stage) -> None
     model = subject.build("patchcore", search="coarse", **arguments)
     fit_statistics(model, pictures)
     exact = subject.build("patchcore", search="exact", **arguments)
-    exact.load_statistics({name: model.fitted[name] for name in exact.statistics()})
-    scorers = {}
-    for name, one in ((f"{EXACT}, preset {DEFAULT}", exact), (OF_DEFAULT, model)):
-        program = compile_scoring(one, subject.runtime)
-        program.set(one.fitted)
-        scorers[name] = program.run
+    ways = {f"{EXACT}, preset {DEFAULT}": exact, OF_DEFAULT: model}
+    scorers = {name: scoring_with(one, model).run for name, one in ways.items()}
     compare_answers(subject, category, found.k, scorers, stage, preprocess)
 
 
