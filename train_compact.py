@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 if "AuthenticAMD" in (Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else ""):
     # before Paddle is loaded: the MKL inside it takes slow code on AMD's processors unless told (2.5 times here)
@@ -20,7 +21,8 @@ if "AuthenticAMD" in (Path("/proc/cpuinfo").read_text() if platform.system() == 
 import cv2
 import numpy as np
 
-from datasets.pretraining.photographs import PHOTOGRAPHS, Crops, pictures_sha256
+from datasets.pretraining.crops import Crops
+from datasets.pretraining.photographs import PHOTOGRAPHS, load_photographs, pictures_sha256
 from deploy.command_line.parser import Parser, natural, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
@@ -67,7 +69,7 @@ def main() -> int:
     checkpoint, result = folder / "checkpoint.safetensors", folder / "compact.safetensors"
     gpu = gpu_usable() and not args.cpu
     cv2.setNumThreads(1)
-    crops = Crops(args.seed, args.batch * 128**2, tuple(args.sizes))
+    crops = Crops(load_photographs(), args.seed, args.batch * 128**2, args.sizes)
     teacher = Backbone("resnet18", LAYERS, 128, args.weights, args.seed)
     print(f"teacher: resnet18, {teacher.source}; pictures: {len(crops.photographs)} photographs and drawn textures")
     settings = {
@@ -82,7 +84,8 @@ def main() -> int:
         print(f"goes on from {checkpoint}: step {training.step} of {args.steps}", flush=True)
 
     with scratch_folder() as scratch:
-        files, sizes = fit_teacher(teacher, HEADS, crops, Runtime(use_gpu=gpu), scratch)
+        fitted, sizes = fit_teacher(teacher, HEADS, crops, Runtime(use_gpu=gpu), scratch / "plain")
+        files = fitted.save(scratch / "teacher")
         steps = range(training.step, args.steps)
         batches = feed(crops, files, Runtime(use_gpu=gpu, threads=1, precision=args.precision), steps, args.workers)
         losses, mark = [], time.perf_counter()
@@ -97,11 +100,11 @@ def main() -> int:
             late = args.minutes is not None and time.perf_counter() - begin > 60 * args.minutes
             if late or training.step % args.save_every == 0 or training.step == args.steps:
                 training.save(checkpoint)
-                ship(training, sizes, result)
+                ship(training.averaged, sizes, args.seed, recipe(training), result)
             if late:
                 break
         batches.close()
-    ship(training, sizes, result)
+    ship(training.averaged, sizes, args.seed, recipe(training), result)
     if training.step < args.steps:
         print(f"stopped at step {training.step} of {args.steps}: the same command goes on")
     print(f"weights: {result}")
@@ -118,18 +121,22 @@ def line(training: Training, losses: np.ndarray, pace: float) -> str:
     )
 
 
-def ship(training: Training, sizes: list[float], path: Path) -> Path:
+def recipe(training: Training) -> dict[str, Any]:
+    """What decided the weights."""
+    return {**training.settings, **training.schedule._asdict(), "step": training.step}
+
+
+def ship(averaged: dict[str, np.ndarray], sizes: list[float], seed: int, recipe: dict[str, Any], path: Path) -> Path:
     """Write the averaged weights as a backbone file."""
-    seed = training.settings["seed"]
     header = {
         "kind": "backbone",
         "arch": "compact",
-        "recipe": {**training.settings, **training.schedule._asdict(), "step": training.step},
+        "recipe": recipe,
         "seed": seed,
         "versions": versions(),
         "data": PHOTOGRAPHS,
     }
-    return write_tensors(path, final_parameters(training.averaged, CHANNELS, sizes, seed), header)
+    return write_tensors(path, final_parameters(averaged, CHANNELS, sizes, seed), header)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Training pictures of the compact backbone: free photographs and drawn textures, augmented.
+"""Free photographs that the compact backbone is trained on.
 
-The photographs come inside the scikit-image and scikit-learn wheels, nothing is downloaded. Of scikit-image's only
-those are taken that its documentation calls public domain or CC0.
+They come inside the scikit-image and scikit-learn wheels, nothing is downloaded. Of scikit-image's only those are taken
+that its documentation calls public domain or CC0.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from deploy.errors import UserError
 from deploy.pictures.decode import decode
-
-from .drawings import cloud, outline, strokes, texture
 
 PHOTOGRAPHS = {
     "skimage/data/astronaut.png": "public domain (NASA)",
@@ -38,8 +35,6 @@ PHOTOGRAPHS = {
     "sklearn/datasets/images/flower.jpg": "CC BY 2.0 (vultilion)",
 }
 """Place inside the installed packages, and licence."""
-TEXTURES = 0.4
-"""Share of drawn pictures."""
 
 
 def load_photographs() -> list[np.ndarray]:
@@ -60,114 +55,3 @@ def load_photographs() -> list[np.ndarray]:
 def pictures_sha256(pictures: list[np.ndarray]) -> str:
     """One fingerprint over all pixels."""
     return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
-
-
-class Crops:
-    """Training batch number `step`, the same whenever and wherever it is asked for.
-
-    Args:
-        seed: decides every batch.
-        pixels: of one batch, so that all sizes cost the same; a batch has as many crops as fit.
-        sizes: of the crops in pixels, each batch has one of them; the n-th is drawn with a weight of 1 / n.
-    """
-
-    def __init__(self, seed: int, pixels: int, sizes: tuple[int, ...]) -> None:
-        self.seed, self.pixels, self.sizes = seed, pixels, tuple(sizes)
-        self.photographs = load_photographs()
-        share = 1.0 / np.arange(1, len(sizes) + 1)
-        self.share = share / share.sum()
-
-    def __call__(self, step: int) -> np.ndarray:
-        """uint8 RGB [count, size, size, 3]."""
-        random = np.random.default_rng([self.seed, step])
-        size = int(random.choice(self.sizes, p=self.share))
-        return draw_batch(self.photographs, max(1, round(self.pixels / size**2)), size, random)
-
-
-def draw_batch(photographs: list[np.ndarray], count: int, size: int, random: np.random.Generator) -> np.ndarray:
-    """`count` augmented crops, uint8 RGB [count, size, size, 3]; the generator decides everything."""
-    return np.stack([_augmented(photographs, size, random) for _ in range(count)])
-
-
-def _augmented(photographs: list[np.ndarray], size: int, random: np.random.Generator) -> np.ndarray:
-    picture = _source(photographs, size, random)
-    if random.random() < 0.45:
-        picture = _composed(picture, _source(photographs, size, random), random)
-    picture = picture.astype(np.float32)
-    if random.random() < 0.3:
-        _mark(picture, random)
-    picture = _coloured(picture, random)
-    if random.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.4, 1.8))
-    if random.random() < 0.5:
-        picture += random.standard_normal(picture.shape, np.float32) * random.uniform(0, 9)
-    return np.clip(picture, 0, 255).astype(np.uint8)
-
-
-def _source(photographs: list[np.ndarray], size: int, random: np.random.Generator) -> np.ndarray:
-    """A crop of a photograph or texture, scaled, turned, sheared and mirrored: uint8 [size, size, 3]."""
-    if random.random() < TEXTURES:
-        picture, scale = texture(size, random), np.exp(random.uniform(-0.3, 0.5))
-    else:
-        picture = photographs[random.integers(len(photographs))]
-        fitting = size / min(picture.shape[:2])  # the whole picture in one crop
-        scale = np.exp(random.uniform(np.log(fitting), np.log(max(2.5, 1.5 * fitting))))
-    while scale < 0.6:  # antialiasing
-        picture, scale = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), scale * 2
-    angle = random.uniform(0, 2 * np.pi) if random.random() < 0.4 else random.normal(0, 0.05)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    squeeze = np.exp(random.normal(0, 0.12))
-    linear = turn @ np.diag([squeeze * random.choice([-1, 1]), 1 / squeeze]) * scale
-    # a point of the picture whose surroundings fill the crop, as far as there are any
-    room = np.array(picture.shape[1::-1], float)
-    margin = np.minimum(size / scale / 2, room / 2)
-    centre = random.uniform(margin, room - margin)
-    matrix = np.hstack([linear, (size / 2 - linear @ centre)[:, None]])
-    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _composed(first: np.ndarray, second: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """`first` with a shape, a cloud or a piece of `second` in it, sometimes on an even ground; uint8."""
-    size = len(first)
-    mask = np.zeros((size, size), np.float32)
-    kind = random.random()
-    if kind < 0.3:  # a thing on a ground
-        outline(mask, random.uniform(0.35, 0.65, 2) * size, random.uniform(0.25, 0.5) * size, random, 1.0)
-        if random.random() < 0.6:
-            first = np.zeros_like(first) + random.uniform(0, 255, 3).astype(np.uint8)
-    elif kind < 0.75:  # small pieces
-        for _ in range(random.integers(1, 6)):
-            outline(mask, random.uniform(0, 1, 2) * size, random.uniform(0.02, 0.2) * size, random, 1.0)
-    else:
-        field = cloud(size, random, random.uniform(4, 40))
-        mask = np.clip((field - random.uniform(0.4, 0.8)) * random.uniform(3, 30), 0, 1)
-    if random.random() < 0.5:
-        mask = cv2.GaussianBlur(mask, (0, 0), random.uniform(0.5, 3))
-    mask = mask[..., None] * (1 if random.random() < 0.6 else random.uniform(0.2, 1))
-    return (first * (1 - mask) + second * mask).astype(np.uint8)
-
-
-def _mark(picture: np.ndarray, random: np.random.Generator) -> None:
-    """Scratches over a float picture, in place."""
-    for _ in range(random.integers(1, 4)):
-        line = strokes(np.zeros(picture.shape[:2], np.float32), random)
-        picture += line[..., None] * random.normal(150, 60, 3).astype(np.float32)
-
-
-def _coloured(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Other light, contrast, tint and saturation; float [size, size, 3] about 0 to 255."""
-    if random.random() < 0.25:
-        picture = np.repeat(picture @ np.full((3, 1), 1 / 3, np.float32), 3, 2)
-    elif random.random() < 0.3:
-        picture = picture[..., random.permutation(3)]
-    if random.random() < 0.1:
-        picture = 255 - picture
-    if random.random() < 0.8:
-        contrast, light = np.exp(random.normal(0, 0.3)), random.normal(0, 25)
-        tint = np.exp(random.normal(0, 0.08, 3))
-        middle = float(picture.mean())
-        picture = ((picture - middle) * contrast + middle + light) * tint.astype(np.float32)
-    if random.random() < 0.3:  # uneven light
-        size = len(picture)
-        picture = picture * (1 + random.uniform(0.1, 0.7) * (cloud(size, random, size / 2) - 0.5))[..., None]
-    return np.ascontiguousarray(picture, np.float32)

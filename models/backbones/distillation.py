@@ -73,12 +73,12 @@ class Teacher(nn.Layer):
 
 def fit_teacher(
     backbone: Backbone, channels: Sequence[int], draw: Draw, runtime: Runtime, folder: Path
-) -> tuple[Files, list[float]]:
-    """Find every layer's components on batches of `draw`, and write the teacher with them below `folder`.
+) -> tuple[Teacher, list[float]]:
+    """Find every layer's components on batches of `draw`; `folder` is for the backbone's program.
 
-    Returns its program, and what the targets of each layer are multiplied by to be as large as the backbone's features.
+    Returns the teacher, and what the targets of each layer are multiplied by to be as large as the backbone's features.
     """
-    plain = Program(*Teacher(backbone).save(folder / "plain"), runtime)
+    plain = Program(*Teacher(backbone).save(folder), runtime)
     sums: list[list[Any]] = [[0, 0.0, 0.0] for _ in LAYERS]
     for number in FITTING_BATCHES:
         for total, feature in zip(sums, plain.run(normalised(draw(number)))):
@@ -98,7 +98,7 @@ def fit_teacher(
         sizes.append(float(np.sqrt(values.mean() * np.mean(deviation**2))))
         turn.weight.set_value(matrix[:, :, None, None].astype(np.float32))
         turn.bias.set_value((-matrix @ mean).astype(np.float32))
-    return teacher.save(folder / "teacher"), sizes
+    return teacher, sizes
 
 
 def normalised(images: np.ndarray) -> np.ndarray:
