@@ -33,7 +33,8 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
     """From --resize, --crop_size, --fit, --tile, --overlap, --range and --roi, or the preset's.
 
     Where none of the first three is given and the training pictures are far from square, all of each is seen: stretched
-    to a rectangle of their median shape, with as many pixels as the preset's. The preset `paper` always crops.
+    to a rectangle of their median shape, or a square where shapes are mixed, with as many pixels as the preset's. The
+    preset `paper` always crops.
 
     Where --range is not given and training pictures have 16 bits, it is that of their values, and HEADROOM more.
     """
@@ -113,16 +114,21 @@ def preset_preprocess(method: str, found: Preset, pictures: Sequence[Path]) -> P
 
 
 def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int] | None:
-    """Height and width for pictures of this median shape, multiples of STEP; None where they are about square."""
+    """Height and width for pictures of this median shape, multiples of STEP; None where they are about square.
+
+    A square where their shapes are mixed: a rectangle that suits the tall ones leaves wide ones a third of their width.
+    """
     shapes = []
     for path in _some(pictures):
         with contextlib.suppress(UserError):  # a picture that cannot be read is told about when it is its turn
             shapes.append(decode_deep(path).shape[:2])
-    ratio = float(np.median([height / width for height, width in shapes])) if shapes else 1.0
-    if 1 / FAR_FROM_SQUARE < ratio < FAR_FROM_SQUARE:
+    logs = np.log([height / width for height, width in shapes or [(1, 1)]])
+    far = math.log(FAR_FROM_SQUARE)
+    if np.abs(logs).mean() < far:
         return None
+    root = math.exp((0 if logs.std() > far else float(np.median(logs))) / 2)
     side = (given.size[0] * given.size[1]) ** 0.5
-    height, width = (max(1, round(side * part / STEP)) * STEP for part in (ratio**0.5, ratio**-0.5))
+    height, width = (max(1, round(side * part / STEP)) * STEP for part in (root, 1 / root))
     return height, width
 
 

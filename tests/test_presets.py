@@ -91,6 +91,15 @@ def test_pictures_far_from_square_are_seen_whole(
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(("tall", "expected"), [(250, (320, 320)), (112, None)])
+def test_mixed_shapes_are_seen_as_squares(tall: int, expected: tuple[int, int] | None, tmp_path: Path) -> None:
+    """Three of four pictures are tall, so that their median is."""
+    for number, shape in enumerate([(tall, 100), (tall, 100), (100, tall), (tall, 100)]):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((*shape, 3), np.uint8))
+    assert whole_picture(sorted(tmp_path.iterdir()), Preprocess(366, 320)) == expected
+
+
+@pytest.mark.once
 def test_training_says_that_it_stretches(data: Path, tmp_path: Path) -> None:
     good = tmp_path / "data/part/train/good"
     good.mkdir(parents=True)
