@@ -32,7 +32,7 @@ def test_thresholds_and_p_values_are_those_of_the_definition(count: int, rate: f
         assert p_value(scores, score) == (1 + sum(other >= score for other in scores)) / (count + 1)
     level = threshold_for(scores, rate)
     if rate < least_rate(scores):
-        assert level > scores[-1]
+        assert level >= scores[-1]
         return
     above = np.nextafter(level, math.inf)
     assert p_value(scores, above) <= rate + 1e-12
@@ -68,6 +68,15 @@ def test_few_or_equal_scores_give_finite_levels(scores: list[float]) -> None:
     assert tail.probability(scores[-1]) == pytest.approx(tail.share, abs=1)
     assert math.isfinite(threshold_for(scores, 0.001)) and threshold_for(scores, 0.001) >= scores[-1]
     assert 0 <= tail.probability(scores[-1] + 1) <= 1
+
+
+@pytest.mark.parametrize("count", [5, 26, 55, 80, 209])
+def test_a_smaller_rate_has_no_lower_threshold(count: int) -> None:
+    """Where the rate becomes too small to be promised and is estimated, as elsewhere."""
+    for seed in range(20):
+        scores, rates = good(count, seed), np.geomspace(0.5, 1e-4, 60)
+        levels = [threshold_for(scores, rate) for rate in rates]
+        assert levels == sorted(levels)
 
 
 def test_levels_come_from_good_pictures_alone() -> None:
