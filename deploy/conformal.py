@@ -39,8 +39,8 @@ def threshold_for(good: Sequence[float], rate: float) -> float:
     """The level that good pictures exceed with probability `rate`, or less.
 
     It is the score whose place among the ascending `good` is ceil((n + 1)(1 - rate)). Where `rate` is less than
-    `least_rate` there is none, and the level is an estimate from the fitted tail, or the largest of `good` where that is
-    higher, as it is the level for `least_rate`.
+    `least_rate` there is none, and the level is an estimate from the fitted tail, or the largest of `good` where that
+    is higher, since it is the level for `least_rate`.
     """
     place = math.ceil((len(good) + 1) * (1 - rate) - 1e-9)
     return good[place - 1] if place <= len(good) else max(good[-1], Tail(good).level(rate))
