@@ -36,6 +36,8 @@ from models.base.detector import versions
 
 HEADS = (32, 64, 128)
 """Components that are learnt; `finish` makes them the `CHANNELS` that are shipped."""
+SIZES = (128, 192, 160, 224, 256)
+"""Of crops, the most frequent first."""
 
 
 def main() -> int:
@@ -45,7 +47,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=None, help="stop earlier, after this time; resumable")
     parser.add_argument("--batch", type=positive, default=16, help="crops of 128x128 a step, fewer of larger ones")
     parser.add_argument(
-        "--sizes", type=positive, nargs="+", default=[128, 192, 160, 224, 256], help="crop sizes, most frequent first"
+        "--sizes", type=positive, nargs="+", default=list(SIZES), help="crop sizes, most frequent first"
     )
     parser.add_argument("--lr", type=float, default=6e-3, help="highest learning rate")
     parser.add_argument("--warmup", type=positive, default=500, help="steps until the learning rate is reached")
@@ -100,11 +102,11 @@ def main() -> int:
             late = args.minutes is not None and time.perf_counter() - begin > 60 * args.minutes
             if late or training.step % args.save_every == 0 or training.step == args.steps:
                 training.save(checkpoint)
-                ship(training.averaged, sizes, args.seed, recipe(training), result)
+                ship(training, sizes, result)
             if late:
                 break
         batches.close()
-    ship(training.averaged, sizes, args.seed, recipe(training), result)
+    ship(training, sizes, result)
     if training.step < args.steps:
         print(f"stopped at step {training.step} of {args.steps}: the same command goes on")
     print(f"weights: {result}")
@@ -121,13 +123,16 @@ def line(training: Training, losses: np.ndarray, pace: float) -> str:
     )
 
 
-def recipe(training: Training) -> dict[str, Any]:
-    """What decided the weights."""
-    return {**training.settings, **training.schedule._asdict(), "step": training.step}
-
-
-def ship(averaged: dict[str, np.ndarray], sizes: list[float], seed: int, recipe: dict[str, Any], path: Path) -> Path:
+def ship(training: Training, sizes: list[float], path: Path) -> Path:
     """Write the averaged weights as a backbone file."""
+    recipe = {**training.settings, **training.schedule._asdict(), "step": training.step}
+    return write_backbone(training.averaged, sizes, training.settings["seed"], recipe, path)
+
+
+def write_backbone(
+    averaged: dict[str, np.ndarray], sizes: list[float], seed: int, recipe: dict[str, Any], path: Path
+) -> Path:
+    """Write a student's averaged weights as a backbone file; `recipe` says what decided them."""
     header = {
         "kind": "backbone",
         "arch": "compact",

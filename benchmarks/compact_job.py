@@ -1,30 +1,29 @@
 """What `benchmarks/compact_torch.py` trains from, and the backbone's file from what it gives; both need Paddle.
 
-python benchmarks/compact_job.py prepare --weights resnet18.pdparams --job job.npz
+python -m benchmarks.compact_job prepare --weights resnet18.pdparams --job job.npz
+
 python benchmarks/compact_torch.py --job job.npz --result trained.npz
-python benchmarks/compact_job.py finish --job job.npz --result trained.npz --save_path compact.safetensors
+
+python -m benchmarks.compact_job finish --job job.npz --result trained.npz --save_path compact.safetensors
 """
 
 from __future__ import annotations
 
-import argparse
+import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from datasets.pretraining.crops import Crops
 from datasets.pretraining.photographs import load_photographs
+from deploy.command_line.parser import Parser
+from deploy.command_line.script import run_script
 from deploy.runtime.program import Runtime
-from deploy.storage.files import scratch_folder
+from deploy.storage.files import scratch_folder, write_whole
 from models.backbones.backbone import Backbone
-from models.backbones.distillation import LAYERS, Schedule, Training, fit_teacher
-from train_compact import HEADS, ship
-
-SIZES = (128, 192, 160, 224, 256)
+from models.backbones.distillation import LAYERS, first_student, fit_teacher
+from train_compact import HEADS, SIZES, write_backbone
 
 
 def prepare(weights: Path | None, job: Path, seed: int) -> None:
@@ -34,15 +33,16 @@ def prepare(weights: Path | None, job: Path, seed: int) -> None:
     with scratch_folder() as scratch:
         crops = Crops(photographs, seed, 16 * 128**2, SIZES)
         teacher, scales = fit_teacher(backbone, HEADS, crops, Runtime(), scratch / "plain")
-    student = Training(HEADS, Schedule(1, 1e-3, 1, 0.0), 0.999, {"weight_decay": 0.01, "seed": seed}, gpu=False)
     arrays = {f"teacher|{name}": value for name, value in backbone.arrays().items()}
-    arrays |= {f"student|{name}": value for name, value in student.averaged.items()}
+    student = first_student(HEADS, seed).state_dict()
+    arrays |= {f"student|{name}": value.numpy() for name, value in student.items()}
     for number, turn in enumerate(teacher.turns):
         arrays |= {f"turn|{number}.weight": turn.weight.numpy(), f"turn|{number}.bias": turn.bias.numpy()}
     arrays |= {f"photograph|{number:02}": picture for number, picture in enumerate(photographs)}
     told = {"seed": seed, "sizes": SIZES, "scales": scales, "teacher": backbone.sha256}
-    np.savez_compressed(job, told=json.dumps(told), **arrays)
-    print(f"job: {job}, {job.stat().st_size / 2**20:.1f} MiB")
+    content = io.BytesIO()
+    np.savez_compressed(content, told=json.dumps(told), **arrays)
+    print(f"job: {write_whole(job, content.getvalue())}")
 
 
 def finish(job: Path, result: Path, save_path: Path) -> None:
@@ -52,26 +52,27 @@ def finish(job: Path, result: Path, save_path: Path) -> None:
     with np.load(result, allow_pickle=False) as file:
         recipe = json.loads(str(file["recipe"]))
         averaged = {name: file[name] for name in file.files if name != "recipe"}
-    print(f"weights: {ship(averaged, told['scales'], told['seed'], recipe, save_path)}")
+    print(f"weights: {write_backbone(averaged, told['scales'], told['seed'], recipe, save_path)}")
 
 
-def main() -> None:
+def main() -> int:
     """Parse, and do what the first word says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.compact_job", description=__doc__)
     several = parser.add_subparsers(dest="what", required=True)
     first, last = several.add_parser("prepare"), several.add_parser("finish")
     first.add_argument("--weights", type=Path, default=None, help="resnet18's, as train.py looks for them")
     first.add_argument("--seed", type=int, default=521, help="decides pictures and first weights")
     for one in (first, last):
-        one.add_argument("--job", type=Path, required=True)
+        one.add_argument("--job", type=Path, required=True, help="what the training needs")
     last.add_argument("--result", type=Path, required=True, help="what compact_torch.py wrote")
-    last.add_argument("--save_path", type=Path, default=Path("compact.safetensors"))
+    last.add_argument("--save_path", type=Path, default=Path("compact.safetensors"), help="the backbone's file")
     args = parser.parse_args()
     if args.what == "prepare":
         prepare(args.weights, args.job, args.seed)
     else:
         finish(args.job, args.result, args.save_path)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,7 +20,7 @@ from models.presets import PAPER, Preset, preset
 from .arguments import OVERLAP
 
 FAR_FROM_SQUARE = 1.15
-"""Pictures that are so many times as long as wide are not cropped."""
+"""Pictures that are so many times as long as wide are not cropped, and shapes that spread by as much are mixed."""
 STEP = 32
 """A whole picture's sides are multiples of this, as every backbone's stride."""
 LOOKED_AT = 16

@@ -32,7 +32,7 @@ def test_thresholds_and_p_values_are_those_of_the_definition(count: int, rate: f
         assert p_value(scores, score) == (1 + sum(other >= score for other in scores)) / (count + 1)
     level = threshold_for(scores, rate)
     if rate < least_rate(scores):
-        assert level >= scores[-1]
+        assert level > scores[-1]
         return
     above = np.nextafter(level, math.inf)
     assert p_value(scores, above) <= rate + 1e-12

@@ -90,9 +90,9 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_files(
     begin = time.perf_counter()
     assert started("whole").wait() == 0
     took = time.perf_counter() - begin
+    first = tmp_path / "killed/out/patchcore_compact_2/fabric.safetensors"
     for moment in (None, *np.random.default_rng(7).uniform(0, took, MOMENTS)):
         process, begin = started("killed"), time.perf_counter()
-        first = tmp_path / "killed/out/patchcore_compact_2/fabric.safetensors"
         while moment is None and not first.exists() and time.perf_counter() < begin + 120:
             time.sleep(0.01)
         time.sleep(moment or 0)

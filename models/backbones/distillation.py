@@ -186,6 +186,17 @@ class Schedule(NamedTuple):
         return self.steps - int(self.steps * self.decay)
 
 
+def first_student(channels: Sequence[int], seed: int) -> Compact:
+    """A student with the weights that training starts from."""
+    paddle.seed(seed)
+    student = Compact(channels)
+    for layer in LAYERS:
+        # starts from the mean feature: from a random guess it took six times the steps to come as far
+        head = getattr(student, layer)
+        head.weight.set_value(paddle.zeros_like(head.weight))
+    return student
+
+
 class Training:
     """A student being trained, and everything that its next step depends on.
 
@@ -201,12 +212,7 @@ class Training:
         self, channels: Sequence[int], schedule: Schedule, average: float, settings: dict[str, Any], gpu: bool
     ) -> None:
         paddle.set_device("gpu" if gpu else "cpu")
-        paddle.seed(settings["seed"])
-        self.student = Compact(channels)
-        for layer in LAYERS:
-            # starts from the mean feature: from a random guess it took six times the steps to come as far
-            head = getattr(self.student, layer)
-            head.weight.set_value(paddle.zeros_like(head.weight))
+        self.student = first_student(channels, settings["seed"])
         self.optimizer = paddle.optimizer.AdamW(
             schedule.rate, parameters=self.student.parameters(), weight_decay=settings["weight_decay"]
         )
