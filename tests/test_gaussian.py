@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from deploy import Preprocess, UserError
 from models import OrthoAD, PaDiM
+from models.base import gaussian
 from models.base.gaussian import GaussianMethod
 from models.graph.resample import bilinear_matrix
 
@@ -135,6 +136,14 @@ def test_a_given_projection_is_used_and_travels_with_the_model(method: type[Gaus
     path.unlink()
     again = method.load(saved)
     assert [p.score for p in again.predict(pictures(1))] == [p.score for p in model.predict(pictures(1))]
+
+
+def test_models_whose_whitening_has_other_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(gaussian, "PARTS", 2)
+        path = PaDiM("compact", k=10, preprocess=SMALL).fit(pictures(3)).save(tmp_path / "padim.safetensors")
+    with pytest.raises(UserError, match="its whitening_0 is .*: it is damaged, or of an older version; train it again"):
+        PaDiM.load(path)
 
 
 @pytest.mark.parametrize(

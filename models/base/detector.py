@@ -318,7 +318,10 @@ class Detector(nn.Layer):
                 continue
             same = [a == b or place in free.get(name, (0,)) for place, (a, b) in enumerate(zip(value.shape, own.shape))]
             if value.ndim != own.ndim or not all(same) or str(value.dtype) != str(own.dtype).replace("paddle.", ""):
-                raise UserError(f"{path} is damaged: its {name} is {value.dtype} {value.shape}; train it again")
+                raise UserError(
+                    f"{path}: its {name} is {value.dtype} {value.shape}: it is damaged, or of an older version; "
+                    "train it again"
+                )
 
     def restore(self, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
         """Load calibration, header and self-check from a file; UserError when something is missing."""

@@ -21,7 +21,7 @@ from .method import AnomalyMethod
 from .spool import Spool
 
 POSITIONS = 256  # covariances factorised at a time
-PARTS = 2  # that the whitening's columns are stored in: more save memory to read, and cost more operators
+PARTS = 3  # that the whitening's columns are stored in: more save memory to read, and cost more operators
 
 
 class GaussianMethod(AnomalyMethod):
