@@ -13,6 +13,7 @@ from paddle import nn
 from deploy.errors import UserError
 
 from .base.augment import copies_each
+from .base.data import part_ends
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
@@ -226,7 +227,7 @@ class PatchCore(AnomalyMethod):
         if limits and self._limit < least:
             raise UserError(f"--max_size {max_size}: a memory bank needs {least} rows at least")
         self._first, bank = self.data["pictures"], self.fitted["memory_bank"]
-        share = 100 * len(bank) / (self._first * self.positions)
+        share = 100 * len(bank) / (int(part_ends(self.data)[-1]) * self.positions)
         self._start(pictures, share, bank + self.fitted["bank_mean"])
 
     def _start(self, pictures: int, k: float, bank: np.ndarray | None) -> None:

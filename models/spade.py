@@ -15,6 +15,7 @@ from paddle import nn
 from deploy.errors import UserError
 
 from .backbones.backbone import DEEPEST, Backbone, MissingLayer
+from .base.data import part_ends
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.resample import to_pixels, upsample
@@ -195,11 +196,12 @@ class SPADE(AnomalyMethod):
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
         """Take the pictures out of the gallery, unless they have left it."""
-        pictures = len(self.fitted["descriptors"])
-        left_before = self.data["pictures"] - pictures
-        kept = [picture for picture in range(pictures) if picture + left_before not in numbers]
+        ends = part_ends(self.data)
+        left_before = int(ends[-1]) - len(self.fitted["descriptors"])
+        owner = np.searchsorted(ends, np.arange(left_before, ends[-1]), "right")
+        kept = np.flatnonzero(~np.isin(owner, numbers)).tolist()
         if len(kept) < 2:
-            raise UserError(f"--forget: a gallery needs at least two pictures, {len(kept)} are left")
+            raise UserError(f"--forget: a gallery needs at least two pictures or tiles, {len(kept)} are left")
         self.start_fit(0)
         self._hold(kept)
         return self.finish_fit()

@@ -89,10 +89,44 @@ def test_no_tile_of_a_picture_is_compared_with_its_other_tiles(method: type[Dete
     assert again.score < 0.8 * marked[-1], "it is in the model, and known"
     if method is PatchCore:
         assert set(model._owner) == set(range(6))
-    with pytest.raises(UserError, match="--update: .* tiles"):
-        model.update(pictures)
-    with pytest.raises(UserError, match="--forget: .* tiles"):
-        model.forget(pictures[:1])
+
+
+@pytest.mark.parametrize("method", [PatchCore, PaDiM, OrthoAD, SPADE])
+def test_models_of_tiles_take_new_pictures_and_forget(method: type[Detector], tmp_path: Path) -> None:
+    """New pictures, some of them of fewer tiles, come in and leave again."""
+    first, second = textures(7), [*textures(2, seed=1), *textures(3, 70, 150, seed=2)]
+    options = {"k": 20.0, "lloyd": 0.5} if method is PatchCore else {"k": 5}
+    settings = {"arch": "compact", "layers": ["layer2"], "preprocess": TILED, "weights": "random", "seed": 3}
+    new, known = (method(**settings, **options).fit(pictures) for pictures in (first, first + second))
+    saved = new.save(tmp_path / "first.safetensors")
+    said: list[str] = []
+    new.update([*first[:2], *second], batch_size=3, log=said.append)
+    assert said[0] == "features: 5 new pictures; 2 that the model holds already are left out"
+    data = {name: known.header["data"][name] for name in ("pictures", "fingerprints", "tiles")}
+    assert {name: new.header["data"][name] for name in data} == data and data["tiles"] == 9 * [12] + 3 * [8]
+    if method is PatchCore:
+        assert set(new._owner) == set(range(12))
+        assert abs(len(new._owner) - len(known._owner)) <= 2
+    else:
+        for name, value in known.fitted.items():
+            np.testing.assert_allclose(new.fitted[name], value, rtol=0, atol=1e-3 * np.abs(value).max())
+    test = textures(3, 130, 170, seed=9)
+    scores = [[p.score for p in model.predict(test)] for model in (new, known)]
+    np.testing.assert_allclose(*scores, rtol=0.15 if method is PatchCore else 1e-3)
+    levels = [model.calibration.image_threshold for model in (new, known)]
+    np.testing.assert_allclose(*levels, rtol=0.15)
+
+    new.forget(second[::-1])
+    old = method.load(saved)
+    assert new.data["tiles"] == old.data["tiles"] and new.data["fingerprints"] == old.data["fingerprints"]
+    assert new.calibration.pictures == 7
+    for name, value in old.fitted.items():
+        assert new.fitted[name].shape == value.shape
+    scores = [[p.score for p in model.predict(test)] for model in (new, old)]
+    np.testing.assert_allclose(*scores, rtol=0.02)
+    new.data["tiles"] = new.data["tiles"][1:]
+    with pytest.raises(UserError, match="--update: the model is of an older version, which noted no tiles"):
+        new.update(second)
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,15 @@ SHARED = {
     "preprocess": PREPROCESS,
     "calibration": LEVELS,
     "versions": each(text),
-    "data": fields(PART, {"fingerprints": items(text), "forgotten": items(text), "parts": items(fields(PART))}),
+    "data": fields(
+        PART,
+        {
+            "fingerprints": items(text),
+            "tiles": items(whole(1, 2**31)),
+            "forgotten": items(text),
+            "parts": items(fields(PART)),
+        },
+    ),
 }
 
 

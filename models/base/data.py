@@ -9,6 +9,8 @@ import numpy as np
 
 DIGITS = 16
 """Of a picture's short fingerprint."""
+BY_PICTURE = ("fingerprints", "tiles")
+"""What the header has of each picture."""
 
 
 def fingerprint_of(crop: np.ndarray) -> str:
@@ -16,10 +18,19 @@ def fingerprint_of(crop: np.ndarray) -> str:
     return hashlib.sha256(crop.tobytes()).hexdigest()
 
 
-def data_of(seen: list[str]) -> dict[str, Any]:
-    """Return what is told about pictures with these fingerprints: their number, one of all, and short ones."""
+def data_of(seen: list[str], tiles: list[int] | None = None) -> dict[str, Any]:
+    """Return what is told about pictures with these fingerprints: their number, one of all, and short ones.
+
+    Where they are seen in tiles, also how many tiles each has.
+    """
     digest = hashlib.sha256("".join(seen).encode()).hexdigest()
-    return {"pictures": len(seen), "sha256": digest, "fingerprints": [mark[:DIGITS] for mark in seen]}
+    found = {"pictures": len(seen), "sha256": digest, "fingerprints": [mark[:DIGITS] for mark in seen]}
+    return found if tiles is None else {**found, "tiles": tiles}
+
+
+def part_ends(data: dict[str, Any]) -> np.ndarray:
+    """Where each picture's tiles end among those of all, int64 [pictures]; whole pictures are one each."""
+    return np.cumsum(data.get("tiles", np.ones(data["pictures"], np.int64)))
 
 
 def joined_data(earlier: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +46,9 @@ def joined_data(earlier: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     }
     if "forgotten" in earlier:
         found["forgotten"] = earlier["forgotten"]
-    if "fingerprints" in earlier:
-        found["fingerprints"] = earlier["fingerprints"] + new["fingerprints"]
+    for name in BY_PICTURE:
+        if name in earlier:
+            found[name] = earlier[name] + new[name]
     return found
 
 
@@ -45,5 +57,6 @@ def data_without(data: dict[str, Any], numbers: list[int]) -> dict[str, Any]:
     marks = data["fingerprints"]
     gone = [*data.get("forgotten", []), *(marks[number] for number in numbers)]
     digest = hashlib.sha256("".join([data["sha256"], *gone]).encode()).hexdigest()
-    left = [mark for number, mark in enumerate(marks) if number not in numbers]
-    return {**data, "pictures": len(left), "sha256": digest, "fingerprints": left, "forgotten": gone}
+    left = [number for number in range(len(marks)) if number not in numbers]
+    kept = {name: [data[name][number] for number in left] for name in BY_PICTURE if name in data}
+    return {**data, "pictures": len(left), "sha256": digest, "forgotten": gone, **kept}

@@ -15,6 +15,7 @@ from deploy.storage.tensors import read_tensors
 from ..threads import one_thread
 from .data import data_of, fingerprint_of
 from .detector import Detector, OnBad, is_backbone
+from .tiling import Tiling
 
 
 @one_thread  # as in fitting: on several, a pixel of the resized picture may be a grey level off
@@ -47,4 +48,9 @@ def is_finished(
     if not all(np.array_equal(tensors.get(name), value.numpy()) for name, value in model.constants().items()):
         return False  # another --load_projection
     seen = stream(pictures, model.preprocess, workers, on_bad)
-    return header["data"] == data_of([fingerprint_of(model.preprocess.crop(item.resized)) for item in seen])
+    marks, tiling = [], Tiling(model.preprocess)
+    for item in seen:
+        crop = model.preprocess.crop(item.resized)
+        marks.append(fingerprint_of(crop))
+        tiling.add([crop])
+    return header["data"] == data_of(marks, tiling.tiles)

@@ -14,6 +14,7 @@ from deploy.pictures.stream import picture_name
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .data import DIGITS, data_without, fingerprint_of
+from .tiling import Tiling, run_parts
 
 if TYPE_CHECKING:
     from .method import AnomalyMethod
@@ -29,23 +30,28 @@ def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable
     known = model.data.get("fingerprints")
     if known is None:
         raise UserError("--forget: the model is of an older version, which noted no pictures: train it again")
-    crops, numbers = [], []
+    embedding = compile_embedding(model, model.runtime)
+    tiling, numbers, brightness = Tiling(model.preprocess), [], []
+    features: list[np.ndarray] = []
     for index, picture in enumerate(pictures):
         crop = model.preprocess.crop(model.preprocess.resized(picture))
         mark, name = fingerprint_of(crop)[:DIGITS], picture_name(picture, index)
         if mark not in known:
             raise UserError(f"--forget {name}: it is none of the model's pictures: give the file that was trained on")
-        if known.index(mark) not in numbers:
-            crops.append(crop)
-            numbers.append(known.index(mark))
-    batch = np.stack(crops)
-    features = compile_embedding(model, model.runtime).run(model.preprocess.normalise(batch))[0]
-    model.load_statistics(model.without(numbers, features.reshape(len(batch), -1, features.shape[-1])))
-    log(f"forgotten: {len(batch)} pictures; {model.describe()}")
+        if known.index(mark) in numbers:
+            continue
+        numbers.append(known.index(mark))
+        brightness.append(float(crop.mean()))
+        tiling.add([crop])
+        parts = model.preprocess.parts(crop)
+        features += [embedding.run(model.preprocess.normalise(part[None]))[0] for part in parts]
+    rows = len(features[0])
+    together = np.concatenate(features)
+    model.load_statistics(model.without(numbers, together.reshape(len(features), -1, together.shape[-1])))
+    log(f"forgotten: {len(numbers)} pictures; {model.describe()}")
     scoring = compile_feature_scoring(model, model.runtime)
     scoring.set(model.fitted)
-    maps, scores = scoring.run(features, "features")
-    levels = [levels_of(*answer) for answer in zip(maps, scores)]
-    model.calibration = model.calibration.without(levels, [float(crop.mean()) for crop in batch])
+    answers = tiling.join(range(len(numbers)), *run_parts(scoring, together, rows))
+    model.calibration = model.calibration.without([levels_of(*one) for one in answers], brightness)
     model.data = data_without(model.data, numbers)
     model.describe_fit()

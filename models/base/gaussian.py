@@ -17,6 +17,7 @@ from ..graph.pooling import shrink
 from ..graph.resample import Resample, nearest_matrix, to_pixels
 from ..graph.scores import check_image_score, image_score
 from ..threads import one_thread
+from .data import part_ends
 from .method import AnomalyMethod
 from .spool import Spool
 
@@ -199,7 +200,7 @@ class GaussianMethod(AnomalyMethod):
         if max_size is not None:
             raise UserError(f"--max_size {max_size}: a {self.NAME} model does not grow; leave it out")
         self.start_fit(pictures)
-        self._seen, self._mean = self.data["pictures"], self.fitted["position_mean"].copy()
+        self._seen, self._mean = int(part_ends(self.data)[-1]), self.fitted["position_mean"].copy()
         self._recover_scatter()
 
     @one_thread
@@ -283,9 +284,9 @@ class GaussianMethod(AnomalyMethod):
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
         """Take the pictures' features out of mean and covariance again."""
-        left = self.data["pictures"] - len(features)
+        left = int(part_ends(self.data)[-1]) - len(features)
         if left < 3:
-            raise UserError(f"--forget: {self.NAME} needs at least three good pictures, {left} are left")
+            raise UserError(f"--forget: {self.NAME} needs at least three good pictures or tiles, {left} are left")
         self.start_update(0, None)
         for picture in features:
             shift = picture - self._mean

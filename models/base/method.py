@@ -28,10 +28,8 @@ from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, OnBad
 from .fitting import fit_features
 from .forget import forget_pictures
-from .tiling import MapAndScore, Tiling
+from .tiling import MapAndScore, Tiling, run_parts
 from .update import update_model
-
-AT_ONCE = 8  # held-out parts whose features are scored in one run
 
 
 class AnomalyMethod(Detector):
@@ -71,7 +69,7 @@ class AnomalyMethod(Detector):
     """What `finish_fit` is called in tables of times."""
 
     HELD_OUT: ClassVar[int] = 1
-    """How many pictures `leave_one_out` takes at a time, AT_ONCE or fewer."""
+    """How many pictures `leave_one_out` takes at a time, `tiling.AT_ONCE` or fewer."""
     channels: int
     """Values per row of features, set by `build`."""
     shard: range
@@ -264,7 +262,7 @@ class AnomalyMethod(Detector):
         log(f"features: {len(seen)} pictures")
         self.make_statistics()
         log(self.describe())
-        self.data = data_of(seen)
+        self.data = data_of(seen, self.tiling.tiles)
         return self.score_held_out()
 
     def update(
@@ -280,7 +278,7 @@ class AnomalyMethod(Detector):
         """Add good pictures to a fitted model, without those that it was fitted on; see `models.base.update`.
 
         Arguments are those of `fit`, but one picture is enough, `false_alarm` is the model's own if not given, and
-        `max_size` is how many rows PatchCore's bank, or pictures SPADE's gallery, may have afterwards.
+        `max_size` is how many rows PatchCore's bank, or pictures or tiles SPADE's gallery, may have afterwards.
 
         Raises:
             UserError: not fitted, an unreadable picture, no new one, or `max_size` does not fit the method.
@@ -305,9 +303,10 @@ class AnomalyMethod(Detector):
     def _check_changeable(self, what: str) -> None:
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: there is nothing to {what}")
-        if self.preprocess.tiled or "augment" in self.header:
-            had = "sees pictures in tiles" if self.preprocess.tiled else "was trained with --augment"
-            raise UserError(f"--{what}: this model {had}, and cannot be changed: train it again")
+        if "augment" in self.header:
+            raise UserError(f"--{what}: this model was trained with --augment, and cannot be changed: train it again")
+        if self.preprocess.tiled and len(self.data.get("tiles", ())) != self.data["pictures"]:
+            raise UserError(f"--{what}: the model is of an older version, which noted no tiles: train it again")
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
@@ -333,12 +332,12 @@ class AnomalyMethod(Detector):
         workers: int | None,
         on_bad: OnBad | None,
         known: Set[str] = frozenset(),
-        look: Callable[[np.ndarray, int], None] = lambda features, pictures: None,
+        look: Callable[[np.ndarray, list[int]], None] = lambda features, numbers: None,
     ) -> list[str]:
         """Call `partial_fit` on all pictures, and keep their names; return their crops' fingerprints.
 
         Pictures whose short fingerprint (see `data_of`) is `known` are left out; `look` gets each batch's features
-        and how many pictures they are of.
+        and the number of the picture that each part of it is of.
         """
         embedding = self.compiled(compile_embedding)
         seen: list[str] = []
@@ -351,12 +350,13 @@ class AnomalyMethod(Detector):
             marked = [entry for entry in marked if entry[2][:DIGITS] not in known]
             place = self.copied, self.preprocess, self.seed
             looks = [[crop, *copies(item, *place, len(seen) + i)] for i, (item, crop, _) in enumerate(marked)]
-            every = (part for look in looks for crop in look for part in self.preprocess.parts(crop))
+            of = enumerate(looks, len(seen))
+            every = ((n, part) for n, own in of for crop in own for part in self.preprocess.parts(crop))
             for parts in batches(every, batch_size):
-                batch = self.preprocess.normalise(np.stack(parts))
+                batch = self.preprocess.normalise(np.stack([part for _, part in parts]))
                 with self.stages.timed("features"):
                     features = embedding.run(batch)[0]
-                look(features, len(parts))
+                look(features, [n for n, _ in parts])
                 self.partial_fit(features)
             for (item, crop, mark), own in zip(marked, looks):
                 self.names.append(item.name)
@@ -381,9 +381,7 @@ class AnomalyMethod(Detector):
             with self.stages.timed("calibration"), held_out as (features, changed):
                 scoring.set({**self.fitted, **changed})
                 rows = len(features) // len(self.tiling.parts(group))
-                features = self.tiling.without_copies(group, features)
-                some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]
-                maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
-            yield from self.tiling.join(group, maps, scores.tolist())
+                maps, scores = run_parts(scoring, self.tiling.without_copies(group, features), rows)
+            yield from self.tiling.join(group, maps, scores)
         scoring.shrink()
         self.end_fit()

@@ -10,9 +10,12 @@ import numpy as np
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture, picture_shape
 from deploy.pictures.preprocess import Preprocess
+from deploy.runtime.program import Program
 
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
+AT_ONCE = 8
+"""Parts whose features are scored in one run."""
 
 
 class Tiling:
@@ -34,6 +37,11 @@ class Tiling:
         self._shapes.append(shapes[0])
         self._own.append(counts[0])
         self._ends.append(self._ends[-1] + sum(counts))
+
+    @property
+    def tiles(self) -> list[int] | None:
+        """How many tiles each picture itself has, None where whole pictures are seen."""
+        return list(self._own) if self._preprocess.tiled else None
 
     @property
     def several(self) -> bool:
@@ -69,6 +77,13 @@ class Tiling:
             here = slice(start, end)
             shape = self._shapes[picture] if self._preprocess.tiled else self._preprocess.size
             yield self._preprocess.join(maps[here], *shape), max(scores[here])
+
+
+def run_parts(scoring: Program, features: np.ndarray, rows: int) -> tuple[np.ndarray, list[float]]:
+    """Run the program of `compile_feature_scoring` on parts with so many rows of features each: maps and scores."""
+    some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]
+    maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
+    return maps, scores.tolist()
 
 
 def most_parts(pictures: Sequence[Picture], preprocess: Preprocess) -> int:

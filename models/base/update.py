@@ -14,6 +14,7 @@ from deploy.runtime.stages import Stages
 from ..graph.compiled import compile_feature_scoring
 from .data import data_of, joined_data
 from .detector import OnBad
+from .tiling import most_parts, run_parts
 
 if TYPE_CHECKING:
     from .method import AnomalyMethod
@@ -48,7 +49,7 @@ def update_model(
     rate = false_alarm or earlier.false_alarm or FALSE_ALARM
     check_rate(rate)
     model.stages = Stages()
-    model.start_update(len(pictures), max_size)
+    model.start_update(most_parts(pictures, model.preprocess), max_size)
     compared = _Compared(-(-len(pictures) // COMPARED))
     known = frozenset(model.data.get("fingerprints", ()))
     unread: list[str] = []
@@ -76,7 +77,7 @@ def update_model(
     new = Calibration.from_levels(after, rate).with_brightness(model.brightness)
     model.calibration = new.joined(earlier, _factors(usual))
     model.tell_levels([levels[0] for levels in after], log)
-    model.data = joined_data(model.data, data_of(seen))
+    model.data = joined_data(model.data, data_of(seen, model.tiling.tiles))
     model.describe_fit()
 
 
@@ -84,22 +85,24 @@ class _Compared:
     """Every `step`-th new picture's features, kept until the model before the update has scored them."""
 
     def __init__(self, step: int) -> None:
-        self.step, self._seen = step, 0
-        self._features: list[np.ndarray] = []
+        self.step = step
+        self._features: dict[int, list[np.ndarray]] = {}
 
-    def look(self, features: np.ndarray, pictures: int) -> None:
-        """Keep some of the features of the next `pictures`."""
-        for rows in features.reshape(pictures, -1, features.shape[-1]):
-            if self._seen % self.step == 0:
-                self._features.append(rows.copy())
-            self._seen += 1
+    def look(self, features: np.ndarray, numbers: list[int]) -> None:
+        """Keep the features of some pictures; `numbers` tell which picture each part is of."""
+        for number, rows in zip(numbers, features.reshape(len(numbers), -1, features.shape[-1])):
+            if number % self.step == 0:
+                self._features.setdefault(number, []).append(rows.copy())
 
     def score(self, model: AnomalyMethod) -> list[Levels]:
         """Scores of the pictures that were kept, by the statistics that the model has now."""
         scoring = compile_feature_scoring(model, model.runtime)
         scoring.set(model.fitted)
-        answers = (scoring.run(features, "features") for features in self._features)
-        return [levels_of(maps[0], scores[0]) for maps, scores in answers]
+        found = []
+        for number, parts in self._features.items():
+            answers = run_parts(scoring, np.concatenate(parts), len(parts[0]))
+            found += [levels_of(*one) for one in model.tiling.join(range(number, number + 1), *answers)]
+        return found
 
 
 def _factors(pairs: list[tuple[Levels, Levels]]) -> Levels:
