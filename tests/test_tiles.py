@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from deploy import Predictor, Preprocess, UserError
 from deploy.pictures.tiles import STEP, Tiles
 from deploy.results.heatmap import defect_mask, panel
 from deploy.results.regions import find_regions
-from deploy.storage.tensors import read_tensors
+from deploy.storage.tensors import read_header, read_tensors
 from models import SPADE, Detector, OrthoAD, PaDiM, PatchCore
 
 TILED = Preprocess(None, 64, "tile", overlap=32)
@@ -164,6 +165,19 @@ def test_scripts_agree_on_tiles(tiled: SimpleNamespace, data: Path, tmp_path: Pa
     assert coco["images"][0]["width"] == picture.shape[1]
     (row,) = table(tiled.run / "washer_seed521.csv")[:1]
     assert float(row["PRO_score"]) > 0.6 and float(row["Pixel_AUROC"]) > 0.8
+
+
+def test_the_script_updates_a_model_of_tiles(tiled: SimpleNamespace, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "washer/test/good", tmp_path / "more/washer/train/good")
+    model, added = tiled.run / "washer.safetensors", sorted((tmp_path / "more/washer/train/good").iterdir())
+    before, folder = read_header(model, "model")["data"], tmp_path / tiled.run.name
+    done(run("train.py", "--update", model, "--data_path", tmp_path / "more", "--save_path", tmp_path))
+    found = read_header(folder / "washer.safetensors", "model")["data"]
+    assert found["pictures"] == before["pictures"] + len(added) == len(found["tiles"])
+    words = ["--update", folder / "washer.safetensors", "--save_path", tmp_path]
+    done(run("train.py", *words, "--forget", added[0]))
+    again = read_header(folder / "washer.safetensors", "model")["data"]
+    assert again["pictures"] == found["pictures"] - 1 == len(again["tiles"])
 
 
 def test_pictures_follow_the_tiles(tiled: SimpleNamespace) -> None:
