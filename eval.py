@@ -5,6 +5,7 @@ python eval.py --data_path DATA --category bottle --method patchcore --arch resn
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,12 @@ from deploy.command_line.parser import Arguments, Parser, rate
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, UserError
-from deploy.results.tables import provenance_columns
-from evaluation.chapter import Chapter
+from evaluation.chapter import evaluated
 from evaluation.decisions import BEST_F1, Decisions, Goal
 from evaluation.labelled import calibrated
 from evaluation.publish import check_published, publish
-from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
-from evaluation.run import Wanted, evaluate_category
-from evaluation.times import read_times
+from evaluation.report import Report, seeds_table, write_report, write_seeds_report
+from evaluation.run import Wanted
 from models import Detector, load_model, model_text
 
 GOALS = "f1, recall=0.95, precision=0.9, or miss_cost=10, where a miss costs 10 false alarms"
@@ -59,7 +58,7 @@ def main() -> int:
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
         )
     reports, seeds = [], options.asked_seeds(args)
-    failed = Failed(len(seeds) * len(categories))
+    failed, log = Failed(len(seeds) * len(categories)), partial(print, flush=True)
     files = [[options.model_file(args, category.name, seed) for category in categories] for seed in seeds]
     for paths in files:
         report, seed, chapters = Report(), options.shared_seed(paths), []
@@ -72,14 +71,9 @@ def main() -> int:
                     calibrate(args, model, path)
                 folder = options.results_folder(args, model, path)
                 command = options.command(parser, args, model)
-                provenance = provenance_columns(model.header, command)
                 own = {"false_alarm": args.false_alarm, "watch_drift": args.enable_drift}
                 wanted = Wanted.of(args, options.pro_limit(args), **own)
-                outcome = evaluate_category(model, category, folder / category.name, provenance, wanted)
-                print(summary(outcome.row), flush=True)
-                report.rows.append(outcome.row)
-                report.provenance.append(provenance)
-                chapters.append(Chapter(outcome, model.header, read_times(path, model.header), command))
+                chapters.append(evaluated(model, path, category, folder, command, wanted, report, log))
         if report.rows:
             table = write_report(folder / seeds_table(args.category, [seed]), report)
             print(f"figures: {table}")

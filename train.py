@@ -18,13 +18,12 @@ from deploy.command_line.script import run_script
 from deploy.errors import Failed, Skipped, UserError
 from deploy.pictures.preprocess import Preprocess
 from deploy.results.panels import write_panels
-from deploy.results.tables import provenance_columns
 from deploy.storage.files import exclusive
-from evaluation.chapter import Chapter
+from evaluation.chapter import Chapter, evaluated
 from evaluation.publish import check_published, publish
-from evaluation.report import Report, seeds_table, summary, write_report, write_seeds_report
-from evaluation.run import Wanted, evaluate_category
-from evaluation.times import read_times, write_times
+from evaluation.report import Report, seeds_table, write_report, write_seeds_report
+from evaluation.run import Wanted
+from evaluation.times import write_times
 from models import Detector, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.distributed.job import Job
@@ -115,13 +114,8 @@ def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> Chapter:
     """Add the model's figures on the category to `report`; return what a page shows. Results lie beside `table`."""
-    provenance, wanted = provenance_columns(model.header, command), Wanted.of(args, options.pro_limit(args))
-    outcome = evaluate_category(model, category, table.parent / category.name, provenance, wanted)
-    log(summary(outcome.row))
-    report.rows.append(outcome.row)
-    report.provenance.append(provenance)
-    fitting = model.stages.seconds or read_times(table.parent / f"{category.name}.safetensors", model.header)
-    return Chapter(outcome, model.header, fitting, command)
+    wanted, path = Wanted.of(args, options.pro_limit(args)), table.parent / f"{category.name}.safetensors"
+    return evaluated(model, path, category, table.parent, command, wanted, report, log)
 
 
 def update(args: Arguments, parser: Parser) -> int:

@@ -42,7 +42,7 @@ def show(workspace: Workspace, say: Say, offered: Arguments) -> None:
 
 def own(workspace: Workspace, say: Say, offered: Arguments) -> None:
     """Good pictures that the visitor drops."""
-    receive(workspace, say("own_drop", least=LEAST), "training", absorb_training)
+    receive(workspace, say("own_drop", least=LEAST), "training", keep_training)
     count = len(workspace.training)
     if count:
         told, clear = st.columns([4, 1], vertical_alignment="center")
@@ -101,17 +101,17 @@ def how(say: Say, offered: Arguments, key: str) -> steps.Settings:
     return steps.Settings(kind or PRESETS[0], arch, weights, runtime(offered))
 
 
-def receive(workspace: Workspace, label: str, key: str, absorb: Callable[[Workspace, list], None]) -> None:
-    """A place to drop pictures; what is dropped goes to `absorb` at once, and the place is empty again."""
+def receive(workspace: Workspace, label: str, key: str, keep: Callable[[Workspace, list], None]) -> None:
+    """A place to drop pictures; what is dropped goes to `keep` at once, and the place is empty again."""
     turn = st.session_state.setdefault(f"turn_{key}", 0)
     dropped = st.file_uploader(label, KINDS, accept_multiple_files=True, key=f"{key}{turn}", disabled=workspace.busy)
     if dropped:
-        absorb(workspace, [(one.name, one.getvalue()) for one in dropped])
+        keep(workspace, [(one.name, one.getvalue()) for one in dropped])
         st.session_state[f"turn_{key}"] = turn + 1
         st.rerun()
 
 
-def absorb_training(workspace: Workspace, files: list[tuple[str, bytes]]) -> None:
+def keep_training(workspace: Workspace, files: list[tuple[str, bytes]]) -> None:
     """Keep pictures to learn from."""
     workspace.training += workspace.take(files, MOST_TRAINING - len(workspace.training))
 

@@ -52,12 +52,12 @@ def drop(workspace: Workspace, say: Say) -> None:
     known = st.segmented_control(say("test_known"), list(KNOWN), default="unknown", format_func=say, key="known")
     truth = KNOWN.get(known or "unknown")
 
-    def absorb(workspace: Workspace, files: list[tuple[str, bytes]]) -> None:
+    def keep(workspace: Workspace, files: list[tuple[str, bytes]]) -> None:
         taken = workspace.take(files, MOST_TESTED - len(workspace.results))
         if taken:
             workspace.start("scoring", lambda log: steps.score(workspace, taken, log, truth=truth))
 
-    receive(workspace, say("test_drop"), "tested", absorb)
+    receive(workspace, say("test_drop"), "tested", keep)
     if workspace.results:
         st.button(say("test_clear"), on_click=steps.forget_results, args=(workspace,), disabled=workspace.busy)
 

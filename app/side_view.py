@@ -78,7 +78,7 @@ def chosen(workspace: Workspace, rate: float) -> None:
 def feedback(workspace: Workspace, say: Say) -> None:
     """What becomes of labelled pictures and of verdicts that were marked as wrong."""
     st.subheader(say("feedback_step"), anchor=False)
-    known, new = steps.labelled_results(workspace), steps.can_learn(workspace)
+    known, new = steps.labelled_results(workspace), steps.marked_good(workspace)
     bad = sum(bool(result.truth) for result in known)
     marked = sum(result.marked is not None for result in workspace.results)
     st.caption(say("feedback_told", good=len(known) - bad, bad=bad, marked=marked))
@@ -92,7 +92,7 @@ def feedback(workspace: Workspace, say: Say) -> None:
         st.session_state.pop("own_threshold", None)
         st.rerun()
     if st.button(say("learn", count=len(new)), disabled=not new):
-        workspace.start("learning", lambda log: steps.learn(workspace, log))
+        workspace.start("learning", lambda log: steps.update_model(workspace, log))
         st.rerun()
 
 

@@ -200,19 +200,19 @@ def calibrate(workspace: Workspace, goal: Goal) -> None:
     workspace.files.clear()
 
 
-def can_learn(workspace: Workspace) -> list[Result]:
+def marked_good(workspace: Workspace) -> list[Result]:
     """Good pictures, by the visitor's own word, that the model can be updated with; none where it cannot be."""
-    if not isinstance(workspace.model, AnomalyMethod) or workspace.model.preprocess.tiled:
+    if not isinstance(workspace.model, AnomalyMethod):
         return []
     return [result for result in workspace.results if result.marked is False]
 
 
-def learn(workspace: Workspace, log: Log) -> None:
+def update_model(workspace: Workspace, log: Log) -> None:
     """Add the good pictures that were marked to the model, as train.py --update does, and score the others again.
 
     They are test pictures no more.
     """
-    model, taken = workspace.model, can_learn(workspace)
+    model, taken = workspace.model, marked_good(workspace)
     model.update([result.picture.path for result in taken], BATCH, log=log)
     model.save(workspace.model_path, COMMAND)
     workspace.rate = model.calibration.false_alarm

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Callable
 
-from .run import Outcome, Shown
+from datasets.readers import Category
+from deploy.results.tables import provenance_columns
+
+from .report import Report, summary
+from .run import Model, Outcome, Shown, Wanted, evaluate_category
+from .times import read_times
 
 WORST = 6
 """Pictures of a kind of error that are shown."""
@@ -45,3 +51,22 @@ class Chapter:
         of_side = [one for one in self.outcome.pictures if one.defective == defective]
         of_side.sort(key=lambda one: one.score if defective else -one.score)
         return [one for one in of_side if one.wrong][:WORST] or of_side[:1]
+
+
+def evaluated(
+    model: Model,
+    path: Path,
+    category: Category,
+    folder: Path,
+    command: str,
+    wanted: Wanted,
+    report: Report,
+    log: Callable[[str], None],
+) -> Chapter:
+    """Evaluate the model of `path` by `evaluate_category` into a folder in `folder`; add its figures to `report`."""
+    provenance = provenance_columns(model.header, command)
+    outcome = evaluate_category(model, category, folder / category.name, provenance, wanted)
+    log(summary(outcome.row))
+    report.rows.append(outcome.row)
+    report.provenance.append(provenance)
+    return Chapter(outcome, model.header, model.stages.seconds or read_times(path, model.header), command)

@@ -113,7 +113,7 @@ class Report:
         """The figures of several processes, which `joined` puts in a row, in the `order` of the categories."""
         found = joined(list(zip(self.rows, self.provenance)))
         found.sort(key=lambda pair: order.index(pair[0]["category"]))
-        return Report([row for row, _ in found], [origin for _, origin in found])
+        return Report([row for row, _ in found], [provenance for _, provenance in found])
 
 
 def seeds_table(selection: str, seeds: Sequence[int]) -> str:

@@ -37,6 +37,9 @@ class Model(Protocol):
 
     calibration: Calibration
     preprocess: Preprocess
+    header: dict[str, Any]
+    stages: Stages
+    """Of fitting; empty where the model was read from a file."""
 
     def predict(self, pictures: Sequence[Path], batch_size: int, workers: int | None) -> Iterable[Prediction]:
         """Yield predictions in order."""

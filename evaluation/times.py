@@ -21,10 +21,10 @@ def times_path(model_path: Path) -> Path:
 
 def write_times(model_path: Path, seconds: Mapping[str, float], header: Mapping[str, Any], command: str) -> Path:
     """Write a row per stage, and which model it is of, by its `header` and `command`; UserError as `write_csv`."""
-    path, origin = times_path(model_path), provenance_columns(dict(header), command)
+    path, provenance = times_path(model_path), provenance_columns(dict(header), command)
     make_folder(path.parent)
-    rows = [(stage, f"{value:.3f}", *origin.values()) for stage, value in seconds.items()]
-    return write_csv(path, (*COLUMNS, *origin), rows)
+    rows = [(stage, f"{value:.3f}", *provenance.values()) for stage, value in seconds.items()]
+    return write_csv(path, (*COLUMNS, *provenance), rows)
 
 
 def read_times(model_path: Path, header: Mapping[str, Any]) -> dict[str, float]:

@@ -286,8 +286,8 @@ class PatchCore(AnomalyMethod):
                 self.group,
             )
             bank = self._clusters.moved()
-            self._replaced, numbers = self._clusters.stand_ins()
-            self._stand_ins = picked(numbers, first, self._spool.read, self.group) - mean
+            self._replaced, numbers = self._clusters.farthest_patches()
+            self._farthest_patches = picked(numbers, first, self._spool.read, self.group) - mean
         return self._tables(bank, mean)
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
@@ -365,7 +365,7 @@ class PatchCore(AnomalyMethod):
             own = np.flatnonzero(np.isin(self._replaced, rows))
             kept, rows = ~np.isin(changed, rows), np.setdiff1d(rows, self._replaced)
             changed = np.concatenate([changed[kept], self._replaced[own]])
-            values = np.concatenate([values[kept], self._stand_ins[own]])
+            values = np.concatenate([values[kept], self._farthest_patches[own]])
         with rows_replaced(self.fitted, rows, self._replacement[rows], changed, values) as tables:
             yield features, tables
 
@@ -377,4 +377,4 @@ class PatchCore(AnomalyMethod):
     def end_fit(self) -> None:
         """Close the spool file, and drop what is known of the patches."""
         del self._spool
-        self._clusters, self._stand_ins = None, None
+        self._clusters, self._farthest_patches = None, None

@@ -280,9 +280,9 @@ def test_a_picked_model_is_a_copy_and_feedback_changes_the_copy_alone(
     for alarm in alarms:
         steps.mark_wrong(space, alarm)
     steps.unmark(space, alarms[0])
-    assert steps.can_learn(space) == alarms[1:]
+    assert steps.marked_good(space) == alarms[1:]
     steps.mark_wrong(space, alarms[0])
-    assert steps.can_learn(space) == alarms and all(alarm.truth is False for alarm in alarms)
+    assert steps.marked_good(space) == alarms and all(alarm.truth is False for alarm in alarms)
     first, second = (steps.heat_map(space, alarms[0], steps.levels(space)) for _ in range(2))
     assert first is second  # drawn once
 
@@ -294,7 +294,7 @@ def test_a_picked_model_is_a_copy_and_feedback_changes_the_copy_alone(
     # learnt, they are test pictures no more, and the others are scored by the new model
     kept = [r for r in space.results if r not in alarms]
     old = [r.prediction.score for r in kept]
-    steps.learn(space, said.append)
+    steps.update_model(space, said.append)
     assert space.results == kept and not any(alarm.picture.path.exists() for alarm in alarms)
     assert space.model.header["data"]["pictures"] == 8 + len(alarms)
     assert [r.prediction.score for r in kept] != old

@@ -75,7 +75,7 @@ def test_the_farthest_patch_of_another_picture_stands_in_for_a_row(patches: np.n
     chosen = np.arange(0, len(every), 7)
     far = np.full((1, CHANNELS), 90, np.float32)
     bank, owner = np.concatenate([every[chosen], far]), np.append(chosen // POSITIONS, 0)
-    rows, found = clusters_of(bank, owner, share, patches).stand_ins()
+    rows, found = clusters_of(bank, owner, share, patches).farthest_patches()
     distances = ((every[:, None] - bank[None]) ** 2).sum(2)
     nearest, picture = distances.argmin(1), np.arange(len(every)) // POSITIONS
     for row in range(len(bank)):
@@ -94,7 +94,7 @@ def test_held_out_statistics_hold_nothing_of_the_picture() -> None:
     bank, owner = model.fitted["memory_bank"].copy(), model._owner
     before = {name: value.copy() for name, value in model.fitted.items()}
     centred = [model.training_features(range(i, i + 1)) - before["bank_mean"] for i in range(6)]
-    everything, (replaced, numbers) = model.training_features(range(6)), step[0].stand_ins()
+    everything, (replaced, numbers) = model.training_features(range(6)), step[0].farthest_patches()
     np.testing.assert_allclose(bank, step[0].moved(), atol=1e-5)
     for picture in range(6):
         features = model.training_features(range(picture, picture + 1))

@@ -160,7 +160,7 @@ def test_projection_keeps_distances_and_seed_decides() -> None:
 
 
 @pytest.mark.parametrize("block", [2048, 70])
-def test_neighbours_and_stand_ins(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_and_replacements(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.memory_bank.neighbours.BLOCK", block)
     bank = np.random.default_rng(8).integers(-2, 3, (300, 6)).astype(np.float32)  # copies and ties
     owner = np.random.default_rng(9).integers(0, 7, 300)

@@ -123,7 +123,8 @@ def test_neighbours_and_means_of_several_ranks(monkeypatch: pytest.MonkeyPatch) 
         step = moved[0]
         without = [step.without(picture, patches[picture])[1] for picture in here]
         held_out = group.concatenated(np.concatenate([*without, bank[:0]]))
-        return [part.tobytes() for part in (*near, step.moved(), held_out, *step.stand_ins(), *moved[1].stand_ins())]
+        farthest = [*step.farthest_patches(), *moved[1].farthest_patches()]
+        return [part.tobytes() for part in (*near, step.moved(), held_out, *farthest)]
 
     for size in SIZES:
         assert together(size, work) == [work(Group())] * size

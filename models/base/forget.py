@@ -30,28 +30,27 @@ def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable
     known = model.data.get("fingerprints")
     if known is None:
         raise UserError("--forget: the model is of an older version, which noted no pictures: train it again")
-    embedding = compile_embedding(model, model.runtime)
-    tiling, numbers, brightness = Tiling(model.preprocess), [], []
-    features: list[np.ndarray] = []
+    crops: dict[int, np.ndarray] = {}
     for index, picture in enumerate(pictures):
         crop = model.preprocess.crop(model.preprocess.resized(picture))
         mark, name = fingerprint_of(crop)[:DIGITS], picture_name(picture, index)
         if mark not in known:
             raise UserError(f"--forget {name}: it is none of the model's pictures: give the file that was trained on")
-        if known.index(mark) in numbers:
-            continue
-        numbers.append(known.index(mark))
-        brightness.append(float(crop.mean()))
+        crops.setdefault(known.index(mark), crop)
+    embedding, tiling = compile_embedding(model, model.runtime), Tiling(model.preprocess)
+    features: list[np.ndarray] = []
+    for crop in crops.values():
         tiling.add([crop])
         parts = model.preprocess.parts(crop)
         features += [embedding.run(model.preprocess.normalise(part[None]))[0] for part in parts]
-    rows = len(features[0])
+    numbers, rows = list(crops), len(features[0])
     together = np.concatenate(features)
     model.load_statistics(model.without(numbers, together.reshape(len(features), -1, together.shape[-1])))
     log(f"forgotten: {len(numbers)} pictures; {model.describe()}")
     scoring = compile_feature_scoring(model, model.runtime)
     scoring.set(model.fitted)
     answers = tiling.join(range(len(numbers)), *run_parts(scoring, together, rows))
+    brightness = [float(crop.mean()) for crop in crops.values()]
     model.calibration = model.calibration.without([levels_of(*one) for one in answers], brightness)
     model.data = data_without(model.data, numbers)
     model.describe_fit()

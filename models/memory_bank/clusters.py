@@ -24,8 +24,8 @@ class Clusters:
     - `moved`: the rows, a `share` of the way towards the mean of these patches (Lloyd 1982, "Least squares quantization
       in PCM"). Greedy k-center chooses patches at the edge of what there is, and which ones depends on where it starts;
       the mean depends on it much less. But means alone blur what is rare.
-    - `without`, `stand_ins`: what the bank would be, nearly, had it been chosen without a picture. Of another picture's
-      patches that a row stands for, the farthest is the one that greedy k-center would turn to without that row.
+    - `without`, `farthest_patches`: what the bank would be, nearly, had it been chosen without a picture. Of another
+      picture's patches that a row stands for, the farthest is what greedy k-center would turn to without that row.
 
     Where there are many patches for each row, those of every so-many-th picture are looked at.
 
@@ -57,7 +57,7 @@ class Clusters:
         group = group or Group()
         self._bank, self._share, self._fixed = bank, share, fixed
         self._nearest: dict[int, np.ndarray] = {}
-        self._farthest, self._stand_in = np.full(len(bank), -1, np.float32), np.zeros(len(bank), np.int64)
+        self._farthest, self._farthest_patch = np.full(len(bank), -1, np.float32), np.zeros(len(bank), np.int64)
         axes = principal_axes(bank)[1][:, :AXES]
         form = coarse_form(bank, axes).T.copy()
         some = range(0, pictures, max(1, total // ((PATCHES if share else FEW) * len(bank))))
@@ -94,12 +94,12 @@ class Clusters:
         """Take the farthest patch that any process found; of equal ones the first, as one process alone does."""
         if group.size == 1:
             return
-        found = list(zip(group.gather(self._farthest), group.gather(self._stand_in)))
-        self._farthest, self._stand_in = found[0]
-        for farthest, stand_in in found[1:]:
+        found = list(zip(group.gather(self._farthest), group.gather(self._farthest_patch)))
+        self._farthest, self._farthest_patch = found[0]
+        for farthest, patch in found[1:]:
             better = farthest > self._farthest
             self._farthest = np.where(better, farthest, self._farthest)
-            self._stand_in = np.where(better, stand_in, self._stand_in)
+            self._farthest_patch = np.where(better, patch, self._farthest_patch)
 
     def _note_farthest(self, nearest: np.ndarray, own: np.ndarray, first: int, other: np.ndarray) -> None:
         """Keep the patch of each row that is farthest from it, of those marked in `other`."""
@@ -107,12 +107,12 @@ class Clusters:
         distance = np.einsum("ij,ij->i", offset, offset)
         patch = np.flatnonzero(other & (distance > self._farthest[nearest]))
         patch = patch[np.argsort(distance[patch], kind="stable")]  # the last one of a row stays
-        self._farthest[nearest[patch]], self._stand_in[nearest[patch]] = distance[patch], first + patch
+        self._farthest[nearest[patch]], self._farthest_patch[nearest[patch]] = distance[patch], first + patch
 
-    def stand_ins(self) -> tuple[np.ndarray, np.ndarray]:
+    def farthest_patches(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows that stand for patches of another picture, ascending, and the number of the farthest one of each."""
         rows = np.flatnonzero(self._farthest >= 0)
-        return rows, self._stand_in[rows]
+        return rows, self._farthest_patch[rows]
 
     def moved(self) -> np.ndarray:
         """The moved rows, float32 [rows, channels]."""
