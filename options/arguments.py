@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 from datasets.readers import LAYOUTS
 from deploy.command_line.parser import KEPT, Parser, natural, positive, threads
@@ -10,9 +11,9 @@ from deploy.pictures.preprocess import FITS
 from models import ALIASES, METHODS
 from models.backbones.backbone import ARCHS
 from models.base.augment import KINDS
-from models.presets import PRESETS, preset
+from models.presets import DEFAULT, PRESETS, preset
 
-PRESET_HELP = "layers, sizes, --k and the method's options where they are not given: those that docs/methods.md lists"
+PRESET_HELP = "sizes, layers, --k and the method's options where they are not given"
 OVERLAP = 64
 RANGE_HELP = "16-bit values that become 0 and 255; if not given, those of the training pictures, with a tenth more"
 ROI_HELP = "region of interest: a mask of a training picture's size, 0 outside, or a box in its pixels"
@@ -40,16 +41,31 @@ FIT_HELP = (
 )
 
 
+def preset_defaults(value: Callable[[str], Any]) -> str:
+    """What to add to the help of an option whose default is the method's, or its preset's: `value`, None for none."""
+    told = {name: value(name) for name in METHODS}
+    told = {name: found for name, found in told.items() if found is not None}
+    if len(set(told.values())) == 1:
+        return f" (default: {next(iter(told.values()))})"
+    return f" (defaults: {', '.join(f'{name} {found}' for name, found in told.items())})" if told else ""
+
+
+def _method_default(option: str, name: str) -> Any:
+    return {**METHODS[name].OPTIONS, **preset(name).options}.get(option)
+
+
 def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+") -> None:
     """Sizes of pictures: `sets` them, with the preset's as defaults, or they are only compared with the model's.
 
     `nargs` is None where pictures may follow, which several words of --crop_size would swallow.
     """
-    only = "" if sets else "; the model's, only checked"
+    only = "; the model's, only checked"
+    resize = preset_defaults(lambda name: preset(name).preprocess.resize) if sets else only
+    crop = preset_defaults(lambda name: preset(name).preprocess.crop_size) if sets else only
     parser.group("data")
-    parser.add_argument("--resize", type=positive, default=None, help=f"short side in pixels{only}")
+    parser.add_argument("--resize", type=positive, default=None, help=f"short side in pixels{resize}")
     words = f"the program's input in pixels, one number{' or height and width' if nargs else ''}"
-    parser.add_argument("--crop_size", type=positive, nargs=nargs, default=None, help=f"{words}{only}")
+    parser.add_argument("--crop_size", type=positive, nargs=nargs, default=None, help=f"{words}{crop}")
     if sets:
         parser.add_argument("--fit", choices=FITS, default=None, help=FIT_HELP)
         parser.add_argument("--tile", type=positive, default=None, help=TILE_HELP)
@@ -94,18 +110,18 @@ def add_model_options(parser: Parser, several: bool, archs: str | None = "+", se
         help=f"backbone, or an ensemble of several, {'A B or ' if archs else ''}A+B; of {', '.join(ARCHS)}",
     )
     names = ", ".join(dict.fromkeys(name for found in PRESETS.values() for name in found))
-    defaults = ", ".join(f"{name} {preset(name).k:g}" for name in METHODS)
     parser.add_argument(
         "--preset",
         default=None,
-        help=f"{PRESET_HELP if seed is not None else 'the preset whose --k is looked for'}; {names}",
+        help=(PRESET_HELP if seed is not None else "the preset whose --k is looked for")
+        + f"; {names} (default: {DEFAULT})",
     )
     parser.add_argument(
         "--k",
         type=float,
         default=None,
         help="patchcore: percent of patches kept, above 100 their number; padim, orthoad: channels; "
-        f"spade: neighbouring pictures (defaults: {defaults})",
+        f"spade: neighbouring pictures{preset_defaults(lambda name: f'{preset(name).k:g}')}",
     )
     parser.add_argument("--save_path", default="./output", help="where models and results are")
     more = "; several: one model each, and a table of mean and deviation" if several else ""
@@ -127,7 +143,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "patch_size": (positive, "features are averaged over this neighbourhood"),
     "grid": (
         str,
-        "the layer whose positions are the patches or have Gaussians, default the first; finer ones are averaged to it",
+        "the layer whose positions are the patches or have Gaussians, with --layers the first; finer ones are averaged",
     ),
     "patch_stride": (positive, "every how many-th position is a patch"),
     "pretrain_dim": (positive, "pool each layer's patches adaptively to this many values"),
@@ -158,22 +174,14 @@ METHOD_EXAMPLES = {
 
 
 def add_method_options(parser: Parser) -> None:
-    """Settings of the methods, each with the method's own default when not given, grouped by who has them."""
+    """Settings of the methods, each with the preset's or the method's own when not given, grouped by who has them."""
     for title, example in METHOD_EXAMPLES.items():
         parser.group(title, example)
     for name, (kind, help) in METHOD_OPTIONS.items():
         owners = [method for method in METHODS if name in METHODS[method].OPTIONS]
         parser.group("every method" if len(owners) == len(METHODS) else ", ".join(owners))
-        parser.add_argument(f"--{name}", type=kind, default=None, help=help + _defaults(name))
-
-
-def _defaults(name: str) -> str:
-    """What to add to the help of a method's option."""
-    found = {key: method.OPTIONS[name] for key, method in METHODS.items() if name in method.OPTIONS}
-    told = {key: value for key, value in found.items() if value is not None}
-    if len(set(told.values())) == 1:
-        return f" (default: {next(iter(told.values()))})"
-    return f" (defaults: {', '.join(f'{key} {value}' for key, value in told.items())})" if told else ""
+        default = preset_defaults(partial(_method_default, name))
+        parser.add_argument(f"--{name}", type=kind, default=None, help=help + default)
 
 
 def add_run_options(parser: Parser) -> None:

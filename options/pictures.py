@@ -14,7 +14,7 @@ import numpy as np
 from deploy.command_line.parser import Arguments
 from deploy.errors import UserError
 from deploy.pictures.decode import decode_deep, decode_mask, has_16_bits
-from deploy.pictures.preprocess import TILE, Preprocess, Size
+from deploy.pictures.preprocess import TILE, Preprocess, Size, height_width
 from models.presets import PAPER, Preset, preset
 
 from .arguments import OVERLAP
@@ -109,14 +109,15 @@ def _some(pictures: Sequence[Path]) -> Sequence[Path]:
 def preset_preprocess(method: str, found: Preset, pictures: Sequence[Path]) -> Preprocess:
     """The preset's, or for pictures that are far from square and any preset but `paper`, all of each picture."""
     given = found.preprocess
-    whole = None if found is preset(method, PAPER) else whole_picture(pictures, given)
+    whole = None if found is preset(method, PAPER) else whole_picture(pictures, found.whole or given.size)
     return given if whole is None else Preprocess(given.resize, whole, "stretch")
 
 
-def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int] | None:
+def whole_picture(pictures: Sequence[Path], size: Size) -> tuple[int, int] | None:
     """Height and width for pictures of this median shape, multiples of STEP; None where they are about square.
 
-    A square where their shapes are mixed: a rectangle that suits the tall ones leaves wide ones a third of their width.
+    They have about as many pixels as `size`. Where their shapes are mixed, it is a square: a rectangle that suits the
+    tall ones leaves wide ones a third of their width.
     """
     shapes = []
     for path in _some(pictures):
@@ -127,7 +128,7 @@ def whole_picture(pictures: Sequence[Path], given: Preprocess) -> tuple[int, int
     if np.abs(logs).mean() < far:
         return None
     root = math.exp((0 if logs.std() > far else float(np.median(logs))) / 2)
-    side = (given.size[0] * given.size[1]) ** 0.5
+    side = math.prod(height_width(size)) ** 0.5
     height, width = (max(1, round(side * part / STEP)) * STEP for part in (root, 1 / root))
     return height, width
 

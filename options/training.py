@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploy.calibration import FALSE_ALARM, RATE_HELP
 from deploy.command_line.parser import Parser, positive, rate
+from models.presets import preset
 
 from .arguments import (
     add_data_option,
@@ -12,6 +13,11 @@ from .arguments import (
     add_model_options,
     add_run_options,
     add_size_options,
+    preset_defaults,
+)
+
+LAYERS_HELP = "backbone layers; for an ensemble A,B per backbone" + preset_defaults(
+    lambda name: ",".join(preset(name).layers)
 )
 
 
@@ -21,7 +27,7 @@ def train_parser(description: str) -> Parser:
     add_data_option(parser, "the folder that holds the categories", several=True)
     add_model_options(parser, several=True, seed=521)
     parser.group("model")
-    parser.add_argument("--layers", nargs="+", default=None, help="backbone layers; for an ensemble A,B per backbone")
+    parser.add_argument("--layers", nargs="+", default=None, help=LAYERS_HELP)
     parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")

@@ -142,6 +142,8 @@ def test_help_tells_the_truth() -> None:
     assert "all, textures or objects (default: all)" in texts["train.py"] and "(default: 521)" in texts["train.py"]
     for name in METHODS:
         assert f"{name} {preset(name).k:g}" in texts["train.py"]
+        assert f"{name} {preset(name).options['image_score']}" in texts["train.py"]
+    assert f"0 to 1 (default: {preset('patchcore').options['lloyd']})" in texts["train.py"]
 
 
 def test_options_of_a_method_stand_in_its_group() -> None:
