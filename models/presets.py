@@ -18,6 +18,11 @@ class Preset(NamedTuple):
     k: float
     options: dict[str, Any]
     """Those of the method's options that are not its class's defaults."""
+    whole: int | None = None
+    """Pictures that are far from square are seen whole, with as many pixels as a square of this side; None: the crop's.
+
+    More pixels show more of a surface's grain, and KolektorSDD's cracks are found worse then.
+    """
 
 
 FINE = {"grid": "layer2", "image_score": "density"}
@@ -30,7 +35,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 PRESETS["patchcore"] |= {
     "fast": Preset(Preprocess(256, 224), ("layer1", "layer2", "layer3"), 1.0, FINE),
     "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, MEANS),
-    "best": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 8.0, MEANS),
+    "best": Preset(Preprocess(458, 400), ("layer1", "layer2", "layer3"), 5.0, MEANS, whole=320),
 }
 for name in ("padim", "orthoad"):
     options = {"grid": "layer2", "eps": 0.001, "image_score": "top"}

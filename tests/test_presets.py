@@ -13,7 +13,7 @@ from deploy import Preprocess, UserError
 from deploy.storage.tensors import read_tensors
 from models import METHODS, build_model
 from models.presets import DEFAULT, PAPER, PRESETS, preset
-from options.pictures import whole_picture
+from options.pictures import preset_preprocess, whole_picture
 
 SMALL = ["--arch", "compact", "--weights", "random", "--save_pic", "False"]
 
@@ -87,7 +87,20 @@ def test_pictures_far_from_square_are_seen_whole(
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((*shape, 3), np.uint8))
     (tmp_path / "bad.png").write_text("no picture")
-    assert whole_picture(sorted(tmp_path.iterdir()), Preprocess(366, 320)) == expected
+    assert whole_picture(sorted(tmp_path.iterdir()), 320) == expected
+
+
+@pytest.mark.once
+def test_best_looks_closer_at_crops_alone(tmp_path: Path) -> None:
+    for shape, name in [((250, 100), "tall"), ((100, 100), "square")]:
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((*shape, 3), np.uint8))
+    seen = {
+        (name, shape): preset_preprocess("patchcore", preset("patchcore", name), [tmp_path / f"{shape}.png"])
+        for name in ("balanced", "best")
+        for shape in ("tall", "square")
+    }
+    assert seen["best", "tall"].size == seen["balanced", "tall"].size == (512, 192)
+    assert seen["best", "square"] == Preprocess(458, 400) and seen["balanced", "square"] == Preprocess(366, 320)
 
 
 @pytest.mark.once
@@ -96,7 +109,7 @@ def test_mixed_shapes_are_seen_as_squares(tall: int, expected: tuple[int, int] |
     """Three of four pictures are tall, so that their median is."""
     for number, shape in enumerate([(tall, 100), (tall, 100), (100, tall), (tall, 100)]):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((*shape, 3), np.uint8))
-    assert whole_picture(sorted(tmp_path.iterdir()), Preprocess(366, 320)) == expected
+    assert whole_picture(sorted(tmp_path.iterdir()), 320) == expected
 
 
 @pytest.mark.once

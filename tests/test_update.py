@@ -102,15 +102,15 @@ def test_size_is_bounded(both: SimpleNamespace) -> None:
 
 
 def test_a_picture_is_forgotten(both: SimpleNamespace) -> None:
-    """The model that was updated with one more becomes the one that was not."""
+    """The model that was updated with one more, which is there twice, becomes the one that was not."""
     odd = np.full((120, 130, 3), 255, np.uint8)
     model = load_model(both.file)
     before, known = {name: value.copy() for name, value in model.fitted.items()}, model.calibration
-    high = model.update([odd]).calibration
-    assert len(high.scores) == 9
+    high = model.update([odd, odd]).calibration
+    assert len(high.scores) == 10
     model.forget([odd])
     assert model.data["pictures"] == 8 == model.calibration.pictures == len(model.data["fingerprints"])
-    assert len(model.data["forgotten"]) == 1 and model.data == model.header["data"]
+    assert len(model.data["forgotten"]) == 2 and model.data == model.header["data"]
     assert model.calibration.brightness == known.brightness, "255 has left"
     for name in ("memory_bank", "position_mean", "descriptors", "whitening_1"):
         if name in before:

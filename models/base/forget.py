@@ -36,7 +36,7 @@ def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable
         mark, name = fingerprint_of(crop)[:DIGITS], picture_name(picture, index)
         if mark not in known:
             raise UserError(f"--forget {name}: it is none of the model's pictures: give the file that was trained on")
-        crops.setdefault(known.index(mark), crop)
+        crops.update((number, crop) for number, of in enumerate(known) if of == mark)  # with its doubles
     embedding, tiling = compile_embedding(model, model.runtime), Tiling(model.preprocess)
     features: list[np.ndarray] = []
     for crop in crops.values():
