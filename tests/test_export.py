@@ -129,6 +129,8 @@ def test_a_program_that_computes_something_else_is_refused(
         (1.0, 1.0, 20.0, 20 / 64),
         (1.0, 1.0, -20.0, 20 / 64),
         (np.nan, 1.0, 0.0, np.inf),
+        (1.0, np.nan, 0.0, np.inf),
+        (1.0, 1.0, np.nan, np.inf),
     ],
 )
 def test_the_self_check_sees_differences_either_way(score: float, maps: float, pixel: float, found: float) -> None:
