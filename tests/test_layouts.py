@@ -96,6 +96,7 @@ def test_about_says_height_before_width(exports: dict[tuple, Path]) -> None:
     header["preprocess"]["crop_size"] = [96, 64]
     assert description(header)["inputs"]["image"]["shape"] == ["batch", 3, 96, 64]
     assert description({**header, "input": "uint8"})["inputs"]["image"]["shape"] == ["batch", 96, 64, 3]
+    assert [output["shape"] for output in description(header)["outputs"]] == [["batch", 96, 64], ["batch"]]
 
 
 @pytest.mark.once
