@@ -13,11 +13,13 @@ import pytest
 from conftest import done, refused, run
 from safetensors.numpy import load_file
 
-from deploy import Predictor, Runtime
+from deploy import Predictor, Preprocess, Runtime
 from deploy.pictures.listing import list_pictures
+from deploy.runtime import selfcheck
 from deploy.runtime.program import save_program
 from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
+from models.export.export import compare
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,60 @@ def test_a_program_that_computes_something_else_is_refused(
     tensors["memory_bank"] = tensors["memory_bank"] * np.float32(1.01)
     write_tensors(copy / "stats", tensors, header)
     refused(infer(trained, copy, tmp_path / "out"), "self-check", "differs")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("score", "maps", "pixel", "found"),
+    [
+        (1.0, 1.0, 0.0, 0.0),
+        (0.9, 1.0, 0.0, 0.1),
+        (1.1, 1.0, 0.0, 0.1),
+        (1.0, 0.9, 0.0, 0.1),
+        (1.0, 1.1, 0.0, 0.1),
+        (1.0, 1.0, 20.0, 20 / 64),
+        (1.0, 1.0, -20.0, 20 / 64),
+        (np.nan, 1.0, 0.0, np.inf),
+        (1.0, np.nan, 0.0, np.inf),
+        (1.0, 1.0, np.nan, np.inf),
+    ],
+)
+def test_the_self_check_sees_differences_either_way(score: float, maps: float, pixel: float, found: float) -> None:
+    known = np.full((1, 32, 32), 4, np.float32)
+    stored = selfcheck.expected(known, np.array([4.0]))
+    given = known * np.float32(maps)
+    given[0, 8, 8] += 4 * pixel
+    assert selfcheck.difference(stored, given, np.array([4 * score])) == pytest.approx(found, abs=1e-6)
+    assert selfcheck.difference(stored, given[:, :28], np.array([4 * score])) == np.inf
+
+
+@pytest.mark.once
+def test_one_pixel_counts_for_little_and_not_for_nothing() -> None:
+    known = np.full((1, 224, 224), 4, np.float32)
+    stored, given = selfcheck.expected(known, np.array([4.0])), known.copy()
+    given[0, 8, 8] += 2
+    assert selfcheck.difference(stored, given, np.array([4.0])) == pytest.approx(selfcheck.LOCAL / 2, rel=1e-6)
+
+
+@pytest.mark.once
+def test_the_largest_difference_of_all_pictures_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the last one's nor the probe's alone."""
+
+    class Model:
+        preprocess = Preprocess(32, 32)
+
+        def __call__(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+            return image[:, 0], image[:, 0, 0, 0]
+
+    runner = SimpleNamespace(
+        selfcheck=1e-6, program=SimpleNamespace(run=lambda image: (image, image)), to_input=lambda crops: crops
+    )
+    differences = iter([1e-5, 1e-4, 1e-7])
+    monkeypatch.setattr(selfcheck, "verify", lambda *_: next(differences))
+    pictures = [np.zeros((32, 32, 3), np.uint8)] * 3
+    assert compare(Model(), {"some way": runner}, pictures) == {"pictures": 3, "some way": 1e-4}
+    runner.selfcheck, differences = 1e-3, iter([1e-5, 1e-4, 1e-7])
+    assert compare(Model(), {"some way": runner}, pictures)["some way"] == 1e-3
 
 
 @pytest.mark.once

@@ -112,6 +112,19 @@ def test_held_out_distances_equal_a_fit_without_the_picture() -> None:
         np.testing.assert_allclose(distances, expected, rtol=0.05)
 
 
+def test_distances_without_several_pictures_are_those_of_a_fit_on_the_others() -> None:
+    model = PaDiM(k=6, preprocess=SMALL, arch="compact", weights="random", eps=1e-6)
+    values = np.random.default_rng(0).normal(size=(20, model.positions, 6)).astype(np.float32)
+    model.start_fit(20)
+    model.partial_fit(values.reshape(-1, 6))
+    model.load_statistics(model.finish_fit())
+    model.end_fit()
+    stretch = model._without_group(values[:4] - model.fitted["position_mean"])
+    known = values.astype(np.float64)
+    expected = literal_distances(model, known[4:], known[:4]) / literal_distances(model, known, known[:4])
+    np.testing.assert_allclose(stretch, expected, rtol=2e-3)
+
+
 def test_projections() -> None:
     even = PaDiM(k=20, preprocess=SMALL, weights="random", channels="even").projection.numpy()
     assert [((even >= a) & (even < b)).sum() for a, b in ((0, 64), (64, 192), (192, 448))] == [7, 7, 6]

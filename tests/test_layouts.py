@@ -15,6 +15,7 @@ from deploy import Predictor, Runtime
 from deploy.pictures.listing import list_pictures
 from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
+from models.export.export import description
 from models.export.onnx import OnnxProgram
 
 WAYS = [(layout, entry) for layout in ("split", "fused") for entry in ("float32", "uint8")]
@@ -87,6 +88,15 @@ def test_about_says_what_another_language_needs(exports: dict[tuple, Path]) -> N
     assert all(value < 1e-5 for name, value in about["compared with dygraph"].items() if name != "pictures")
     about = json.loads((exports["split", "float32"] / "about.json").read_text())
     assert about["inputs"]["image"]["shape"] == ["batch", 3, 96, 96]
+
+
+@pytest.mark.once
+def test_about_says_height_before_width(exports: dict[tuple, Path]) -> None:
+    _, header = read_tensors(exports["split", "float32"] / "stats", "stats")
+    header["preprocess"]["crop_size"] = [96, 64]
+    assert description(header)["inputs"]["image"]["shape"] == ["batch", 3, 96, 64]
+    assert description({**header, "input": "uint8"})["inputs"]["image"]["shape"] == ["batch", 96, 64, 3]
+    assert [output["shape"] for output in description(header)["outputs"]] == [["batch", 96, 64], ["batch"]]
 
 
 @pytest.mark.once

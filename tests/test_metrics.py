@@ -54,6 +54,15 @@ def test_aupro_equals_the_literal_definition(seed: int, levels: int | None) -> N
         assert value == pytest.approx(literal_aupro(maps, masks, limit), abs=1e-12)
 
 
+@pytest.mark.parametrize("levels", [None, 30])
+@pytest.mark.parametrize("seed", range(3))
+def test_aupro_up_to_one_limit_misses_nothing_below_it(seed: int, levels: int | None) -> None:
+    """What lies beyond the limit is left out; the limits here fall between two good pixels."""
+    maps, masks = random_case(seed, levels)
+    for limit in (0.301, 0.0505, 0.0131):
+        assert aupro(maps, masks, (limit,)) == [pytest.approx(literal_aupro(maps, masks, limit), abs=1e-12)]
+
+
 def test_aupro_extremes() -> None:
     masks = [np.zeros((8, 8), bool)]
     masks[0][2:4, 2:4] = True

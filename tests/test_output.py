@@ -20,7 +20,7 @@ from deploy import Calibration, Preprocess
 from deploy.command_line.progress import progress
 from deploy.predictor import Prediction
 from deploy.results.description import recorded
-from deploy.results.tables import ScoreSheet
+from deploy.results.tables import ScoreSheet, facts
 from deploy.storage.tensors import read_header, write_tensors
 from evaluation.aupro import aupro
 from evaluation.report import FIGURES, summary
@@ -203,6 +203,16 @@ def test_tables_keep_the_scale_whatever_the_threshold(trained: SimpleNamespace, 
     assert {row["defective"] for row in found} == {"1"} != {row["defective"] for row in known}
     for line, row in zip((tmp_path / "infer.jsonl").read_text().splitlines(), found):
         assert json.loads(line)["scaled"] == float(row["scaled"]) and json.loads(line)["defective"] is True
+
+
+@pytest.mark.parametrize("score", [0.5, 1.5, 2.0, 2.5, 7.0])
+def test_objects_say_what_rows_say(score: float, tmp_path: Path) -> None:
+    sheet = ScoreSheet(tmp_path, "x", LEVELS, SimpleNamespace(crop_size=8), {}, heat_maps=False)
+    row = dict(zip(sheet.columns, sheet.row(SimpleNamespace(name="a.png", score=score))))
+    told = {"path": "a.png", **facts(score, LEVELS)}
+    assert {name: "" if value is None else value for name, value in told.items()} == {
+        name: value if name in ("path", "defective") or value == "" else float(value) for name, value in row.items()
+    }
 
 
 def test_several_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

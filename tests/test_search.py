@@ -22,6 +22,7 @@ from models.memory_bank.search import (
     distance_to,
     exact_nearest,
     replace_rows,
+    rows_replaced,
     worst_count,
 )
 from models.memory_bank.search import SMALL as SMALL_BANK
@@ -148,6 +149,23 @@ def test_replaced_rows_are_those_of_a_bank_that_was_built_so() -> None:
     main = (bank[rows] @ tables["coarse_axes"].T)[tables["coarse_rows"].T]
     np.testing.assert_allclose(moved["coarse_bank"][..., : main.shape[2]], main, atol=1e-5)
     np.testing.assert_allclose(moved["coarse_bank"][..., -1], -half_norms[rows][tables["coarse_rows"].T])
+
+
+def test_rows_are_replaced_with_all_that_belongs_to_them_until_the_end() -> None:
+    bank, half_norms = bank_of(60, 8)
+    random = np.random.default_rng(1)
+    fitted = {"memory_bank": bank, "half_norms": half_norms, "neighbors": random.integers(0, 60, (60, 3))}
+    fitted |= {name: random.random(60, np.float32) for name in ("spacing", "least_spacing")}
+    before = {name: value.copy() for name, value in fitted.items()}
+    rows, others, value = np.array([3, 50]), np.array([4, 51]), np.ones((1, 8), np.float32)
+    with rows_replaced(fitted, rows, others, np.array([4]), value) as tables:
+        assert not tables, "there is no coarse search"
+        np.testing.assert_array_equal(fitted["memory_bank"][[3, 4, 50]], [value[0], value[0], bank[51]])
+        assert list(fitted["half_norms"][[3, 4]]) == [4, 4]
+        for name in ("neighbors", "spacing", "least_spacing"):
+            np.testing.assert_array_equal(fitted[name][rows], before[name][others], name)
+    for name, value in before.items():
+        np.testing.assert_array_equal(fitted[name], value, name)
 
 
 def test_textures_have_right_scores_and_maps() -> None:

@@ -122,6 +122,15 @@ def test_a_picture_is_forgotten(both: SimpleNamespace) -> None:
         model.forget([odd])
 
 
+def test_patches_keep_their_pictures_in_whatever_order_others_are_forgotten() -> None:
+    model = make("patchcore", lloyd=0).fit(FIRST)
+    owner, marks = model.records()["bank_owner"], list(model.data["fingerprints"])
+    model.forget([FIRST[5], FIRST[1]])
+    left = np.delete(np.arange(8), [1, 5])
+    np.testing.assert_array_equal(left[model.records()["bank_owner"]], owner[np.isin(owner, left)])
+    assert model.data["fingerprints"] == [marks[number] for number in left]
+
+
 @pytest.mark.once
 def test_the_greedy_choice_goes_on_from_the_bank() -> None:
     """Chosen one by one, each row is the farthest from bank and chosen ones (no projection below 128 dimensions)."""
@@ -144,6 +153,23 @@ def test_earlier_scores_are_multiplied() -> None:
     found = second.joined(first.at(threshold=0.7), (0.5, 0.5, 1))
     assert found.scores == (0.5, 1, 1.5) and found.maxima == (1, 2, 3) and found.brightness == (7, 8, 9)
     assert found.map_low == pytest.approx(0.4) and found.false_alarm == 0.4 and found.image_threshold == 1.5
+
+
+@pytest.mark.once
+def test_earlier_medians_are_multiplied_and_weighted_too() -> None:
+    first = Calibration.from_levels([(1, 2, 0.5), (2, 4, 0.5)], 0.4)
+    found = Calibration.from_levels([(1.5, 3, 0.2)], 0.4).joined(first, (1, 1, 4))
+    assert found.map_low == pytest.approx((2 * 0.5 * 4 + 0.2) / 3)
+
+
+@pytest.mark.once
+def test_levels_without_a_picture_are_those_of_the_others_for_the_same_rate() -> None:
+    rows = [(float(number), 2.0 * number, 0.5) for number in range(1, 10)]
+    all_, left = (Calibration.from_levels(some, 0.2) for some in (rows, rows[:3] + rows[4:]))
+    found = all_.with_brightness(range(9)).without([(4.1, 7.9, 0.4)], [3.2])
+    assert found == left.with_brightness([0, 1, 2, 4, 5, 6, 7, 8])
+    at_a_threshold = all_.with_brightness(range(9)).at(threshold=0.9)
+    assert at_a_threshold.without([(4.1, 7.9, 0.4)], [3.2]) == found
 
 
 @pytest.fixture

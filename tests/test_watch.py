@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from conftest import ROOT, refused
 from warm_python import WarmPython
 
 from deploy.errors import UserError
-from deploy.results.watch import Journal, finished
+from deploy.results import watch as service
+from deploy.results.watch import Journal, arrivals, finished
 
 pytestmark = pytest.mark.once
 PICTURES, KILLS = 300, 20
@@ -128,6 +130,31 @@ def test_a_line_cut_short_is_removed_and_written_again(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
     with pytest.raises(UserError, match="another program"):
         Journal(path, ("name", "score"))
+
+
+def test_a_heat_map_is_there_before_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash between both, a picture with a line would never be drawn."""
+    table, drawn, folder = tmp_path / "watch.csv", [], tmp_path.resolve()
+
+    def draw(prediction: str, name: str) -> None:
+        assert name not in table.read_text()
+        drawn.append(name)
+
+    sheet = SimpleNamespace(path=table, columns=("path", "score"), draw=draw, row=lambda prediction: (prediction, 1))
+    predictor = SimpleNamespace(predict=lambda paths, workers: [str(path) for path in paths])
+    monkeypatch.setattr(service, "Stop", lambda: False)
+    monkeypatch.setattr(service, "arrivals", lambda *_: [(folder / name, True) for name in ("a.png", "b/c.png")])
+    assert service.watch(tmp_path, predictor, sheet) == 0
+    assert drawn == ["a.png", "b/c.png"] and table.read_text().count(",1") == 2
+
+
+def test_the_oldest_comes_first_and_what_has_not_changed_for_long_settled(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age in {"a.png": 2, "b.png": 100, "c.png": 50, "done.png": 70}.items():
+        (tmp_path / name).write_bytes(b"1")
+        os.utime(tmp_path / name, (now - age, now - age))
+    found = list(islice(arrivals(tmp_path, {str(tmp_path / "done.png")}, False), 3))
+    assert [(path.name, settled) for path, settled in found] == [("b.png", True), ("c.png", True), ("a.png", False)]
 
 
 def test_what_is_unfinished(tmp_path: Path, trained: SimpleNamespace) -> None:

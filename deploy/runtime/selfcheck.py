@@ -43,7 +43,8 @@ def difference(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: n
         return float("inf")
     scale = max(float(np.abs(known_map).max()), float(np.abs(known_score).max()), 1e-12)
     off = np.abs(given_map - known_map)
-    worst = max(np.abs(score - known_score).max(), off.mean(), LOCAL * off.max()) / scale
+    # of numpy, as Python's max passes over what is no number
+    worst = np.max([np.abs(score - known_score).max(), off.mean(), LOCAL * off.max()]) / scale
     return float(worst) if np.isfinite(worst) else float("inf")
 
 

@@ -129,7 +129,7 @@ def description(header: dict[str, Any]) -> dict[str, Any]:
         "layout": header["layout"],
         "inputs": {"image": {"type": header["input"], "shape": shape, "order": order}},
         "outputs": [
-            {"what": "anomaly map", "type": "float32", "shape": ["batch", size, size]},
+            {"what": "anomaly map", "type": "float32", "shape": ["batch", *size]},
             {"what": "image score", "type": "float32", "shape": ["batch"]},
         ],
         "preprocess": header["preprocess"],
