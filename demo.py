@@ -37,9 +37,9 @@ def main() -> None:
     run("-m", "datasets.sample", str(data))
     # the flaws are small: the finer layers see them better
     run("train.py", "--data_path", str(data), "--category", "all", *model, "--layers", "layer1", "layer2")
-    run("eval.py", "--data_path", str(data), "--category", "all", *model, "--eval_PRO")
+    run("eval.py", "--data_path", str(data), "--category", "all", *model, "--report")
     run("predict.py", str(data / category / "test"), "--category", category, *model)
-    run("export_model.py", "--category", category, *model)
+    run("export_model.py", "--data_path", str(data), "--category", category, *model)
     run("infer.py", "--stats", str(exported / "stats"), "--input_file", str(data / category / "test"),
         "--save_path", str(output / "infer"))  # fmt: skip
 
@@ -50,6 +50,7 @@ def main() -> None:
         print(
             f"  {name:10} image AUROC {row['Image_AUROC']}, pixel AUROC {row['Pixel_AUROC']}, AU-PRO {row['PRO_score']}"
         )
+    print(f"Report, to open in a browser: {done / 'all_seed521.html'}")
     print(f"Heat maps with ground truth: {done}/*/heatmaps/")
     print(f"Heat maps of the exported program: {output / 'infer/heatmaps'}/")
     print(f"Scores: {done / category / 'predict.csv'} and {output / 'infer/infer.csv'}")
