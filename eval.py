@@ -57,6 +57,10 @@ def main() -> int:
         raise UserError(
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
         )
+    if args.calibrate is not None and len(categories) > 1:  # pictures of one product say nothing of the others
+        raise UserError(
+            f"--calibrate sets one category's threshold, --category {args.category} are {len(categories)}: name one"
+        )
     reports, seeds = [], options.asked_seeds(args)
     failed, log = Failed(len(seeds) * len(categories)), partial(print, flush=True)
     files = [[options.model_file(args, category.name, seed) for category in categories] for seed in seeds]
