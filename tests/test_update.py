@@ -227,6 +227,9 @@ def test_a_threshold_by_labelled_pictures_is_given_up_and_said_so(
         (["--weights", "random"], "--weights"),
         (["--category", "all"], "--category all are 2"),
         (["--max_size", "1"], "--max_size 1"),
+        (["--tile", "64"], "--tile 64"),
+        (["--overlap", "0"], "--overlap 0"),
+        (["--shots", "2"], "--shots 2"),
     ],
 )
 def test_contradictions_are_refused(words: list[str], told: str, trained: SimpleNamespace, tmp_path: Path) -> None:
