@@ -5,6 +5,7 @@ python export_model.py --category bottle --method patchcore --arch resnet18 --k 
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import options
@@ -45,7 +46,7 @@ def main() -> int:
     here = Path(".").resolve()
     stats = done.files["stats"].resolve()
     shown = stats.relative_to(here) if here in stats.parents else stats
-    print(f"run it: python infer.py --stats {shown} --input_file PICTURE|FOLDER")
+    print(f"run it: python infer.py --stats {shlex.quote(str(shown))} --input_file PICTURE|FOLDER")
     return 0
 
 

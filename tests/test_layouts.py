@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -47,12 +48,14 @@ def exports(models: dict[str, Path], data: Path, tmp_path_factory: pytest.TempPa
     """PatchCore's model of washers in every layout and input type, ONNX with Paddle 3."""
     place, found = tmp_path_factory.mktemp("layouts"), {}
     for layout, entry in WAYS:
-        found[layout, entry] = folder = place / f"{layout}-{entry}"
+        found[layout, entry] = folder = place / f"{layout} {entry}"
         words = ["--model_path", models["patchcore"], "--save_dir", folder, "--layout", layout, "--input", entry]
         words += ["--data_path", data, "--category", "washer", *(["--format", "onnx"] if PADDLE3 else [])]
         said = done(run("export_model.py", *words)).stdout
         assert "differs from dygraph by at most" in said and "on 8 pictures" in said
         assert ("ONNX Runtime" in said) == PADDLE3
+        (told,) = [line for line in said.splitlines() if line.startswith("run it: ")]
+        assert str(folder / "stats") in shlex.split(told), "with the blank in its folder's name"
     return found
 
 
