@@ -139,6 +139,12 @@ def test_onnx_of_every_method(models: dict[str, Path], data: Path, tmp_path: Pat
     assert "ONNX Runtime" in done(run("export_model.py", *words, "--data_path", data)).stdout
 
 
+@pytest.mark.skipif(not PADDLE3, reason="paddle2onnx takes Paddle 3")
+def test_onnx_runtime_warns_of_nothing(exports: dict[tuple, Path], capfd: pytest.CaptureFixture) -> None:
+    OnnxProgram(exports["split", "float32"] / "model.onnx")
+    assert not capfd.readouterr().err
+
+
 @pytest.mark.once
 def test_without_paddle2onnx_one_line_says_what_to_install(models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "paddle2onnx.py").write_text("raise ImportError\n")
