@@ -131,6 +131,12 @@ def test_patches_keep_their_pictures_in_whatever_order_others_are_forgotten() ->
     assert model.data["fingerprints"] == [marks[number] for number in left]
 
 
+def test_rows_of_two_pictures_are_left() -> None:
+    model = make("patchcore").fit(FIRST)
+    with pytest.raises(UserError, match="--forget: a memory bank needs rows of two pictures at least"):
+        model.forget(FIRST[1:])
+
+
 @pytest.mark.once
 def test_the_greedy_choice_goes_on_from_the_bank() -> None:
     """Chosen one by one, each row is the farthest from bank and chosen ones (no projection below 128 dimensions)."""
