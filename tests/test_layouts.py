@@ -139,6 +139,15 @@ def test_onnx_of_every_method(models: dict[str, Path], data: Path, tmp_path: Pat
     assert "ONNX Runtime" in done(run("export_model.py", *words, "--data_path", data)).stdout
 
 
+def test_pictures_of_every_layout_of_data_are_compared(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    tests = [f"{path},{path.parent.name},test,washer" for path in list_pictures(data / "washer/test")[:3]]
+    good = [f"{path},good,train,washer" for path in list_pictures(data / "washer/train/good")[:2]]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split,category", *good, *tests]))
+    words = ["--model_path", models["patchcore"], "--save_dir", tmp_path / "out", "--category", "washer"]
+    said = done(run("export_model.py", *words, "--data_path", tmp_path / "table.csv")).stdout
+    assert f"on 3 pictures of {tmp_path / 'table.csv'} and a drawn one" in said
+
+
 @pytest.mark.skipif(not PADDLE3, reason="paddle2onnx takes Paddle 3")
 def test_onnx_runtime_warns_of_nothing(exports: dict[tuple, Path], capfd: pytest.CaptureFixture) -> None:
     OnnxProgram(exports["split", "float32"] / "model.onnx")
