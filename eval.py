@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import options
+from datasets.readers import Category
 from datasets.readers.labelled import labelled_pictures
 from deploy.calibration import RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, rate
@@ -57,12 +58,16 @@ def main() -> int:
         raise UserError(
             f"--model_path is one model, --category {args.category} are {len(categories)}: name one category"
         )
+    if args.calibrate is not None and len(categories) > 1:  # pictures of one product say nothing of the others
+        raise UserError(
+            f"--calibrate sets one category's threshold, --category {args.category} are {len(categories)}: name one"
+        )
     reports, seeds = [], options.asked_seeds(args)
     failed, log = Failed(len(seeds) * len(categories)), partial(print, flush=True)
-    files = [[options.model_file(args, category.name, seed) for category in categories] for seed in seeds]
-    for paths in files:
-        report, seed, chapters = Report(), options.shared_seed(paths), []
-        for path, category in zip(paths, categories):
+    files = [model_files(args, categories, seed, failed) for seed in seeds]
+    for found in files:
+        report, seed, chapters = Report(), options.shared_seed([path for path, _ in found]), []
+        for path, category in found:
             with failed.noted(category.name):
                 model = load_model(path, options.runtime(args))
                 options.check_model(args, model, path)
@@ -83,6 +88,27 @@ def main() -> int:
         path = options.run_folder(args) / seeds_table(args.category, seeds)
         print(f"mean and deviation: {write_seeds_report(path, reports)}")
     return failed.finish()
+
+
+def model_files(
+    args: Arguments, categories: list[Category], seed: int | None, failed: Failed
+) -> list[tuple[Path, Category]]:
+    """Every category's model, without those that have none, which are noted; UserError where none has one."""
+
+    def looked_for(category: Category) -> Path | UserError:
+        try:
+            return options.model_file(args, category.name, seed)
+        except UserError as error:
+            return error
+
+    files = [(looked_for(category), category) for category in categories]
+    missing = {category.name: error for error, category in files if isinstance(error, UserError)}
+    if len(missing) == len(files):
+        raise next(iter(missing.values()))
+    for name, error in missing.items():
+        with failed.noted(name):
+            raise error
+    return [(path, category) for path, category in files if isinstance(path, Path)]
 
 
 def calibrate(args: Arguments, model: Detector, path: Path) -> None:

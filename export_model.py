@@ -5,11 +5,14 @@ python export_model.py --category bottle --method patchcore --arch resnet18 --k 
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import options
+from datasets.readers import find_categories
 from deploy.command_line.parser import Parser, positive
 from deploy.command_line.script import run_script
+from deploy.errors import UserError
 from deploy.pictures.listing import list_pictures
 from models import load_model, model_text
 from models.export.export import export
@@ -36,8 +39,7 @@ def main() -> int:
     options.check_model(args, model, path)
     print(f"model: {path}\n{model_text(model)}", flush=True)
     folder = args.save_dir or options.results_folder(args, model, path) / category / "export"
-    tests = Path(args.data_path) / category / "test"
-    pictures = list_pictures(tests)[:COMPARED] if tests.is_dir() else []
+    tests, pictures = test_pictures(Path(args.data_path), category)
     done = export(model, folder, args.layout, args.input, args.format == "onnx", pictures)
     ways = ", ".join(f"{name} {value:.1e}" for name, value in done.compared.items() if name != "pictures")
     print(f"differs from dygraph by at most (relative): {ways}; on {len(pictures)} pictures of {tests} and a drawn one")
@@ -45,8 +47,20 @@ def main() -> int:
     here = Path(".").resolve()
     stats = done.files["stats"].resolve()
     shown = stats.relative_to(here) if here in stats.parents else stats
-    print(f"run it: python infer.py --stats {shown} --input_file PICTURE|FOLDER")
+    print(f"run it: python infer.py --stats {shlex.quote(str(shown))} --input_file PICTURE|FOLDER")
     return 0
+
+
+def test_pictures(data_path: Path, category: str) -> tuple[Path, list[Path]]:
+    """Some of the category's test pictures, and where they are; none where there are none."""
+    tests = data_path / category / "test"
+    if tests.is_dir():
+        return tests, list_pictures(tests)[:COMPARED]
+    try:  # in another layout
+        found = {one.name: one for one in find_categories(data_path)}
+        return data_path, [picture.path for picture in found[category].test_pictures()[:COMPARED]]
+    except (UserError, KeyError):
+        return tests, []
 
 
 if __name__ == "__main__":

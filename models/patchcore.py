@@ -296,6 +296,8 @@ class PatchCore(AnomalyMethod):
         least = max(2, self.options["num_neighbors"])
         if kept.sum() < least:
             raise UserError(f"--forget: a memory bank needs {least} rows at least, {kept.sum()} are left")
+        if len(np.unique(self._owner[kept])) < 2:
+            raise UserError("--forget: a memory bank needs rows of two pictures at least, those of one are left")
         owner, self._blocks = self._owner[kept], 1
         self._owner = owner - np.searchsorted(np.sort(numbers), owner)
         return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])

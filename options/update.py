@@ -24,8 +24,10 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
         )
     args.model_path = args.update
     check_model(args, model, path)
-    asked = {name: getattr(args, name) for name in ("fit", *METHOD_OPTIONS)}
-    held = {"fit": model.preprocess.fit, **dict.fromkeys(METHOD_OPTIONS), **model.options}
+    asked = {name: getattr(args, name) for name in ("fit", "tile", "overlap", *METHOD_OPTIONS)}
+    tile = model.preprocess.crop_size if model.preprocess.tiled else None
+    held = {"fit": model.preprocess.fit, "tile": tile, "overlap": model.preprocess.overlap}
+    held |= {**dict.fromkeys(METHOD_OPTIONS), **model.options}
     asked["range"], held["range"] = args.range, list(model.preprocess.value_range or ())
     if args.layers is not None:
         asked["layers"], held["layers"] = (" ".join(" ".join(args.layers).split(",")), " ".join(model.layers))
@@ -39,6 +41,8 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
     for name in OWN:
         if name in args.given:
             raise UserError(f"--{name}: {path} has its own; leave the option out of an update")
+    if args.shots is not None:
+        raise UserError(f"--shots {args.shots}: an update adds all new pictures; leave the option out")
     return model
 
 

@@ -164,3 +164,8 @@ def test_one_bad_category_does_not_stop_the_others(data: Path, tmp_path: Path) -
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert "error: fabric: cannot read picture" in result.stderr and "1 of 2 (fabric)" in result.stdout
     assert [path.name for path in (tmp_path / "out").rglob("washer.safetensors")] == ["washer.safetensors"]
+    named = ["--arch", "compact", "--k", "2", "--save_path", tmp_path / "out", "--save_pic", "none"]
+    result = run("eval.py", *words[:2], *named)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert "error: fabric: no model at" in result.stderr and "1 of 2 (fabric)" in result.stdout
+    assert len(list((tmp_path / "out").rglob("washer/eval.csv"))) == 1

@@ -135,6 +135,8 @@ def test_a_table_of_pictures(model: Path, trained: SimpleNamespace, tmp_path: Pa
         assert model.read_bytes() == kept
     refused(run("eval.py", *words, "--calibrate", tmp_path / "none"), "--calibrate", "path,label")
     refused(run("eval.py", *words, "--goal", "f1"), "--calibrate")
+    several = ["--data_path", trained.data, "--save_path", tmp_path / "a", "--calibrate", trained.data / "washer/test"]
+    refused(run("eval.py", *several), "--calibrate", "--category all are 2")
     refused(run("eval.py", *words, "--calibrate", table, "--goal", "recall=2"), "recall=2", "miss_cost")
     table.write_text("\n".join(["path,label", *lines]))
     said = done(run("eval.py", *words, "--calibrate", table))

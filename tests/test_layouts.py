@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -47,12 +48,14 @@ def exports(models: dict[str, Path], data: Path, tmp_path_factory: pytest.TempPa
     """PatchCore's model of washers in every layout and input type, ONNX with Paddle 3."""
     place, found = tmp_path_factory.mktemp("layouts"), {}
     for layout, entry in WAYS:
-        found[layout, entry] = folder = place / f"{layout}-{entry}"
+        found[layout, entry] = folder = place / f"{layout} {entry}"
         words = ["--model_path", models["patchcore"], "--save_dir", folder, "--layout", layout, "--input", entry]
         words += ["--data_path", data, "--category", "washer", *(["--format", "onnx"] if PADDLE3 else [])]
         said = done(run("export_model.py", *words)).stdout
         assert "differs from dygraph by at most" in said and "on 8 pictures" in said
         assert ("ONNX Runtime" in said) == PADDLE3
+        (told,) = [line for line in said.splitlines() if line.startswith("run it: ")]
+        assert str(folder / "stats") in shlex.split(told), "with the blank in its folder's name"
     return found
 
 
@@ -134,6 +137,21 @@ def test_what_is_not_of_one_export_is_refused(
 def test_onnx_of_every_method(models: dict[str, Path], data: Path, tmp_path: Path, method: str) -> None:
     words = ["--model_path", models[method], "--save_dir", tmp_path, "--format", "onnx"]
     assert "ONNX Runtime" in done(run("export_model.py", *words, "--data_path", data)).stdout
+
+
+def test_pictures_of_every_layout_of_data_are_compared(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    tests = [f"{path},{path.parent.name},test,washer" for path in list_pictures(data / "washer/test")[:3]]
+    good = [f"{path},good,train,washer" for path in list_pictures(data / "washer/train/good")[:2]]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split,category", *good, *tests]))
+    words = ["--model_path", models["patchcore"], "--save_dir", tmp_path / "out", "--category", "washer"]
+    said = done(run("export_model.py", *words, "--data_path", tmp_path / "table.csv")).stdout
+    assert f"on 3 pictures of {tmp_path / 'table.csv'} and a drawn one" in said
+
+
+@pytest.mark.skipif(not PADDLE3, reason="paddle2onnx takes Paddle 3")
+def test_onnx_runtime_warns_of_nothing(exports: dict[tuple, Path], capfd: pytest.CaptureFixture) -> None:
+    OnnxProgram(exports["split", "float32"] / "model.onnx")
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.once

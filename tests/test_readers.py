@@ -181,6 +181,12 @@ def test_masks_below_defective_are_found(washer: Path, tmp_path: Path) -> None:
     assert content(find_categories(tmp_path)[0]) == content(find_categories(washer)[0])
 
 
+def test_masks_in_folders_are_found_without_the_validation_pictures(washer: Path, tmp_path: Path) -> None:
+    shutil.rmtree(as_loco(washer, tmp_path) / "washer/validation")
+    (found,) = find_categories(tmp_path)
+    assert layout_of(found) == "loco" and content(found) == content(find_categories(washer)[0])
+
+
 def test_pictures_alone_are_all_good(washer: Path, tmp_path: Path) -> None:
     shutil.copytree(washer / "train/good", tmp_path / "nuts")
     (found,) = find_categories(tmp_path / "nuts")

@@ -23,6 +23,7 @@ from deploy.storage.tensors import read_header
 from evaluation.chapter import Chapter
 from evaluation.page import write_page
 from evaluation.page.content import levels_text
+from evaluation.page.plots import COLOURS, Labels, all_pro_plot, all_roc_plot
 from evaluation.page.published import FILE, published_for
 from evaluation.page.texts import TEXTS, words
 from evaluation.times import read_times, write_times
@@ -328,3 +329,11 @@ def test_in_a_browser(report: SimpleNamespace, bottle: Path) -> None:
         assert theirs.is_visible() and theirs.inner_text() == "1.0000" != own.inner_text()
         keep_screenshot(page, "report_zh")
     assert said == [] and set(asked) <= {"file", "data"}
+
+
+def test_a_category_has_one_colour_in_all_plots() -> None:
+    points = np.array([0.0, 0.3]), np.array([0.0, 1.0])
+    found = {"without masks": SimpleNamespace(roc=points, pro=None), "other": SimpleNamespace(roc=points, pro=points)}
+    first, second = (f"stroke: {colour.lower()}" for colour in COLOURS[:2])
+    roc, pro = (draw(found, Labels(words("en"))).svg for draw in (all_roc_plot, all_pro_plot))
+    assert first in roc and second in roc and second in pro and first not in pro

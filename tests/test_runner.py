@@ -65,13 +65,15 @@ def test_lists_and_patterns(trained: SimpleNamespace, tmp_path: Path) -> None:
     folder = trained.data / "washer/test"
     chosen = list_pictures(folder)[3:0:-1]
     (tmp_path / "list.txt").write_text("\n".join([*map(str, chosen), "", ""]))
-    done(infer(trained, tmp_path / "a", tmp_path / "list.txt", "--save_pic", "False", "--jsonl"))
+    done(infer(trained, tmp_path / "a", tmp_path / "list.txt", "--save_pic", "False", "--jsonl", "--save_map"))
     assert list(rows(tmp_path / "a/infer.csv")) == [str(path) for path in chosen]
     objects = [json.loads(line) for line in (tmp_path / "a/infer.jsonl").read_text().splitlines()]
     assert [one["path"] for one in objects] == [str(path) for path in chosen]
     assert [f"{one['score']:.9g}" for one in objects] == [
         row["score"] for row in rows(tmp_path / "a/infer.csv").values()
     ]
+    steps = {row["map_step"] for row in rows(tmp_path / "a/infer.csv").values()}
+    assert {one["map_step"] for one in objects} == set(map(float, steps)), "a number, as scores are"
     done(infer(trained, tmp_path / "b", folder / "*" / "00[01].png", "--save_pic", "False"))
     matching = sorted(path for path in folder.rglob("*.png") if path.stem in ("000", "001"))
     assert list(rows(tmp_path / "b/infer.csv")) == [str(path) for path in matching]

@@ -412,6 +412,9 @@ def test_addresses_and_names() -> None:
     files = {"gasket": "/x/gasket/stats", "b": "/x/export/stats", "washer": "/x/washer/export/stats"}
     assert named([files["gasket"], f"b={files['b']}", files["washer"]]) == {n: {n: file} for n, file in files.items()}
     assert named(["/x/a=b/c/stats"]) == {"c": {"c": "/x/a=b/c/stats"}}
-    for stats in (["a/x/stats", "b/x/stats"], ["a b=/x/stats"], ["/stats"]):
+    assert named(["/x/瓶 子/export/stats", "瓶 1=/x/stats"]) == {
+        name: {name: file} for name, file in (("瓶 子", "/x/瓶 子/export/stats"), ("瓶 1", "/x/stats"))
+    }
+    for stats in (["a/x/stats", "b/x/stats"], ["a?b=/x/stats"], ["/stats"]):
         with pytest.raises(UserError, match="NAME="):
             named(stats)

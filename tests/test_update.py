@@ -131,6 +131,12 @@ def test_patches_keep_their_pictures_in_whatever_order_others_are_forgotten() ->
     assert model.data["fingerprints"] == [marks[number] for number in left]
 
 
+def test_rows_of_two_pictures_are_left() -> None:
+    model = make("patchcore").fit(FIRST)
+    with pytest.raises(UserError, match="--forget: a memory bank needs rows of two pictures at least"):
+        model.forget(FIRST[1:])
+
+
 @pytest.mark.once
 def test_the_greedy_choice_goes_on_from_the_bank() -> None:
     """Chosen one by one, each row is the farthest from bank and chosen ones (no projection below 128 dimensions)."""
@@ -227,6 +233,9 @@ def test_a_threshold_by_labelled_pictures_is_given_up_and_said_so(
         (["--weights", "random"], "--weights"),
         (["--category", "all"], "--category all are 2"),
         (["--max_size", "1"], "--max_size 1"),
+        (["--tile", "64"], "--tile 64"),
+        (["--overlap", "0"], "--overlap 0"),
+        (["--shots", "2"], "--shots 2"),
     ],
 )
 def test_contradictions_are_refused(words: list[str], told: str, trained: SimpleNamespace, tmp_path: Path) -> None:

@@ -19,9 +19,13 @@ class LOCO(MVTec):
 
     @classmethod
     def is_category(cls, folder: Path) -> bool:
-        """Whether it is MVTec AD's and its masks lie in folders."""
-        masks = (path for kind in (folder / cls.MASKS).glob("*") for path in kind.glob("*"))
-        return super().is_category(folder) and any(path.is_dir() for path in masks) and (folder / "validation").is_dir()
+        """Whether it is MVTec AD's and its masks lie in folders that are called like test pictures."""
+        if not super().is_category(folder):
+            return False
+        folders = [place for place in (folder / cls.MASKS).glob("*/*") if place.is_dir()]
+        kinds = {place.parent.name for place in folders}
+        tests = {(kind, path.stem) for kind in kinds for path in (folder / cls.TEST / kind).glob("*")}
+        return any((place.parent.name, place.name) in tests for place in folders)
 
     def masks_of(self, path: Path) -> tuple[Path, ...]:
         """All pictures in the folder that is called like the picture."""

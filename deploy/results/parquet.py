@@ -10,7 +10,8 @@ from ..errors import UserError
 from ..storage.files import GrowingFile, check_replaceable
 
 SUFFIX = ".parquet"
-TYPES = {"seed": "int64", "defective": "bool", **dict.fromkeys(("score", "scaled", "p_value", "p_tail"), "float64")}
+NUMBERS = ("score", "scaled", "p_value", "p_tail", "map_step")
+TYPES = {"seed": "int64", "defective": "bool", **dict.fromkeys(NUMBERS, "float64")}
 """Types of columns that hold no text."""
 ROWS = 1 << 13
 """Rows of a row group, which are in memory until they are written."""

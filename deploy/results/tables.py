@@ -91,7 +91,7 @@ class ScoreSheet:
         self.calibration, self.preprocess, self.provenance = calibration, preprocess, provenance
         wanted = {"heatmaps": heat_maps, "masks": masks, "maps": maps}
         self.places = {kind: PictureFolder(self.folder / pictures / kind, name) for kind in wanted if wanted[kind]}
-        self._drawn, self._steps = drawn, {"map_step": f"{map_step(calibration):.9g}"} if maps else {}
+        self._drawn, self._steps = drawn, {"map_step": float(f"{map_step(calibration):.9g}")} if maps else {}
         self.columns = (*self.COLUMNS, *extra, *self._steps, *provenance)
         self.count = self.defects = 0
         self._last: Prediction | None = None

@@ -89,9 +89,9 @@ def named(stats: Sequence[str]) -> dict[str, dict[str, str]]:
         folder = Path(path).is_dir()
         models = _below(path, name) if folder else [(name or _called(path), path)]
         for model, file in models:
-            if not re.fullmatch(r"[\w.-]+", model, re.ASCII):
+            if not re.fullmatch(r"[\w. -]+", model):
                 raise UserError(
-                    f"--stats {file}: a model's name has letters, digits and ._- alone; give it as NAME=FILE"
+                    f"--stats {file}: a model's name has letters, digits, blanks and ._- alone; give it as NAME=FILE"
                 )
             if model in seen:
                 raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -25,4 +26,4 @@ def write(run: Run, folder: Path) -> str:
         for name, path in run.pictures.items():
             picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
             writer.add_image(name, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), 0)
-    return f"visualdl --logdir {folder}"
+    return f"visualdl --logdir {shlex.quote(str(folder))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from deploy.errors import UserError
@@ -29,4 +30,4 @@ def write(run: Run, folder: Path) -> str:
         raise UserError(f"--log wandb: {cause}; without {MODE} it needs no server") from error
     finally:
         wandb.teardown()  # its own process ends, after it has written all
-    return f"wandb sync {place}" if os.environ[MODE] == "offline" else f"{place}, and wandb's server"
+    return f"wandb sync {shlex.quote(str(place))}" if os.environ[MODE] == "offline" else f"{place}, and wandb's server"

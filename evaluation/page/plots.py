@@ -161,23 +161,25 @@ def score_plot(outcome: Outcome, say: Labels) -> Plot:
 
 def all_roc_plot(found: Mapping[str, Curves], say: Labels) -> Plot:
     """The ROC curves of all categories."""
-    known = {name: curves.roc for name, curves in found.items() if curves.roc is not None}
+    known = {name: curves.roc for name, curves in found.items()}
     return _all(known, say, ("plot_all_roc", "axis_alarms", "axis_found"), 1.0)
 
 
 def all_pro_plot(found: Mapping[str, Curves], say: Labels) -> Plot:
     """The PRO curves of all categories."""
-    known = {name: curves.pro for name, curves in found.items() if curves.pro is not None}
+    known = {name: curves.pro for name, curves in found.items()}
     return _all(known, say, ("plot_all_pro", "axis_pixels", "axis_overlap"), PRO_LIMIT)
 
 
-def _all(found: Mapping[str, Points], say: Labels, names: tuple[str, str, str], limit: float) -> Plot:
+def _all(found: Mapping[str, Points | None], say: Labels, names: tuple[str, str, str], limit: float) -> Plot:
+    """Each category's curve, where it has one; its colour and dashes are the same in every plot."""
     with _axes(*map(say, names), wide=True) as (figure, axes):
         for (name, points), colour, dash in zip(found.items(), cycle(COLOURS), cycle(DASHES)):
-            axes.plot(*points, color=colour, linestyle=dash, linewidth=1.5, label=_plain(name))
+            if points is not None:
+                axes.plot(*points, color=colour, linestyle=dash, linewidth=1.5, label=_plain(name))
         _finish(axes, say, None, limit)
-        if found:
-            columns = -(-len(found) // 20)
+        if axes.lines:
+            columns = -(-len(axes.lines) // 20)
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7.5, ncols=columns)
         return Plot(figure, say, file=True)
 

@@ -40,7 +40,10 @@ class OnnxProgram:
     """Runs an ONNX file on the CPU, with the interface of `deploy.Program`."""
 
     def __init__(self, path: Path) -> None:
-        self._session = needed("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        onnxruntime = needed("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors: it warns of every constant that the graph does not use
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.name, self.runtime = str(path), Runtime()
         self.inputs = [entry.name for entry in self._session.get_inputs()]
         self.outputs = [entry.name for entry in self._session.get_outputs()]
