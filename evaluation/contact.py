@@ -56,10 +56,15 @@ class ContactSheet:
         self._thumbs.append(Thumb(kind, prediction.score, readable(Path(prediction.name).stem), verdict, small))
 
     def write(self, folder: Path) -> Path | None:
-        """Write `folder/contact_sheet.png`, if any heat map was added; UserError if what lies there is not ours."""
+        """Write `folder/contact_sheet.png`, if any heat map was added; UserError if what lies there is not ours.
+
+        Without any, that of an earlier evaluation is removed.
+        """
+        place = PictureFolder(folder, "eval")
         if not self._thumbs:
+            place.remove(NAME)
             return None
-        PictureFolder(folder, "eval").write(NAME, encode_png(self.draw()))
+        place.write(NAME, encode_png(self.draw()))
         path = folder / f"{NAME}.png"
         print(f"contact sheet: {path}", flush=True)
         return path

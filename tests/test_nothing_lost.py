@@ -195,6 +195,26 @@ def test_every_run_keeps_to_its_own_pictures(trained: SimpleNamespace, pictures:
     assert snapshot(folder / "heatmaps") == evaluated and not (folder / "infer.csv").exists()
 
 
+def test_results_are_all_of_one_run(trained: SimpleNamespace, pictures: Path, tmp_path: Path) -> None:
+    out, more = tmp_path / "out", ["--save_mask", "--save_map", "--save_regions", "--jsonl"]
+    done(infer(trained, pictures, out, *more))
+    assert {"infer.jsonl", "infer_regions.jsonl", "infer_coco.json", "maps/000.png"} <= set(snapshot(out))
+    (out / "masks/mine.png").write_bytes(b"mine")
+    (out / "infer_regions.csv").write_text("mine")
+    done(infer(trained, pictures, out, "--save_pic", "none"))
+    assert set(snapshot(out)) == {"infer.csv", "infer_regions.csv", "masks/mine.png"}
+    output = Path(shutil.copytree(trained.output, tmp_path / "output"))
+    words = ["--data_path", trained.data, "--category", "washer", "--arch", "compact", "--k", "2", "--save_path", output]
+    done(run("eval.py", *words, "--save_regions"))
+    folder = output / "patchcore_compact_2/washer"
+    assert {"contact_sheet.png", "eval_coco.json"} <= set(snapshot(folder))
+    done(run("eval.py", *words, "--save_pic", "none"))
+    assert {name for name in snapshot(folder) if not name.startswith(("odd", "predict", "export"))} == {
+        "eval.csv",
+        "times.csv",
+    }
+
+
 def test_a_run_that_fails_leaves_the_last_ones_pictures(
     trained: SimpleNamespace, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

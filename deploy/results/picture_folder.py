@@ -63,6 +63,11 @@ class PictureFolder:
         except OSError as error:
             raise UserError(f"cannot write in {self.folder}: {error.strerror}") from error
 
+    def remove(self, name: str) -> None:
+        """Remove `{name}.png` if a run of this kind wrote it and it still is what was written."""
+        if self._is_ours(f"{name}.png"):
+            (self.folder / f"{name}.png").unlink()
+
     def _former(self) -> list[str]:
         """The places of pictures that an earlier run of this kind wrote and this one did not."""
         found: list[str] = []

@@ -75,6 +75,16 @@ def find_regions(
     ]
 
 
+def starts_of(folder: Path, name: str) -> dict[Path, bytes]:
+    """The files that regions are written to, table, COCO json and jsonl, and how each begins."""
+    table = folder / f"{name}_regions.csv"
+    return {
+        table: f"{','.join(COLUMNS)}\n".encode(),
+        folder / f"{name}_coco.json": COCO_START.encode(),
+        table.with_suffix(".jsonl"): f'{{"{COLUMNS[0]}": '.encode(),
+    }
+
+
 class RegionFiles:
     """Writes `NAME_regions.csv`, a row per region, and `NAME_coco.json`; on disk at once, so memory does not grow.
 
@@ -88,17 +98,13 @@ class RegionFiles:
     """
 
     def __init__(self, folder: Path, name: str, jsonl: bool) -> None:
-        table, coco = folder / f"{name}_regions.csv", folder / f"{name}_coco.json"
-        head = ",".join(COLUMNS) + "\n"
-        check_replaceable(table, head.encode())
-        check_replaceable(coco, COCO_START.encode())
-        places = [table, coco]
-        if jsonl:
-            places.append(table.with_suffix(".jsonl"))
-            check_replaceable(places[-1], f'{{"{COLUMNS[0]}": '.encode())
+        starts = starts_of(folder, name)
+        places = list(starts)[: 3 if jsonl else 2]
+        for path in places:
+            check_replaceable(path, starts[path])
         self._files = [GrowingFile(path) for path in places]
-        self._files[0].write(head)
-        self._files[1].write(COCO_START)
+        for file, start in zip(self._files[:2], starts.values()):
+            file.write(start)
         self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
         self.pictures = self.count = 0
 

@@ -18,14 +18,15 @@ from ..pictures.decode import encode_png
 from ..pictures.preprocess import Preprocess
 from ..pictures.stream import BackgroundTasks
 from ..predictor import Prediction
-from ..storage.files import GrowingFile, check_replaceable, make_folder
+from ..storage.files import GrowingFile, check_replaceable, make_folder, remove_former
 from ..storage.table import csv_line
 from .heatmap import defect_mask, map_step, raw_map, strip, tiles
 from .parquet import SUFFIX, ParquetTable
 from .picture_folder import PictureFolder
-from .regions import Region, RegionFiles, find_regions
+from .regions import Region, RegionFiles, find_regions, starts_of
 
 LARGE = 1 << 24  # pixels of a map; larger ones are drawn one at a time, as those that wait would fill the memory
+JSONL_START = b'{"path": '
 NAMES = {"heatmaps": "heat maps", "masks": "masks", "maps": "raw maps"}
 """What is said of the folders of pictures."""
 
@@ -90,7 +91,9 @@ class ScoreSheet:
         self.folder, self.path = make_folder(folder), Path(folder) / f"{name}.csv"
         self.calibration, self.preprocess, self.provenance = calibration, preprocess, provenance
         wanted = {"heatmaps": heat_maps, "masks": masks, "maps": maps}
-        self.places = {kind: PictureFolder(self.folder / pictures / kind, name) for kind in wanted if wanted[kind]}
+        folders = {kind: PictureFolder(self.folder / pictures / kind, name) for kind in wanted}
+        self.places = {kind: place for kind, place in folders.items() if wanted[kind]}
+        self._unwanted = [place for kind, place in folders.items() if not wanted[kind]]
         self._drawn, self._steps = drawn, {"map_step": float(f"{map_step(calibration):.9g}")} if maps else {}
         self.columns = (*self.COLUMNS, *extra, *self._steps, *provenance)
         self.count = self.defects = 0
@@ -162,9 +165,9 @@ class ScoreSheet:
         return regions
 
     def _start(self) -> None:
-        starts = {".csv": ",".join(self.COLUMNS[:4]), **({".jsonl": f'{{"{self.COLUMNS[0]}": '} if self._jsonl else {})}
+        starts = {".csv": ",".join(self.COLUMNS[:4]).encode(), **({".jsonl": JSONL_START} if self._jsonl else {})}
         for suffix, start in starts.items():
-            check_replaceable(self.path.with_suffix(suffix), start.encode())
+            check_replaceable(self.path.with_suffix(suffix), start)
         if self._least_area is not None:
             self._regions = RegionFiles(self.folder, self.path.stem, self._jsonl)
         self._tables = [GrowingFile(self.path.with_suffix(suffix)) for suffix in starts]
@@ -203,8 +206,9 @@ class ScoreSheet:
         self._drawing.wait()
         if not self.count:
             raise UserError("none of the pictures could be read: no table was written")
-        for pictures in self.places.values():
+        for pictures in (*self.places.values(), *self._unwanted):
             pictures.publish()
+        self._remove_former()
         tables = [table.finish() for table in self._tables]
         if self.count > 1:
             found = f"{self.defects} defective, {self.count - self.defects} good"
@@ -221,6 +225,16 @@ class ScoreSheet:
             total = len(self.skip) + self.count
             report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
         return 2 if self.skip else 0
+
+    def _remove_former(self) -> None:
+        """Remove the files of an earlier run of this kind that this one does not write: they are of other results."""
+        starts = starts_of(self.folder, self.path.stem)
+        kept = 0 if self._regions is None else 3 if self._jsonl else 2
+        former = dict(list(starts.items())[kept:])
+        if not self._jsonl:
+            former[self.path.with_suffix(".jsonl")] = JSONL_START
+        for path, start in former.items():
+            remove_former(path, start)
 
 
 def facts(score: float, calibration: Calibration) -> dict[str, Any]:

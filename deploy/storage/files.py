@@ -59,6 +59,18 @@ def check_replaceable(path: str | Path, start: bytes, offset: int = 0) -> None:
         raise UserError(f"{path} was not written by this program: move it away, or choose another place")
 
 
+def remove_former(path: str | Path, start: bytes) -> None:
+    """Remove the file at `path` if it begins with `start`, as ours do; UserError when that fails."""
+    try:
+        check_replaceable(path, start)
+    except UserError:  # not ours: it stays
+        return
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot remove {path}: {error.strerror}") from error
+
+
 def fitting_path(folder: Path, name: str) -> Path:
     """The place of the file `name`, which may have folders in front, below `folder`.
 
