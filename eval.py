@@ -46,13 +46,12 @@ def main() -> int:
         help="set the model's threshold by these: a folder with good/ and others, or a .csv with path,label",
     )
     parser.add_argument("--goal", type=Goal.parse, default=BEST_F1, help=f"what it is set for: {GOALS}")
+    parser.only_with("goal", "calibrate")
     options.add_precision_option(parser)
     options.add_run_options(parser)
     args = parser.parse()
 
     check_published(args)
-    if args.calibrate is None and "goal" in args.given:
-        raise UserError("--goal is what --calibrate sets the threshold for: give --calibrate too")
     categories = options.categories(args)
     if args.model_path is not None and len(categories) > 1:
         raise UserError(
@@ -94,21 +93,19 @@ def model_files(
     args: Arguments, categories: list[Category], seed: int | None, failed: Failed
 ) -> list[tuple[Path, Category]]:
     """Every category's model, without those that have none, which are noted; UserError where none has one."""
-
-    def looked_for(category: Category) -> Path | UserError:
+    found: list[tuple[Path, Category]] = []
+    missing: dict[str, UserError] = {}
+    for category in categories:
         try:
-            return options.model_file(args, category.name, seed)
-        except UserError as error:
-            return error
-
-    files = [(looked_for(category), category) for category in categories]
-    missing = {category.name: error for error, category in files if isinstance(error, UserError)}
-    if len(missing) == len(files):
+            found.append((options.model_file(args, category.name, seed), category))
+        except UserError as error:  # noqa: PERF203
+            missing[category.name] = error
+    if not found:
         raise next(iter(missing.values()))
     for name, error in missing.items():
         with failed.noted(name):
             raise error
-    return [(path, category) for path, category in files if isinstance(path, Path)]
+    return found
 
 
 def calibrate(args: Arguments, model: Detector, path: Path) -> None:

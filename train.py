@@ -39,8 +39,6 @@ def main() -> int:
     check_published(args, args.eval)
     if args.update is not None:
         return update(args, parser)
-    for name in {"forget", "max_size"}.intersection(args.given):
-        raise UserError(f"--{name} changes a model that is there: give --update MODEL too")
     preset, categories = options.settle(args), options.categories(args)
     with launched(options.runtime(args).use_gpu) as group:
         job = Job(group, [len(category.train_pictures()) for category in categories])
@@ -84,6 +82,8 @@ def train(
         for category in job.own(categories):
             with failed.noted(category.name):
                 log = TimedLog()
+                if args.eval:
+                    category.test_pictures()  # none are told now, not after the fit
                 model = fit(args, preset, category, seed, folder, command, log, job, build)
                 if args.eval and job.writes:
                     chapters.append(evaluate(args, model, category, table, command, report, log))

@@ -72,6 +72,8 @@ def main(program: str = "infer.py") -> int:
     )
     parser.add_argument("--max_waiting", type=positive, default=64, help="pictures of a model that wait with --serve")
     parser.add_argument("--max_models", type=positive, default=MODELS, help="of a folder, loaded with --serve")
+    for name in ("max_body", "max_waiting", "max_models"):
+        parser.only_with(name, "serve")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
     parser.add_argument("--gpu", type=natural, default=None, help="run on the GPU of this number (unmeasured)")
     parser.add_argument("--gpu_mem", type=positive, default=4000, help="MiB that the GPU pool starts with")

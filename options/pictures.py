@@ -54,11 +54,11 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
             log(f"pictures are far from square: all of each is seen, stretched to {height} x {width} pixels")
     limits = tuple(args.range) if args.range is not None else value_range(pictures)
     if limits is not None:
-        log(f"16-bit values from {limits[0]} to {limits[1]} become 0 to 255 (--range)")
         chosen = replace(chosen, value_range=limits)
+        log(f"16-bit values from {limits[0]} to {limits[1]} become 0 to 255 (--range)")
     if args.roi is not None:
         chosen = chosen.within(region(args.roi, pictures[0]))
-        log(f"region of interest: {chosen.inside.mean():.0%} of what is examined")
+        log(f"region of interest: {chosen.inside.mean():.2%} of what is examined")
     return chosen
 
 

@@ -42,6 +42,8 @@ def train_parser(description: str) -> Parser:
     parser.add_argument(
         "--max_size", type=positive, default=None, help="patchcore: most rows of the bank then; spade: most pictures"
     )
+    for name in ("forget", "max_size"):
+        parser.only_with(name, "update")
     parser.group("evaluation", "--eval --eval_PRO")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     add_evaluation_options(parser)

@@ -59,6 +59,7 @@ def test_folder_problems_are_told_apart(data: Path, tmp_path: Path) -> None:
     shutil.copy(data / "washer/train/good/001.png", tmp_path / "d/thing/train/good")
     words = ["--data_path", tmp_path / "d", *FAST, "--save_path", tmp_path / "o", "--eval"]
     refused(run("train.py", *words), "test", "--eval")
+    assert not list((tmp_path / "o").rglob("*.safetensors")), "said before the fit"
 
 
 class Evil:
@@ -159,6 +160,20 @@ def test_predict_names_what_it_cannot_find(trained: SimpleNamespace, tmp_path: P
     refused(run("predict.py", "no/such.png", *model), "no/such.png")
     refused(run("predict.py", tmp_path, *model), "no pictures")
     refused(run("predict.py", trained.data / "washer/test/good", *model, "--threshold", "-99"), "--threshold")
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "said"),
+    [
+        ("predict.py", ["x.png", "--min_area", "9"], "--min_area has an effect with --save_regions alone"),
+        ("train.py", ["--min_area", "9"], "--min_area has an effect with --save_regions or --report alone"),
+        ("train.py", ["--forget", "x.png"], "--forget has an effect with --update alone"),
+        ("eval.py", ["--goal", "f1"], "--goal has an effect with --calibrate alone"),
+        ("infer.py", ["--stats", "x", "-i", "x", "--max_models", "2"], "--max_models has an effect with --serve alone"),
+    ],
+)
+def test_options_without_what_they_are_for_are_refused(script: str, words: list[str], said: str) -> None:
+    refused(run(script, *words), said)
 
 
 LIMITED = """

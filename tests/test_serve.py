@@ -302,6 +302,8 @@ def test_others_are_answered_whatever_a_client_does(
         reply = server.score(broken)
         assert reply.status == status and "cannot read picture sent" in reply.json["detail"], reply
     assert server.score(data, "nothing").status == 404
+    reply = server.ask("POST", "/models/washer/score?threshold=0.1", data)
+    assert reply.status == 422 and "unknown parameter 'threshold'" in reply.json["detail"], "not passed over in silence"
     assert server.raw(b"no request\r\n\r\n").recv(100).startswith(b"HTTP/1.1 400 ")
     for part in (head, head + length % len(data) + data[:1000], head + length % len(data) + data):
         gone = server.raw(part)

@@ -246,7 +246,10 @@ def test_contradictions_are_refused(words: list[str], told: str, trained: Simple
 
 @pytest.mark.once
 def test_what_cannot_be_updated_is_refused(trained: SimpleNamespace, tmp_path: Path) -> None:
-    refused(run("train.py", *trained.words, "--save_path", tmp_path, "--max_size", "9"), "give --update MODEL too")
+    refused(
+        run("train.py", *trained.words, "--save_path", tmp_path, "--max_size", "9"),
+        "--max_size has an effect with --update alone",
+    )
     refused(run("train.py", "--update", tmp_path / "none", "--data_path", trained.data), "no model file at")
     old = load_model(trained.model)
     del old.data["fingerprints"]

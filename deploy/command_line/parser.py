@@ -42,6 +42,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=Help, **keywords)
         self._groups: dict[str, argparse._ArgumentGroup] = {}
         self._no_effect: dict[str, str] = {}
+        self._only_with: dict[str, tuple[str, ...]] = {}
 
     def group(self, title: str, example: str = "") -> None:
         """Put the options that are added next into this group of --help; `example` is shown with a new one."""
@@ -85,6 +86,11 @@ class Parser(argparse.ArgumentParser):
         self.flag("save_map", False, "write the map of each picture as a 16-bit png; the table has its map_step")
         self.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
         self.add_argument("--min_area", type=natural, default=0, help="least area of such a region, in picture pixels")
+        self.only_with("min_area", "save_regions", "report", "serve")
+
+    def only_with(self, name: str, *others: str) -> None:
+        """Refuse the option `name` where none of the `others`, that this parser has, is in use."""
+        self._only_with[name] = others
 
     def no_effect(self, name: str, reason: str, *more_names: str) -> None:
         """Accept an option of Anomaly.Paddle that has no effect here; using it prints `reason`."""
@@ -104,6 +110,10 @@ class Parser(argparse.ArgumentParser):
         for name, reason in self._no_effect.items():
             if name in given:
                 report(f"note: --{name} has no effect: {reason}")
+        for name, others in self._only_with.items():
+            known = [other for other in others if other in values]
+            if name in given and not any(values[other] for other in known):
+                raise UserError(f"--{name} has an effect with --{' or --'.join(known)} alone: give that too")
         args = Arguments(**{name: value for name, value in values.items() if name not in self._no_effect})
         args.given = tuple(name for name in given if name not in self._no_effect)
         return args

@@ -96,6 +96,8 @@ def create_app(models: Mapping[str, ModelProcess], metrics: Metrics, settings: S
         """Score one picture, sent as the request's body; `heat_map=true` asks for the heat map as well."""
         if name not in models:
             raise HTTPException(404, f"no model {name[:40]!r} here; there are: {names_text(models)}")
+        for key in request.query_params.keys() - {"heat_map"}:
+            raise HTTPException(422, f"unknown parameter {key[:40]!r}: there is heat_map alone")
         begin, status = time.perf_counter(), 499
         try:
             response = await answer(name, request, heat_map)

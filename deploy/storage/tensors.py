@@ -99,7 +99,8 @@ def fingerprint(arrays: dict[str, np.ndarray]) -> str:
 def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], int, dict[str, str]]:
     """Our header, safetensors' entries by array name, where the arrays begin, and the metadata."""
     if not path.is_file():
-        raise UserError(f"no {kind} file at {path}: check the path, or make it first")
+        cure = f"give {path / kind}" if (path / kind).is_file() else "check the path, or make it first"
+        raise UserError(f"no {kind} file at {path}: {cure}")
     try:
         with open(path, "rb") as file:
             start = file.read(64)
