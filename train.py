@@ -24,7 +24,7 @@ from evaluation.publish import check_published, publish
 from evaluation.report import Report, seeds_table, write_report, write_seeds_report
 from evaluation.run import Wanted
 from evaluation.times import write_times
-from models import Detector, is_finished, load_model, model_text
+from models import Detector, changed_since_fit, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.distributed.job import Job
 from models.distributed.launch import job_size, launched
@@ -177,6 +177,9 @@ def fit(
     if any(job.fitting.joined([kept])):
         log(f"kept: {path} was fitted before on the same pictures with the same settings{skipped.told()}")
         return load_model(path, options.runtime(args)) if job.writes else model
+    lost = changed_since_fit(path) if args.save_model and job.writes else ""
+    if lost:
+        log(f"note: {path} is fitted again, without {lost}")
     skipped.clear()
     model.group = job.fitting
     model.fit(pictures, args.batch_size, args.num_workers, on_bad, log, args.false_alarm)

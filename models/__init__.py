@@ -4,7 +4,7 @@ import deploy  # noqa: F401  before everything else: it imports Paddle without i
 
 from .base.augment import Augment
 from .base.detector import Detector
-from .base.finished import is_finished
+from .base.finished import changed_since_fit, is_finished
 from .base.method import AnomalyMethod
 from .ensemble import Ensemble
 from .orthoad import OrthoAD
@@ -25,6 +25,7 @@ __all__ = [
     "PaDiM",
     "PatchCore",
     "build_model",
+    "changed_since_fit",
     "is_finished",
     "load_model",
     "method_named",

@@ -166,7 +166,7 @@ def test_every_layout_gives_what_mvtecs_gives(layout: str, washer: Path, tmp_pat
     for asked in (None, layout):
         (found,) = find_categories(place, asked)
         assert type(found) is LAYOUTS[layout]
-        assert content(found) == content(plain)
+        assert content(found) == content(plain) and not found.unused_masks()
 
 
 def test_every_name_has_a_maker_here() -> None:
@@ -255,7 +255,7 @@ def test_a_look_at_good_data(washer: Path) -> None:
         "can start",
     ):
         assert line in said
-    assert "nearly" not in said and "copies" not in said and "error" not in said
+    assert "nearly" not in said and "copies" not in said and "error" not in said and "of no picture" not in said
 
 
 def test_a_look_at_bad_data(washer: Path, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_look_at_bad_data(washer: Path, tmp_path: Path) -> None:
     (_, first), (other, second), (last, third), *_ = defective(place)
     cv2.imwrite(str(first), np.zeros_like(cv2.imread(str(first))))
     cv2.imwrite(str(second), np.ones((7, 9), np.uint8))
-    third.unlink()
+    stray = third.rename(third.with_name(f"of_nothing{third.suffix}"))
     result = run("-m datasets", tmp_path)
     assert result.returncode == 2
     for line in (
@@ -280,6 +280,7 @@ def test_a_look_at_bad_data(washer: Path, tmp_path: Path) -> None:
         "masks of defective pictures mark nothing",
         f"{second} is 9 x 7 pixels, its picture {other}",
         f"have no mask: {last.name}",
+        f"1 masks are of no picture: {stray}",
         "training would fail for 1",
     ):
         assert line in result.stdout, line

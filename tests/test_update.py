@@ -14,7 +14,7 @@ from test_patchcore import SMALL, pictures
 from deploy import Predictor, UserError
 from deploy.calibration import Calibration
 from deploy.storage.tensors import read_header
-from models import METHODS, AnomalyMethod, PatchCore, load_model
+from models import METHODS, AnomalyMethod, PatchCore, changed_since_fit, load_model
 from models.memory_bank.coreset import Sampler, squared_to, thinned
 
 OPTIONS = {
@@ -212,13 +212,18 @@ def test_a_threshold_by_labelled_pictures_is_given_up_and_said_so(
     trained: SimpleNamespace, more: Path, tmp_path: Path
 ) -> None:
     model = load_model(trained.model)
-    file = model.save(tmp_path / "washer.safetensors")
+    file = model.save(tmp_path / "old/patchcore_compact_2/washer.safetensors")
     told = {"goal": "f1", "good": 1, "defective": 1, "pictures": []}
     model.set_thresholds(model.calibration.set_by(9.0, told), file)
     result = done(run("train.py", "--update", file, "--data_path", more, "--save_path", tmp_path / "new"))
     assert "set it again with eval.py --calibrate" in result.stdout
     found = read_header(tmp_path / "new/patchcore_compact_2/washer.safetensors", "model")["calibration"]
     assert found["labelled"] is None and found["false_alarm"] == 0.05 and found["image_threshold"] < 9
+    lost = "the pictures that --update added or took out"
+    assert changed_since_fit(tmp_path / "new/patchcore_compact_2/washer.safetensors") == lost
+    assert changed_since_fit(trained.model) == changed_since_fit(tmp_path / "none") == ""
+    said = done(run("train.py", *trained.words, "--category", "washer", "--save_path", tmp_path / "old")).stdout
+    assert f"note: {file} is fitted again, without the threshold that labelled pictures set" in said
 
 
 @pytest.mark.once

@@ -58,6 +58,10 @@ class Category:
         """The pictures to test on, sorted by kind and name; UserError when there are none."""
         raise NotImplementedError
 
+    def unused_masks(self) -> list[Path]:
+        """What lies in the layout's folders of masks and is of no picture, sorted; where it has none, nothing."""
+        return []
+
 
 def is_good(folder: str) -> bool:
     """Whether a folder of this name holds good pictures."""

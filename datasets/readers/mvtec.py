@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from deploy.errors import UserError
-from deploy.pictures.listing import list_pictures
+from deploy.pictures.listing import list_pictures, walk_pictures
 
 from .category import GOOD, Category, LabelledPicture, good_folder, mask_of, pictures_by_kind
 
@@ -65,7 +65,12 @@ class MVTec(Category):
         kinds = pictures_by_kind(test, leave_out=(MASKS,))
         return [LabelledPicture(path, kind, () if kind == GOOD else self.masks_of(path)) for path, kind in kinds]
 
+    def unused_masks(self) -> list[Path]:
+        """Masks of no test picture; UserError when there are no test pictures."""
+        known = {mask for picture in self.test_pictures() for mask in self.masks_of(picture.path)}
+        return sorted(set(walk_pictures(self.folder / self.MASKS)) - known)
+
     def masks_of(self, path: Path) -> tuple[Path, ...]:
-        """The masks of a defective test picture; in ground_truth/defective/DEFECT as well, as some tools write."""
+        """The masks of a test picture; in ground_truth/defective/DEFECT as well, as some tools write."""
         below, masks = path.relative_to(self.folder / self.TEST).parent, self.folder / self.MASKS
         return mask_of(masks / below, path.stem) or mask_of(masks / "defective" / below, path.stem)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploy.errors import UserError
-from deploy.pictures.listing import SUFFIXES, list_pictures
+from deploy.pictures.listing import SUFFIXES, list_pictures, walk_pictures
 
 from .category import GOOD, Category, LabelledPicture, divide, good_folder, mask_of, pictures_by_kind
 
@@ -43,6 +43,12 @@ class Plain(Category):
         if not defective:
             raise UserError(f"{self.folder} holds good pictures alone: without defective ones there is nothing to test")
         return [LabelledPicture(path, GOOD) for path in divide(self._good())[1]] + defective
+
+    def unused_masks(self) -> list[Path]:
+        """Masks of no picture."""
+        pictures = [*self._good(), *(picture.path for picture in self._defective())]
+        known = {mask for path in pictures for mask in self._masks(path)}
+        return sorted({path for place in MASKS for path in walk_pictures(self.folder / place)} - known)
 
     def _good(self) -> list[Path]:
         folder = good_folder(self.folder)

@@ -90,6 +90,9 @@ def survey(category: Category, workers: int | None = None) -> Survey:
     mask_errors, mask_warnings = _masks(test, looks, workers)
     found.errors += mask_errors
     found.warnings += mask_warnings
+    unused = category.unused_masks() if test else []
+    if unused:
+        found.warnings.append(f"{len(unused)} masks are of no picture: {_named(map(str, unused))}")
     return found
 
 

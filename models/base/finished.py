@@ -10,7 +10,7 @@ import numpy as np
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
 from deploy.pictures.stream import stream
-from deploy.storage.tensors import read_tensors
+from deploy.storage.tensors import read_header, read_tensors
 
 from ..threads import one_thread
 from .data import data_of, fingerprint_of
@@ -54,3 +54,17 @@ def is_finished(
         marks.append(fingerprint_of(crop))
         tiling.add([crop])
     return header["data"] == data_of(marks, tiling.tiles)
+
+
+def changed_since_fit(path: Path) -> str:
+    """What changed in the model at `path` after it was fitted, in words; empty where nothing was or none is there."""
+    try:
+        header = read_header(path, "model")
+    except UserError:
+        return ""
+    data, found = header["data"], []
+    if "parts" in data or "forgotten" in data:
+        found.append("the pictures that --update added or took out")
+    if header["calibration"].get("labelled") is not None:
+        found.append("the threshold that labelled pictures set")
+    return " and ".join(found)
