@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .conformal import Tail, least_rate, p_value, threshold_for
+from .conformal import TAIL_LEAST, Tail, least_rate, p_value, threshold_for
 from .errors import UserError
 
 FALSE_ALARM = 0.05
@@ -117,8 +117,11 @@ class Calibration:
         return p_value(self.maxima, maximum)
 
     def p_tail(self, score: float) -> float | None:
-        """The same where no good picture scores as high, estimated from a fitted tail; None elsewhere."""
-        if score <= self.scores[-1]:
+        """The same where no good picture scores as high, estimated from a fitted tail.
+
+        None elsewhere, and where TAIL_LEAST pictures or fewer tell next to nothing of how fast a tail falls.
+        """
+        if score <= self.scores[-1] or len(self.scores) <= TAIL_LEAST:
             return None
         return min(least_rate(self.scores), self._tail.probability(score))
 

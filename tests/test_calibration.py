@@ -91,6 +91,8 @@ def test_levels_come_from_good_pictures_alone() -> None:
     assert found.map_low + found.map_high == pytest.approx(2 * found.pixel_threshold)
     assert Calibration.from_dict(found.to_dict()) == found
     assert found.p_tail(found.scores[-1]) is None and 0 < found.p_tail(1.5) <= 1 / 40
+    few, enough = (Calibration.from_good(zip(maps[:n], scores[:n]), 0.1) for n in (10, 11))
+    assert few.p_tail(1.5) is None and 0 < enough.p_tail(1.5) <= 1 / 12, "a tail of ten tells next to nothing"
     assert found.warning() is None and "39 good pictures" in found.at(false_alarm=0.01).warning()
     moved = found.at(false_alarm=0.5)
     assert moved.image_threshold == pytest.approx(np.sort(scores)[19])
@@ -129,7 +131,8 @@ def test_the_rate_is_an_option_of_every_script(trained: SimpleNamespace, tmp_pat
             score = float(row["score"])
             assert int(row["defective"]) == (score > low.image_threshold)
             assert float(row["p_value"]) == pytest.approx(levels.p_value(score), rel=1e-3)
-            assert (row["p_tail"] == "") == (score <= levels.scores[-1])
+            tail = levels.p_tail(score)
+            assert row["p_tail"] == ("" if tail is None else f"{tail:.4g}")
             assert float(row["scaled"]) == pytest.approx(levels.scaled(score), rel=1e-4)
         assert "--false_alarm 0.5" in rows[0]["command"]
         if script != "eval.py":
