@@ -64,9 +64,12 @@ class PictureFolder:
             raise UserError(f"cannot write in {self.folder}: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
-        """Remove `{name}.png` if a run of this kind wrote it and it still is what was written."""
+        """Remove `{name}.png` if a run of this kind wrote it, and nothing changed it since; UserError if it stays."""
         if self._is_ours(f"{name}.png"):
-            (self.folder / f"{name}.png").unlink()
+            try:
+                (self.folder / f"{name}.png").unlink()
+            except OSError as error:
+                raise UserError(f"cannot remove {self.folder / name}.png: {error.strerror}") from error
 
     def _former(self) -> list[str]:
         """The places of pictures that an earlier run of this kind wrote and this one did not."""
