@@ -204,18 +204,7 @@ def test_results_are_all_of_one_run(trained: SimpleNamespace, pictures: Path, tm
     done(infer(trained, pictures, out, "--save_pic", "none"))
     assert set(snapshot(out)) == {"infer.csv", "infer_regions.csv", "masks/mine.png"}
     output = Path(shutil.copytree(trained.output, tmp_path / "output"))
-    words = [
-        "--data_path",
-        trained.data,
-        "--category",
-        "washer",
-        "--arch",
-        "compact",
-        "--k",
-        "2",
-        "--save_path",
-        output,
-    ]
+    words = [*trained.named[:-1], output, "--data_path", trained.data]
     done(run("eval.py", *words, "--save_regions"))
     folder = output / "patchcore_compact_2/washer"
     assert {"contact_sheet.png", "eval_coco.json"} <= set(snapshot(folder))

@@ -61,18 +61,7 @@ def test_eval_repeats_trains_figures(trained: SimpleNamespace, tmp_path: Path) -
     shutil.copytree(trained.run, tmp_path / trained.run.name)
     path = tmp_path / trained.run.name / "washer_seed521.csv"
     before = table(path)
-    words = [
-        "--data_path",
-        trained.data,
-        "--category",
-        "washer",
-        "--arch",
-        "compact",
-        "--k",
-        "2",
-        "--save_path",
-        tmp_path,
-    ]
+    words = [*trained.named[:-1], tmp_path, "--data_path", trained.data]
     result = done(run("eval.py", *words, "--eval_PRO", "--eval_threthold_step", "100", "--test_batch_size", "4"))
     assert "--eval_threthold_step has no effect" in result.stderr
     assert "eval.py" in table(path)[0]["command"]

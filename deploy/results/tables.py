@@ -208,15 +208,15 @@ class ScoreSheet:
             raise UserError("none of the pictures could be read: no table was written")
         for pictures in (*self.places.values(), *self._unwanted):
             pictures.publish()
-        self._remove_former()
         tables = [table.finish() for table in self._tables]
+        regions = [] if self._regions is None else self._regions.finish()
+        self._remove_former([*tables, *regions])
         if self.count > 1:
             found = f"{self.defects} defective, {self.count - self.defects} good"
             print(f"{self.count} pictures: {found}; {self.calibration}")
         else:
             print(verdict(self._last, self.calibration))
         if self._regions is not None:
-            regions = self._regions.finish()
             print(f"{self._regions.count} regions above the pixel threshold: {' '.join(map(str, regions))}")
         places = [f"scores: {' '.join(map(str, tables))}"]
         places += [f"{NAMES[kind]}: {pictures.folder}" for kind, pictures in self.places.items()]
@@ -226,15 +226,12 @@ class ScoreSheet:
             report(f"error: {len(self.skip)} of {total} pictures could not be read, see above")
         return 2 if self.skip else 0
 
-    def _remove_former(self) -> None:
+    def _remove_former(self, written: Sequence[Path]) -> None:
         """Remove the files of an earlier run of this kind that this one does not write: they are of other results."""
-        starts = starts_of(self.folder, self.path.stem)
-        kept = 0 if self._regions is None else 3 if self._jsonl else 2
-        former = dict(list(starts.items())[kept:])
-        if not self._jsonl:
-            former[self.path.with_suffix(".jsonl")] = JSONL_START
-        for path, start in former.items():
-            remove_former(path, start)
+        starts = {self.path.with_suffix(".jsonl"): JSONL_START, **starts_of(self.folder, self.path.stem)}
+        for path, start in starts.items():
+            if path not in written:
+                remove_former(path, start)
 
 
 def facts(score: float, calibration: Calibration) -> dict[str, Any]:
