@@ -10,22 +10,24 @@ from pathlib import Path
 
 import options
 from datasets.readers import find_categories
-from deploy.command_line.parser import Parser, positive
+from deploy.command_line.parser import Arguments, Parser, positive
 from deploy.command_line.script import run_script
-from deploy.errors import UserError
+from deploy.errors import Failed, UserError
 from deploy.pictures.listing import list_pictures
 from models import load_model, model_text
 from models.export.export import export
 
 COMPARED = 8  # test pictures
+CATEGORY_HELP = "whose model: NAME[,NAME...], or all that a run left"
+SAVE_DIR_HELP = "default: {save_path}/{method}_{arch}_{k}/{category}/export; of several, {save_dir}/{category}"
 
 
 def main() -> int:
     parser = Parser(prog="export_model.py", usage="python %(prog)s [OPTIONS]", description=__doc__)
     options.add_data_option(parser, "its test pictures, if any, are compared", several=False)
-    options.add_model_options(parser, several=False)
+    options.add_model_options(parser, several=False, category=CATEGORY_HELP)
     parser.group("export", "--layout fused --input uint8 --save_dir exported/bottle")
-    parser.add_argument("--save_dir", default=None, help="default: {save_path}/{method}_{arch}_{k}/{category}/export")
+    parser.add_argument("--save_dir", default=None, help=SAVE_DIR_HELP)
     parser.add_argument("--img_size", dest="crop_size", type=positive, default=None, help="only checked: the crop size")
     parser.add_argument("--layout", choices=("split", "fused"), default="split", help="statistics in a file, or inside")
     parser.add_argument("--input", choices=("float32", "uint8"), default="float32", help="type of the program's input")
@@ -33,22 +35,39 @@ def main() -> int:
     options.add_run_options(parser)
     args = parser.parse()
 
-    category = options.one_category(args)
-    path = options.model_file(args, category, *options.asked_seeds(args))
+    files = options.model_files(args)
+    failed = Failed(len(files))
+    for category, path in files.items():
+        with failed.noted(category):
+            stats = export_one(args, category, path, alone=len(files) == 1)
+    if len(files) > 1 and not failed:
+        folder = args.save_dir or stats.parents[2]
+        print(f"serve them: python infer.py --serve 8080 --stats {shown(Path(folder))}")
+    return failed.finish()
+
+
+def export_one(args: Arguments, category: str, path: Path, alone: bool) -> Path:
+    """Export the model of `path`, into --save_dir itself where it is `alone`; return its stats file."""
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"model: {path}\n{model_text(model)}", flush=True)
-    folder = args.save_dir or options.results_folder(args, model, path) / category / "export"
+    folder = options.results_folder(args, model, path) / category / "export"
+    if args.save_dir is not None:
+        folder = Path(args.save_dir) / ("" if alone else category)
     tests, pictures = test_pictures(Path(args.data_path), category)
     done = export(model, folder, args.layout, args.input, args.format == "onnx", pictures)
     ways = ", ".join(f"{name} {value:.1e}" for name, value in done.compared.items() if name != "pictures")
     print(f"differs from dygraph by at most (relative): {ways}; on {len(pictures)} pictures of {tests} and a drawn one")
     print(f"export: {folder}: {', '.join(path.name for path in done.files.values())}")
-    here = Path(".").resolve()
-    stats = done.files["stats"].resolve()
-    shown = stats.relative_to(here) if here in stats.parents else stats
-    print(f"run it: python infer.py --stats {shlex.quote(str(shown))} --input_file PICTURE|FOLDER")
-    return 0
+    stats = done.files["stats"]
+    print(f"run it: python infer.py --stats {shown(stats)} --input_file PICTURE|FOLDER", flush=True)
+    return stats
+
+
+def shown(path: Path) -> str:
+    """The path as a command may name it, from here if it is below."""
+    here, path = Path(".").resolve(), path.resolve()
+    return shlex.quote(str(path.relative_to(here) if here in path.parents else path))
 
 
 def test_pictures(data_path: Path, category: str) -> tuple[Path, list[Path]]:

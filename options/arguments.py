@@ -90,17 +90,24 @@ def add_data_option(parser: Parser, what: str, several: bool) -> None:
         )
 
 
-def add_model_options(parser: Parser, several: bool, archs: str | None = "+", seed: int | None = None) -> None:
+def add_model_options(
+    parser: Parser,
+    several: bool,
+    archs: str | None = "+",
+    seed: int | None = None,
+    category: str = "the model's category, one name",
+) -> None:
     """Which model: category, method, arch, k, and where it lies.
 
-    `several` categories and seeds can be given, or one of each. `archs` is None where pictures may follow, which
-    several words of --arch would swallow: A+B is one word. `seed` is the default; None: the model's, whichever it is.
+    `several` categories and seeds can be given, or one of each, the category as the help text `category` says. `archs`
+    is None where pictures may follow, which several words of --arch would swallow: A+B is one word. `seed` is the
+    default; None: the model's, whichever it is.
     """
     parser.group("data")
     if several:
         parser.add_argument("--category", default="all", help="NAME[,NAME...], all, textures or objects")
     else:
-        parser.add_argument("--category", metavar="NAME", default=None, help="the model's category, one name")
+        parser.add_argument("--category", metavar="NAME", default=None, help=category)
     parser.group("model", "--method patchcore --arch resnet18 --k 10")
     parser.add_argument("--method", default="patchcore", help=f"one of {', '.join([*METHODS, *ALIASES])}")
     parser.add_argument(

@@ -211,6 +211,41 @@ def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
     return path
 
 
+def model_files(args: Arguments) -> dict[str, Path]:
+    """The models that --category names, by category, or with `all` every one that a run left; see `model_file`.
+
+    Raises:
+        UserError: none is named or there, one is missing, or several are named beside --model_path.
+    """
+    [seed], asked = asked_seeds(args), args.category or ""
+    if asked != "all" and "," not in asked:
+        name = one_category(args)
+        return {name: model_file(args, name, seed)}
+    if args.model_path is not None:
+        raise UserError(f"--model_path is one model, --category {asked} are several: give one of both")
+    names = [plain_name(name, "--category") for name in dict.fromkeys(asked.split(","))]
+    if asked == "all":
+        folder = run_folder(args)
+        places = [folder, *([] if seed is None else [seed_folder(folder, seed)])]
+        names = sorted(
+            {path.stem for place in places for path in place.glob("*.safetensors") if not _is_backbone(path)}
+        )
+        if not names:
+            raise UserError(
+                f"--category all: no model in {places[-1]}: train first with the same --method, --arch, --k and "
+                "--save_path" + (_seeds_there(folder, "") if seed is None else "")
+            )
+    return {name: model_file(args, name, seed) for name in names}
+
+
+def _is_backbone(path: Path) -> bool:
+    """Whether the file is the weights that models share; a damaged one counts as a model, for its reader to tell."""
+    try:
+        return bool(read_header(path, "backbone"))
+    except UserError:
+        return False
+
+
 def _model_below(folder: Path, name: str, seed: int | None) -> Path:
     """A run of one seed writes into the run folder, a run of several into a folder for each."""
     alone = folder / name
@@ -221,8 +256,8 @@ def _model_below(folder: Path, name: str, seed: int | None) -> Path:
 
 
 def _seeds_there(folder: Path, name: str) -> str:
-    """What to add where no model of one seed is there, but those of several are."""
-    found = sorted(path.parent.name[4:] for path in folder.glob(f"seed*/{glob.escape(name)}"))
+    """What to add where no model of one seed is there, but those of several are; `name` is the file, "" any."""
+    found = sorted({path.parent.name[4:] for path in folder.glob(f"seed*/{glob.escape(name) or '*.safetensors'}")})
     return f"; models of seeds {', '.join(found)} are there: give --seed" if found else ""
 
 

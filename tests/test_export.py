@@ -73,6 +73,36 @@ def test_export_again_replaces_and_is_repeatable(trained: SimpleNamespace, tmp_p
     assert again["model.pdiparams"] == first["model.pdiparams"]
 
 
+def test_all_models_of_a_run_are_exported_and_one_that_fails_does_not_stop_others(
+    trained: SimpleNamespace, tmp_path: Path
+) -> None:
+    run_folder = tmp_path / trained.run.name
+    shutil.copytree(trained.run, run_folder, ignore=shutil.ignore_patterns("washer"))
+    shutil.copy(trained.model, run_folder / "anther.safetensors")
+    words = ["--arch", "compact", "--k", "2", "--save_path", tmp_path, "--data_path", trained.data]
+    said = done(run("export_model.py", "--category", "all", *words)).stdout
+    assert f"serve them: python infer.py --serve 8080 --stats {run_folder}" in said
+    for name, compared in (("anther", 0), ("washer", 8)):
+        assert Predictor.load(run_folder / name / "export" / "stats").header["compared"]["pictures"] == compared
+
+    (run_folder / "anther.safetensors").write_bytes(b"no model")
+    found = run("export_model.py", "--category", "anther,washer", "--save_dir", tmp_path / "to", *words)
+    assert found.returncode == 2 and "error: anther: " in found.stderr and "Traceback" not in found.stderr
+    assert "not done, see the errors: 1 of 2 (anther)" in found.stdout and "serve them" not in found.stdout
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["washer"]
+
+
+@pytest.mark.once
+def test_which_models_are_exported_is_told_where_it_is_not_clear(trained: SimpleNamespace, tmp_path: Path) -> None:
+    words = ["--arch", "compact", "--k", "2", "--save_path", tmp_path]
+    refused(run("export_model.py", "--category", "all", *words), "no model in", "--method, --arch, --k")
+    shutil.copytree(trained.run, tmp_path / trained.run.name / "seed521")
+    refused(run("export_model.py", "--category", "all", *words), "models of seeds 521 are there")
+    refused(run("export_model.py", "--category", "washer,fabric", *words, "--seed", "521"), "no model at", "fabric")
+    several = ["--category", "washer,fabric", "--model_path", trained.model]
+    refused(run("export_model.py", *several), "--model_path is one model")
+
+
 def infer(trained: SimpleNamespace, export: Path, out: Path, *words: object):  # noqa: ANN201
     picture = trained.data / "washer/test/chip/000.png"
     return run("infer.py", "--stats", export / "stats", "--input_file", picture, "--save_path", out, *words)
