@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from conftest import FAST, ROOT, run
+from PIL import Image
 
 from datasets.readers import LabelledPicture, find_categories, read_mask
 from datasets.readers.labelled import labelled_pictures
-from deploy import Preprocess, Runtime, UserError
+from deploy import Predictor, Preprocess, Runtime, UserError
 from deploy.calibration import Calibration
 from deploy.pictures.listing import list_pictures
 from deploy.pictures.stream import batches, prefetch
@@ -107,6 +109,25 @@ def test_numbers_without_sense_are_refused() -> None:
         with pytest.raises(UserError) as error:
             call()
         assert told in str(error.value)
+
+
+ONE = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize("one", ["x.png", Path("x.png"), ONE, ONE[..., 0], 7], ids=["name", "path", "rgb", "grey", "7"])
+def test_one_picture_in_place_of_a_list_is_told(trained: SimpleNamespace, one: object) -> None:
+    model = PatchCore.load(trained.model)
+    predictor = Predictor.load(trained.export / "stats")
+    for call in (model.fit, model.update, model.forget, model.predict, predictor.predict):
+        with pytest.raises(UserError, match=r"^pictures must be a list, got .*: give \[picture\]"):
+            list(call(one))
+
+
+def test_what_is_neither_path_nor_array_is_told(trained: SimpleNamespace) -> None:
+    predictor = Predictor.load(trained.export / "stats")
+    for odd in (None, 0, [[1]], Image.fromarray(ONE)):
+        with pytest.raises(UserError, match=f"a path or an array uint8 .*, got {type(odd).__name__}: "):
+            list(predictor.predict([odd]))
 
 
 def test_a_closed_pipe_is_no_success(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import paddle
 
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
-from deploy.pictures.decode import Picture
+from deploy.pictures.decode import Picture, several
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import batches, stream
 from deploy.results.description import size_text
@@ -284,7 +284,7 @@ class AnomalyMethod(Detector):
             UserError: not fitted, an unreadable picture, no new one, or `max_size` does not fit the method.
         """
         self._check_changeable("update")
-        update_model(self, list(pictures), batch_size, workers, on_bad, log, false_alarm, max_size)
+        update_model(self, list(several(pictures)), batch_size, workers, on_bad, log, false_alarm, max_size)
         return self
 
     def forget(self, pictures: Iterable[Picture], log: Callable[[str], None] = lambda text: None) -> AnomalyMethod:
@@ -297,7 +297,7 @@ class AnomalyMethod(Detector):
             UserError: not fitted, a picture that the model was not fitted on, or too few are left.
         """
         self._check_changeable("forget")
-        forget_pictures(self, list(pictures), log)
+        forget_pictures(self, list(several(pictures)), log)
         return self
 
     def _check_changeable(self, what: str) -> None:
