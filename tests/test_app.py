@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import string
 import time
 import zipfile
@@ -233,10 +234,20 @@ def test_names_are_not_read_as_markup() -> None:
         (["--save_path", "absent"], "--save_path absent"),
         (["--weights", "absent.pdparams"], "absent.pdparams"),
         (["--prot", "1"], "--prot"),
+        (["--port", "70000"], "--port 70000: give a number from 1 to 65535"),
+        (["--address", "192.0.2.1"], "--address 192.0.2.1 --port 8501: Cannot assign"),
     ],
 )
 def test_the_command_line_is_checked_before_a_visitor_comes(words: list[str], named: str) -> None:
     refused(run("-m app", *words), named)
+
+
+def test_a_port_that_others_have_is_told_before_the_page_is_announced() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refusal = run("-m app", "--port", port)
+    refused(refusal, f"--port {port}: ", "; choose another address or port")
+    assert not refusal.stdout
 
 
 # The steps ----------------------------------------------------------------------------------------------------------
