@@ -138,7 +138,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{name} 不是可读取的图片（{cause}）：未接收。",
     ),
     "no_room": ("{count} pictures are more than there is room for: not taken.", "{count} 张图片超出容量：未接收。"),
-    "unread": ("{count} pictures could not be read.", "{count} 张图片无法读取。"),
+    "left_out": ("Left out: {cause}", "已略过：{cause}"),
     "refused": ("{cause}", "{cause}"),
     "full": ("There are too many visitors: come again later.", "访客过多，请稍后再来。"),
     "forget": ("Delete all that is mine", "删除我的全部数据"),

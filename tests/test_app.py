@@ -398,8 +398,17 @@ def test_the_page_from_dropped_pictures_to_feedback(data: Path, monkeypatch: pyt
 
     flawed = sorted(path for path in (data / "washer/test").rglob("*.png") if path.parent.name != "good")
     page.segmented_control(key="known").set_value("all_defective").run()
-    page.file_uploader[0].set_value([(path.name, path.read_bytes(), "image/png") for path in flawed]).run()
+    thin = ("thin.png", encode_png(np.zeros((2, 99, 3), np.uint8)), "image/png")
+    files = [(path.name, path.read_bytes(), "image/png") for path in flawed]
+    page.file_uploader[0].set_value([thin, *files, bad]).run()
     until_done(page)
+    told = [
+        one.value.replace("\\", "") for one in page.warning
+    ]  # both are still to be read when the others have been scored
+    assert len(told) == 2 and "no_picture.png is no picture" in told[0], told
+    assert told[1].startswith("Left out: picture thin.png is 99 x 2 pixels"), told
+    assert chinese(Say("zh").line(told[1].partition(": ")[2]))
+    assert len(list(folder.glob("0*"))) == len(good) + len(flawed)
 
     def misses(rate: float) -> int:
         page.select_slider(key="rate").set_value(rate).run()
