@@ -137,6 +137,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{name} is no picture that can be read ({cause}): not taken.",
         "{name} 不是可读取的图片（{cause}）：未接收。",
     ),
+    "not_stored": ("{name} cannot be stored on the server: {cause}.", "服务器无法保存 {name}：{cause}。"),
     "no_room": ("{count} pictures are more than there is room for: not taken.", "{count} 张图片超出容量：未接收。"),
     "left_out": ("Left out: {cause}", "已略过：{cause}"),
     "refused": ("{cause}", "{cause}"),

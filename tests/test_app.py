@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import socket
@@ -110,6 +111,18 @@ def test_bad_uploads_are_refused_and_leave_nothing(tmp_path: Path, data: bytes, 
     told = Say("en")(reason, **refusal.value.told)
     assert chinese(Say("zh").line(refusal.value.told.get("cause", "中")))
     assert "x.png" in told and str(tmp_path) not in told
+
+
+def test_an_upload_that_the_disk_has_no_room_for_is_told(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.FileIO):
+        def write(self, data: bytes) -> int:
+            super().write(data[:5])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.uploads.open", Full, raising=False)
+    assert space.take([("x.png", GREY)], 5) == [] and not list(space.folder.iterdir())
+    [(reason, told)] = space.notes
+    assert Say("en")(reason, **told) == "x.png cannot be stored on the server: No space left on device."
 
 
 def test_uploads_are_limited_in_number_and_bytes(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
