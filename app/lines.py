@@ -65,6 +65,10 @@ LINES: tuple[tuple[str, str], ...] = (
         r"no threshold has a precision of (\S+) on these pictures: the best is (\S+)",
         "这些图片上没有阈值能达到 {0} 的精确率，最高为 {1}",
     ),
+    (
+        r"picture (.*?) is (\d+) x (\d+) pixels: no side may be over (\d+) times the other; .*",
+        "图片 {0} 有 {1} x {2} 像素：一边不得超过另一边的 {3} 倍",
+    ),
     (r"cannot write (.*): (.*)", "无法写入 {0}：{1}"),
 )
 """What a line is, all of it, and what it becomes; what its groups found is translated as well."""

@@ -95,7 +95,8 @@ def news(workspace: Workspace, say: Say) -> None:
         (st.success if key == "calibrated" else st.warning)(
             say(key, **{name: escaped(say.line(value) if name == "cause" else value) for name, value in told.items()})
         )
-    workspace.notes.clear()
+    if not workspace.busy:  # what was refused of a drop is still to be read when the others have been scored
+        workspace.notes.clear()
     if workspace.busy:
         progress(workspace, say)
     elif workspace.job is not None and workspace.job.error:

@@ -11,12 +11,12 @@ import options
 from datasets.readers import Category, select_categories
 from deploy.command_line.parser import Arguments, Parser, positive
 from deploy.errors import UserError
+from deploy.serve.settings import LOOPBACK, MOST_PORT, listener
 from deploy.storage.tensors import read_header
 from models.backbones.weights import read_weights
 
 WORDS = "PADDLEPATCH_APP"
 """The environment variable that hands the command line to the page, which runs below streamlit's own."""
-LOOPBACK = "127.0.0.1"
 
 
 def parse(words: Sequence[str] | None = None) -> Arguments:
@@ -38,8 +38,11 @@ def parse(words: Sequence[str] | None = None) -> Arguments:
 
 
 def check(args: Arguments) -> None:
-    """Raise UserError where something that is offered is not there; before a visitor meets it."""
+    """Raise UserError where something that is offered is not there, or others listen; before a visitor meets it."""
     options.runtime(args)
+    if args.port > MOST_PORT:
+        raise UserError(f"--port {args.port}: give a number from 1 to {MOST_PORT}")
+    listener((args.address, args.port), "--address {} --port {}")[0].close()
     if args.data_path is not None:
         select_categories(args.data_path, "all")
     if args.save_path is not None and not models(args):

@@ -17,7 +17,7 @@ from datasets.readers import Category, LabelledPicture, read_mask
 from datasets.readers.mvtec import MVTec
 from datasets.sample import write_sample
 from deploy.calibration import Calibration
-from deploy.errors import Skipped, UserError
+from deploy.errors import UserError
 from deploy.pictures.decode import encode_png
 from deploy.results.heatmap import panel
 from deploy.runtime.program import Runtime
@@ -132,10 +132,16 @@ def score(
         labelled: the same with label and masks, where they come from a data set.
         truth: whether all of them are defective, where the visitor said so.
     """
-    model, skipped = workspace.model, Skipped()
+    model = workspace.model
     by_path = {str(picture.path): number for number, picture in enumerate(pictures)}
     paths = [picture.path for picture in pictures]
-    for count, prediction in enumerate(model.predict(paths, 1, on_bad=skipped), 1):
+
+    def left_out(path: str, error: UserError) -> None:
+        picture = pictures[by_path[path]]
+        workspace.notes.append(("left_out", {"cause": str(error).replace(path, picture.name)}))
+        workspace.remove([picture])
+
+    for count, prediction in enumerate(model.predict(paths, 1, on_bad=left_out), 1):
         number, mask, known, kind = by_path[prediction.name], None, truth, None
         if labelled is not None:
             known, kind = labelled[number].defective, labelled[number].defect
@@ -144,8 +150,6 @@ def score(
         workspace.results.append(Result(pictures[number], shown, known, kind, mask=mask))
         log(f"scored: {count} of {len(paths)}")
     workspace.outdate()
-    if skipped:
-        workspace.notes.append(("unread", {"count": len(skipped)}))
 
 
 def levels(workspace: Workspace) -> Calibration:

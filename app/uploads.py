@@ -49,13 +49,17 @@ def keep(data: bytes, name: str, path: Path) -> Upload:
     """Write a visitor's picture to `path`, which must be free.
 
     Raises:
-        Refused: it is too large, or no picture; nothing is left at `path`.
+        Refused: it is too large, or no picture, or there is no room; nothing is left at `path`.
     """
     name = shown_name(name)
     if len(data) > MOST_MEGABYTES << 20:
         raise Refused("too_large", name=name, most=MOST_MEGABYTES)
-    with open(path, "xb") as file:
-        file.write(data)
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise Refused("not_stored", name=name, cause=error.strerror) from error
     try:
         height, width = picture_shape(path)
         if height * width > MOST_PIXELS:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .calibration import Calibration
 from .errors import UserError
-from .pictures.decode import Picture
+from .pictures.decode import Picture, several
 from .pictures.preprocess import Preprocess
 from .pictures.stream import Loaded, batches, stream
 from .runtime import selfcheck
@@ -113,7 +113,7 @@ class Predictor:
         on_bad: Callable[[str, UserError], None] | None = None,
     ) -> Iterator[Prediction]:
         """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
-        loaded = stream(pictures, self.preprocess, workers, on_bad)
+        loaded = stream(several(pictures), self.preprocess, workers, on_bad)
         for group in batches(loaded, 1 if self.preprocess.tiled else batch_size):
             for prediction in self.score(group, self.times, batch_size):
                 begin = time.perf_counter()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
+import socket
 import string
 import time
 import zipfile
@@ -109,6 +111,18 @@ def test_bad_uploads_are_refused_and_leave_nothing(tmp_path: Path, data: bytes, 
     told = Say("en")(reason, **refusal.value.told)
     assert chinese(Say("zh").line(refusal.value.told.get("cause", "中")))
     assert "x.png" in told and str(tmp_path) not in told
+
+
+def test_an_upload_that_the_disk_has_no_room_for_is_told(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.FileIO):
+        def write(self, data: bytes) -> int:
+            super().write(data[:5])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.uploads.open", Full, raising=False)
+    assert space.take([("x.png", GREY)], 5) == [] and not list(space.folder.iterdir())
+    [(reason, told)] = space.notes
+    assert Say("en")(reason, **told) == "x.png cannot be stored on the server: No space left on device."
 
 
 def test_uploads_are_limited_in_number_and_bytes(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,10 +247,20 @@ def test_names_are_not_read_as_markup() -> None:
         (["--save_path", "absent"], "--save_path absent"),
         (["--weights", "absent.pdparams"], "absent.pdparams"),
         (["--prot", "1"], "--prot"),
+        (["--port", "70000"], "--port 70000: give a number from 1 to 65535"),
+        (["--address", "192.0.2.1"], "--address 192.0.2.1 --port 8501: Cannot assign"),
     ],
 )
 def test_the_command_line_is_checked_before_a_visitor_comes(words: list[str], named: str) -> None:
     refused(run("-m app", *words), named)
+
+
+def test_a_port_that_others_have_is_told_before_the_page_is_announced() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refusal = run("-m app", "--port", port)
+    refused(refusal, f"--port {port}: ", "; choose another address or port")
+    assert not refusal.stdout
 
 
 # The steps ----------------------------------------------------------------------------------------------------------
@@ -387,8 +411,17 @@ def test_the_page_from_dropped_pictures_to_feedback(data: Path, monkeypatch: pyt
 
     flawed = sorted(path for path in (data / "washer/test").rglob("*.png") if path.parent.name != "good")
     page.segmented_control(key="known").set_value("all_defective").run()
-    page.file_uploader[0].set_value([(path.name, path.read_bytes(), "image/png") for path in flawed]).run()
+    thin = ("thin.png", encode_png(np.zeros((2, 99, 3), np.uint8)), "image/png")
+    files = [(path.name, path.read_bytes(), "image/png") for path in flawed]
+    page.file_uploader[0].set_value([thin, *files, bad]).run()
     until_done(page)
+    told = [
+        one.value.replace("\\", "") for one in page.warning
+    ]  # both are still to be read when the others have been scored
+    assert len(told) == 2 and "no_picture.png is no picture" in told[0], told
+    assert told[1].startswith("Left out: picture thin.png is 99 x 2 pixels"), told
+    assert chinese(Say("zh").line(told[1].partition(": ")[2]))
+    assert len(list(folder.glob("0*"))) == len(good) + len(flawed)
 
     def misses(rate: float) -> int:
         page.select_slider(key="rate").set_value(rate).run()

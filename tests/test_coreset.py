@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
+from numba.core.caching import IndexDataCacheFile
 
 from benchmarks.brute_force import brute_force_k_center
 from deploy import Preprocess, UserError
@@ -16,6 +17,7 @@ from models.base.fitting import fit_features
 from models.base.spool import Spool
 from models.memory_bank.coreset import SAMPLERS, Sampler, k_center_on_gpu, principal_axes, projection
 from models.memory_bank.kcenter import k_center
+from models.memory_bank.native import native
 from models.memory_bank.neighbours import neighbours
 
 pytestmark = pytest.mark.once
@@ -69,6 +71,7 @@ MEMORY = """
 import numpy as np
 from deploy.runtime.autolog import peak_mb
 from models.memory_bank.kcenter import k_center
+from models.memory_bank.native import native
 random = np.random.default_rng(1)
 k_center(random.normal(size=(3000, 128)).astype(np.float32), 200, 0)
 points = random.normal(size=(200_000, 128)).astype(np.float32)
@@ -218,3 +221,17 @@ def test_a_spool_that_cannot_be_written_is_one_line(data: Path, tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     done(run(*words, "--spool_dir", tmp_path, "--coreset_block", "300"))
+
+
+def test_what_cannot_keep_its_machine_code_is_compiled_for_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    def thrice(x: float) -> float:
+        return 3 * x
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    assert native()(thrice)(2.0) == 6
+    nowhere: dict[str, Callable[[float], float]] = {}
+    exec("def twice(x): return 2 * x", nowhere)  # numba finds no place beside a file that is not there
+    assert native()(nowhere["twice"])(2.0) == 4

@@ -20,6 +20,7 @@ from deploy.runtime.program import save_program
 from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
 from models.export.export import compare
+from models.graph.compiled import Embedding, image_spec
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,17 @@ def test_tracing_asks_for_no_stacks_and_leaves_python_as_it_was(
     before = traceback.extract_stack
     save_program(paddle.nn.Conv2D(3, 4, 3), [paddle.static.InputSpec([None, 3, 8, 8], "float32", "image")], tmp_path)
     assert traceback.extract_stack is before
+
+
+def test_tracing_needs_no_home_and_leaves_nothing_there(
+    trained: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(trained.model)
+    for home in ("/dev/null", str(tmp_path / "home")):  # no folder can be made in the first
+        monkeypatch.setenv("HOME", home)
+        save_program(Embedding(model), [image_spec(model.preprocess.size)], tmp_path / "program")
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
+    assert {path.name.split(".")[0] for path in (tmp_path / "program").iterdir()} == {"model"}
 
 
 def test_program_carries_no_statistics_and_no_unread_layers(trained: SimpleNamespace) -> None:

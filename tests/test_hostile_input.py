@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
 import shlex
@@ -11,16 +12,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from conftest import FAST, ROOT, run
+from PIL import Image
 
 from datasets.readers import LabelledPicture, find_categories, read_mask
 from datasets.readers.labelled import labelled_pictures
-from deploy import Preprocess, Runtime, UserError
+from deploy import Predictor, Preprocess, Runtime, UserError
 from deploy.calibration import Calibration
+from deploy.command_line.script import run_script
 from deploy.pictures.listing import list_pictures
 from deploy.pictures.stream import batches, prefetch
 from deploy.results.watch import Journal
@@ -109,6 +113,25 @@ def test_numbers_without_sense_are_refused() -> None:
         assert told in str(error.value)
 
 
+ONE = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize("one", ["x.png", Path("x.png"), ONE, ONE[..., 0], 7], ids=["name", "path", "rgb", "grey", "7"])
+def test_one_picture_in_place_of_a_list_is_told(trained: SimpleNamespace, one: object) -> None:
+    model = PatchCore.load(trained.model)
+    predictor = Predictor.load(trained.export / "stats")
+    for call in (model.fit, model.update, model.forget, model.predict, predictor.predict):
+        with pytest.raises(UserError, match=r"^pictures must be a list, got .*: give \[picture\]"):
+            list(call(one))
+
+
+def test_what_is_neither_path_nor_array_is_told(trained: SimpleNamespace) -> None:
+    predictor = Predictor.load(trained.export / "stats")
+    for odd in (None, 0, [[1]], Image.fromarray(ONE)):
+        with pytest.raises(UserError, match=f"a path or an array uint8 .*, got {type(odd).__name__}: "):
+            list(predictor.predict([odd]))
+
+
 def test_a_closed_pipe_is_no_success(tmp_path: Path) -> None:
     script = "from deploy.command_line.script import run_script\nrun_script(lambda: print('x' * 100_000) or print('y'))"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} | true; exit ${{PIPESTATUS[0]}}"
@@ -152,6 +175,44 @@ def test_what_is_passed_over_is_told(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert [path.name for path in list_pictures(tmp_path / "in")] == ["a.png"]
     [line] = capfd.readouterr().err.splitlines()
     assert "3 files of other kinds (.gif, .jfif) and 1 folders that are links" in line
+
+
+def test_folders_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "dent/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert len(list_pictures(tmp_path)) == 2
+    asked = os.scandir
+
+    def denied(place: str) -> object:  # root may read all
+        if Path(place).name == "dent":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return asked(place)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match=r"^cannot read folder .*/dent: Permission denied; allow it"):
+        list_pictures(tmp_path)
+
+
+def test_what_may_not_be_used_is_one_line(capfd: pytest.CaptureFixture) -> None:
+    def forbidden() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/secret/parts")
+
+    with pytest.raises(SystemExit) as end:
+        run_script(forbidden)
+    line = "error: cannot use /secret/parts: Permission denied; allow it, or give another path\n"
+    assert end.value.code == 2 and capfd.readouterr().err == line
+
+
+def test_a_stats_file_that_may_not_be_read_is_not_called_damaged(
+    trained: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, _: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("deploy.storage.tensors.open", denied, raising=False)
+    with pytest.raises(UserError, match=r"^cannot read stats file .*stats: Permission denied; check the path$"):
+        Predictor.load(trained.export / "stats")
 
 
 def test_one_bad_category_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:

@@ -260,5 +260,8 @@ def test_what_cannot_be_updated_is_refused(trained: SimpleNamespace, tmp_path: P
     del old.data["fingerprints"]
     with pytest.raises(UserError, match="older version"):
         old.forget(SECOND)
+    for change in (old.update, old.forget):
+        with pytest.raises(UserError, match="the list of pictures is empty"):
+            change([])
     with pytest.raises(UserError, match="not fitted"):
         PatchCore(preprocess=SMALL, arch="compact", weights="random").update(SECOND)

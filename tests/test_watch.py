@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import random
 import shutil
@@ -155,6 +156,15 @@ def test_the_oldest_comes_first_and_what_has_not_changed_for_long_settled(tmp_pa
         os.utime(tmp_path / name, (now - age, now - age))
     found = list(islice(arrivals(tmp_path, {str(tmp_path / "done.png")}, False), 3))
     assert [(path.name, settled) for path, settled in found] == [("b.png", True), ("c.png", True), ("a.png", False)]
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(place: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match="^--watch .*: Permission denied; allow it to be read$"):
+        next(arrivals(tmp_path, set(), False))
 
 
 def test_what_is_unfinished(tmp_path: Path, trained: SimpleNamespace) -> None:

@@ -26,6 +26,11 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         report(f"error: {error}")
         code = 2
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        report(f"error: cannot use {error.filename}: {error.strerror}; allow it, or give another path")
+        code = 2
     except KeyboardInterrupt:
         report("interrupted: files written so far are complete, the one in progress was dropped")
         code = 130

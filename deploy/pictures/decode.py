@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Union
 
@@ -35,6 +36,15 @@ MOST_PIXELS = 1 << 27
 DARK = 1 << 12
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+
+
+def several(pictures: Iterable[Picture]) -> Iterable[Picture]:
+    """Return `pictures`; UserError where they are one picture, whose letters or rows would be taken for pictures."""
+    one = isinstance(pictures, (str, bytes, os.PathLike, Encoded)) or getattr(pictures, "ndim", 0) in (2, 3)
+    if one or not isinstance(pictures, Iterable):
+        told = f"array {pictures.shape}" if isinstance(pictures, np.ndarray) else repr(pictures)[:200]
+        raise UserError(f"pictures must be a list, got {told}: give [picture], or sorted(Path(folder).glob('*.png'))")
+    return pictures
 
 
 class TooLarge(UserError):
@@ -125,6 +135,11 @@ def _content(path: File) -> np.ndarray:
 
 
 def _read(path: str | Path) -> np.ndarray:
+    if not isinstance(path, (str, os.PathLike)):  # a number would be taken for an open file
+        raise UserError(
+            f"a picture must be a path or an array uint8 [height, width, 3], got {type(path).__name__}: "
+            "give numpy.asarray(picture) of a picture that another package opened"
+        )
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind):  # reading a pipe or a device might never end

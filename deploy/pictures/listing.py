@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 from ..errors import UserError, report
 from .mark import is_marked
@@ -34,7 +35,7 @@ def list_pictures(place: str | Path) -> list[Path]:
         return [place]
     if place.is_dir():
         passed: list[Path] = []
-        found = sorted(walk_pictures(place, passed))
+        found = sorted(walk_pictures(place, passed, _unread))
         if passed:
             report(_passed_over(place, passed))
         if not found:
@@ -52,13 +53,16 @@ def list_pictures(place: str | Path) -> list[Path]:
     return pictures
 
 
-def walk_pictures(folder: Path, passed: list[Path] | None = None) -> Iterator[Path]:
+def walk_pictures(
+    folder: Path, passed: list[Path] | None = None, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[Path]:
     """Everything below `folder` that is called like a picture, in any order.
 
     Names that start with a dot (editors' and systems' own files) are passed over, and so are all below them. Added to
-    `passed` are pictures of kinds that we do not look for, and folders that are links, which are not entered.
+    `passed` are pictures of kinds that we do not look for, and folders that are links, which are not entered. What
+    says that a folder cannot be read goes to `on_error`; without it the folder is passed over.
     """
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if passed is not None:
             passed += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
@@ -66,6 +70,12 @@ def walk_pictures(folder: Path, passed: list[Path] | None = None) -> Iterator[Pa
         for name in (*folders, *files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
                 yield Path(place, name)
+
+
+def _unread(error: OSError) -> None:
+    """Refuse a folder that cannot be read: its pictures would be missing from results, and nobody be told."""
+    if not isinstance(error, FileNotFoundError):  # just removed
+        raise UserError(f"cannot read folder {error.filename}: {error.strerror}; allow it, or move it elsewhere")
 
 
 def _passed_over(place: Path, passed: list[Path]) -> str:

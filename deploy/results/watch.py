@@ -193,6 +193,10 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
     while not stop:
         if not folder.is_dir():
             raise UserError(f"--watch {folder}: no such folder")
+        try:
+            os.scandir(folder).close()
+        except PermissionError as error:
+            raise UserError(f"--watch {folder}: {error.strerror}; allow it to be read") from error
         found = []
         for path in walk_pictures(folder):
             if str(path) in done or path in results:

@@ -42,7 +42,7 @@ import numpy as np
 from ..command_line.parser import MOST_THREADS
 from ..errors import UserError
 from ..pictures.stream import cores
-from ..storage.files import make_folder
+from ..storage.files import make_folder, scratch_folder
 
 BF16_OPERATORS = {"conv2d", "fused_conv2d", "pool2d", "relu"}
 GRAPH_SUFFIXES = (".json", ".pdmodel")  # Paddle 3 and Paddle 2
@@ -166,7 +166,7 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
     # not by Paddle's counters, which would make another file of the same layer later in the process
     for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
         tensor.name = name
-    with warnings.catch_warnings(), _without_stacks():
+    with warnings.catch_warnings(), _without_stacks(), _sources_apart():
         warnings.simplefilter("ignore")
         static = paddle.jit.to_static(layer, input_spec=list(inputs), full_graph=True)
         try:
@@ -189,6 +189,22 @@ def _without_stacks() -> Iterator[None]:
         yield
     finally:
         traceback.extract_stack = asked
+
+
+@contextmanager
+def _sources_apart() -> Iterator[None]:
+    """Let Paddle write the sources that it rewrites into a folder that is gone afterwards.
+
+    It takes `~/.cache/paddle`, which may not be writable, and leaves them there when it is killed.
+    """
+    utils = paddle.jit.dy2static.utils
+    asked = utils.get_temp_dir
+    with scratch_folder() as folder:
+        utils.get_temp_dir = lambda: str(folder)
+        try:
+            yield
+        finally:
+            utils.get_temp_dir = asked
 
 
 def _check_written(path: Path) -> None:

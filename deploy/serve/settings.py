@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..runtime.program import Runtime
 
 LOOPBACK = "127.0.0.1"
+MOST_PORT = (1 << 16) - 1
 TOKEN = "PADDLEPATCH_TOKEN"
 """The environment variable that holds what clients must send."""
 MIB = 1 << 20
@@ -69,7 +70,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """`PORT` (of this machine alone), `HOST:PORT` or `[IPv6]:PORT`; port 0 is any free one."""
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16) or (colon and not host) or "[" in host:
+    if not (port.isascii() and port.isdigit() and int(port) <= MOST_PORT) or (colon and not host) or "[" in host:
         raise UserError(f"--serve {text}: give PORT, HOST:PORT or [IPV6]:PORT, for instance {LOOPBACK}:8080")
     return host or LOOPBACK, int(port)
 
@@ -124,11 +125,11 @@ def names_text(names: Iterable[str]) -> str:
     return ", ".join(some[:NAMED]) + more
 
 
-def listener(address: tuple[str, int]) -> tuple[socket.socket, bool]:
+def listener(address: tuple[str, int], option: str = "--serve {}:{}") -> tuple[socket.socket, bool]:
     """A bound socket that does not listen yet, and whether only this machine reaches it.
 
     Raises:
-        UserError: the address is unknown, taken or not ours.
+        UserError: the address, which `option` gave, is unknown, taken or not ours.
     """
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
@@ -138,7 +139,7 @@ def listener(address: tuple[str, int]) -> tuple[socket.socket, bool]:
         bound.bind(place)
     except (OSError, UnicodeError) as error:
         told = getattr(error, "strerror", None) or error
-        raise UserError(f"--serve {address[0]}:{address[1]}: {told}; choose another address or port") from error
+        raise UserError(f"{option.format(*address)}: {told}; choose another address or port") from error
     return bound, ip_address(str(place[0]).partition("%")[0]).is_loopback
 
 

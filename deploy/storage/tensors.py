@@ -174,4 +174,6 @@ def _foreign(path: Path, kind: str, start: bytes) -> UserError:
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> UserError:
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(f"cannot read {kind} file {path}: {error.strerror}; check the path")
     return UserError(f"{path} is damaged or no PaddlePatch {kind} file ({error}): make it again")

@@ -15,7 +15,7 @@ from paddle import nn
 import deploy
 from deploy.calibration import FALSE_ALARM, Calibration, check_rate, levels_of
 from deploy.errors import UserError
-from deploy.pictures.decode import Picture
+from deploy.pictures.decode import Picture, several
 from deploy.pictures.preprocess import Preprocess, height_width
 from deploy.pictures.stream import picture_name, prefetch
 from deploy.predictor import Prediction, Predictor
@@ -141,7 +141,7 @@ class Detector(nn.Layer):
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
         check_rate(false_alarm)
-        pictures, self.stages = list(pictures), Stages()
+        pictures, self.stages = list(several(pictures)), Stages()
         count = min(max(NAMED, math.ceil(ODD_SHARE * len(pictures))), ODD_MOST)
         highest: list[tuple[float, int, np.ndarray]] = []
         scores: list[float] = []

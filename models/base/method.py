@@ -12,7 +12,7 @@ import paddle
 
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
-from deploy.pictures.decode import Picture
+from deploy.pictures.decode import Picture, several
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import batches, stream
 from deploy.results.description import size_text
@@ -283,8 +283,9 @@ class AnomalyMethod(Detector):
         Raises:
             UserError: not fitted, an unreadable picture, no new one, or `max_size` does not fit the method.
         """
-        self._check_changeable("update")
-        update_model(self, list(pictures), batch_size, workers, on_bad, log, false_alarm, max_size)
+        update_model(
+            self, self._pictures_to("update", pictures), batch_size, workers, on_bad, log, false_alarm, max_size
+        )
         return self
 
     def forget(self, pictures: Iterable[Picture], log: Callable[[str], None] = lambda text: None) -> AnomalyMethod:
@@ -296,17 +297,21 @@ class AnomalyMethod(Detector):
         Raises:
             UserError: not fitted, a picture that the model was not fitted on, or too few are left.
         """
-        self._check_changeable("forget")
-        forget_pictures(self, list(pictures), log)
+        forget_pictures(self, self._pictures_to("forget", pictures), log)
         return self
 
-    def _check_changeable(self, what: str) -> None:
+    def _pictures_to(self, what: str, pictures: Iterable[Picture]) -> list[Picture]:
+        """The pictures to `update` with or `forget`; UserError for none, or where the model cannot be changed."""
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: there is nothing to {what}")
         if "augment" in self.header:
             raise UserError(f"--{what}: this model was trained with --augment, and cannot be changed: train it again")
         if self.preprocess.tiled and len(self.data.get("tiles", ())) != self.data["pictures"]:
             raise UserError(f"--{what}: the model is of an older version, which noted no tiles: train it again")
+        chosen = list(several(pictures))
+        if not chosen:
+            raise UserError(f"--{what}: the list of pictures is empty: give one or more")
+        return chosen
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from .native import native
 
 MARGIN = 1.0001  # float32 sums are off by less, relative to the sum
 FAST = {"reassoc", "contract", "nsz"}
 
 
-@numba.njit(cache=True)
+@native()
 def copy(row: np.ndarray, out: np.ndarray) -> None:
     """Do `out[:] = row`, which numba takes seconds to compile."""
     for i in range(len(row)):
         out[i] = row[i]
 
 
-@numba.njit(cache=True)
+@native()
 def exact(a: np.ndarray, b: np.ndarray) -> float:
     """Squared distance of two float32 rows, in double precision and a fixed order of summation."""
     s0 = s1 = s2 = s3 = 0.0
@@ -30,7 +31,7 @@ def exact(a: np.ndarray, b: np.ndarray) -> float:
     return (s0 + s1) + (s2 + s3)
 
 
-@numba.njit(cache=True, fastmath=FAST)
+@native(fastmath=FAST)
 def roughly(a: np.ndarray, b: np.ndarray) -> float:
     """Squared distance of two float32 rows, to within MARGIN."""
     total = np.float32(0)
@@ -40,7 +41,7 @@ def roughly(a: np.ndarray, b: np.ndarray) -> float:
     return total
 
 
-@numba.njit(cache=True)
+@native()
 def pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
     """Write the row's first values, the length of what they leave out, and 1, or for a centre -|row|^2 / 2.
 
@@ -59,7 +60,7 @@ def pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
     return total
 
 
-@numba.njit(cache=True, fastmath=FAST)
+@native(fastmath=FAST)
 def largest(products: np.ndarray) -> float:
     """Return the largest value, found by SIMD."""
     found = np.float32(-np.inf)
@@ -68,7 +69,7 @@ def largest(products: np.ndarray) -> float:
     return found
 
 
-@numba.njit(cache=True, fastmath=FAST)
+@native(fastmath=FAST)
 def any_reaches(products: np.ndarray, enough: np.ndarray) -> bool:
     """Return whether any product is as large as what is enough for it, found by SIMD."""
     found = np.float32(-np.inf)
@@ -77,7 +78,7 @@ def any_reaches(products: np.ndarray, enough: np.ndarray) -> bool:
     return found >= 0
 
 
-@numba.njit(cache=True)
+@native()
 def least_product(half: float, squared: float, width: int, reach: float) -> float:
     """Return the packed product of a row and a centre below which the centre is certainly no nearer than `squared`."""
     # what rounding may take from the product: of its terms' sum, at most reach / 2 + |row| sqrt(reach)

@@ -10,6 +10,7 @@ import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, lo
 
 from .distances import MARGIN, any_reaches, copy, exact, largest, least_product, pack, roughly
 from .heap import before, rise, sink
+from .native import native
 
 ROWS, COLUMNS = 128, 512  # of one matrix product, which stays in the cache
 CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product; a
@@ -68,7 +69,7 @@ class State(NamedTuple):
     """int64 [widths]: how many centres there were when this width was found too narrow."""
 
 
-@numba.njit(cache=True)
+@native()
 def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
     """Bring one thread's share of all rows up to date with a centre."""
     share = (len(points) + len(s.products) - 1) // len(s.products)
@@ -84,14 +85,14 @@ def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
     s.farthest[thread], s.checked[thread] = farthest, changed
 
 
-@numba.njit(cache=True, parallel=ONLY_PRANGE)
+@native(parallel=ONLY_PRANGE)
 def sweep(points: np.ndarray, s: State, centre: int) -> None:
     """Bring all rows up to date with a centre."""
     for thread in numba.prange(len(s.products)):
         _sweep_part(points, s, thread, centre)
 
 
-@numba.njit(cache=True)
+@native()
 def make_heap(points: np.ndarray, s: State, done: int) -> float:
     """Make the heap of all rows, which have met all centres; return the largest squared length of a row."""
     longest = np.float32(0)
@@ -106,7 +107,7 @@ def make_heap(points: np.ndarray, s: State, done: int) -> float:
     return MARGIN * longest
 
 
-@numba.njit(cache=True)
+@native()
 def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
     """Bring the front's rows `begin` to `end`, sorted by `met`, up to date with all centres."""
     query, centres = s.front_packed[: end * width].reshape(end, width), s.packed[: done * width].reshape(done, width)
@@ -135,7 +136,7 @@ def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, re
             s.front_squared[i] = squared
 
 
-@numba.njit(cache=True)
+@native()
 def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: int, width: int, reach: float) -> None:
     """Do one thread's share of `bring_up_to_date`; a function, as prange loses what is written to a tuple's arrays."""
     threads, parts = len(s.products), (taken + ROWS - 1) // ROWS
@@ -148,14 +149,14 @@ def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: 
         _meet(s, thread, begin, end, done, width, reach)
 
 
-@numba.njit(cache=True, parallel=ONLY_PRANGE)
+@native(parallel=ONLY_PRANGE)
 def bring_up_to_date(points: np.ndarray, s: State, taken: int, done: int, width: int, reach: float) -> None:
     """Load the front's `taken` rows and let them meet all centres that they have not met."""
     for thread in numba.prange(len(s.products)):
         _load_and_meet(points, s, thread, taken, done, width, reach)
 
 
-@numba.njit(cache=True)
+@native()
 def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
     """Choose in the front until a row that is left in a heap comes first; return how many are chosen now."""
     count = len(s.chosen)
@@ -188,7 +189,7 @@ def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
     return done
 
 
-@numba.njit(cache=True)
+@native()
 def _sort_by_met(s: State, taken: int) -> None:
     """Sort the front: those first that have met the fewest centres (Shell's sort)."""
     for i in range(taken):
@@ -205,7 +206,7 @@ def _sort_by_met(s: State, taken: int) -> None:
         gap //= 2
 
 
-@numba.njit(cache=True)
+@native()
 def better_width(s: State, number: int, share: float, done: int) -> int:
     """Return the width to go on with; `share` of the pairs had to be checked with the one that is in use."""
     if number + 1 < len(s.widths) and s.widths[number] + CHECK * share > s.widths[number + 1]:
@@ -216,7 +217,7 @@ def better_width(s: State, number: int, share: float, done: int) -> int:
     return number - 1 if narrower and number > 0 and done >= 2 * s.failed[number - 1] else number
 
 
-@numba.njit(cache=True)
+@native()
 def take_out(s: State, taken: int, size: int, done: int) -> int:
     """Take the rows with the largest bounds out of the heap into the front; return how many pairs have not met."""
     for i in range(taken):
@@ -231,7 +232,7 @@ def take_out(s: State, taken: int, size: int, done: int) -> int:
     return pairs
 
 
-@numba.njit(cache=True)
+@native()
 def put_back(s: State, squared: np.ndarray, size: int, done: int) -> None:
     """Put the front's rows, whose squared distances are given, back into the heap, which holds `size` others."""
     for i in range(len(squared)):
@@ -240,14 +241,14 @@ def put_back(s: State, squared: np.ndarray, size: int, done: int) -> None:
         rise(s.bound, s.waiting, size + i, squared[i], row)
 
 
-@numba.njit(cache=True)
+@native()
 def pack_front(s: State, taken: int, width: int) -> None:
     """Make the products' form of the front's points."""
     for i in range(taken):
         s.front_half[i] = pack(s.front_points[i], False, s.front_packed[i * width : (i + 1) * width]) / 2
 
 
-@numba.njit(cache=True)
+@native()
 def pack_centres(s: State, done: int, width: int) -> None:
     """Make the products' form of all centres."""
     for i in range(done):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from .native import native
 
-@numba.njit(cache=True)
+
+@native()
 def before(squared: float, row: int, other_squared: float, other_row: int) -> bool:
     """Whether the first row is chosen rather than the other one."""
     return squared > other_squared or (squared == other_squared and row < other_row)
 
 
-@numba.njit(cache=True)
+@native()
 def sink(bound: np.ndarray, waiting: np.ndarray, size: int, place: int) -> None:
     """Move the entry at `place` down to where it belongs in the heap."""
     squared, row = bound[place], waiting[place]
@@ -27,7 +28,7 @@ def sink(bound: np.ndarray, waiting: np.ndarray, size: int, place: int) -> None:
     bound[place], waiting[place] = squared, row
 
 
-@numba.njit(cache=True)
+@native()
 def rise(bound: np.ndarray, waiting: np.ndarray, place: int, squared: float, row: int) -> None:
     """Put a row into the heap: up from `place`, the first free one."""
     while place > 0:

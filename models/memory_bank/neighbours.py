@@ -11,6 +11,7 @@ from deploy.errors import UserError
 
 from ..distributed.group import Group
 from .front import ONLY_PRANGE
+from .native import native
 
 BLOCK = 2048  # rows whose products with as many others are held at a time
 AROUND = 5  # rows that tell how dense the bank is around another
@@ -90,7 +91,7 @@ def least_spacing(spacing: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     return spacing[nearest[:, : NEAR + 1]].min(axis=1)
 
 
-@numba.njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
+@native(fastmath={"nnan", "nsz", "reassoc"})
 def _largest(products: np.ndarray, half_norms: np.ndarray) -> float:
     """The largest nearness."""
     largest = np.float32(-np.inf)
@@ -99,7 +100,7 @@ def _largest(products: np.ndarray, half_norms: np.ndarray) -> float:
     return largest
 
 
-@numba.njit(cache=True, parallel=ONLY_PRANGE)
+@native(parallel=ONLY_PRANGE)
 def _select(
     products: np.ndarray,
     half_norms: np.ndarray,
