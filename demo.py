@@ -20,7 +20,7 @@ def run(*words: str) -> None:
     """Run a script with this interpreter, showing the command."""
     print(f"\n$ python {shlex.join(words)}", flush=True)
     if subprocess.run([sys.executable, *words]).returncode != 0:
-        raise UserError(f"the demo stopped: {words[0]} failed, see above")
+        raise UserError(f"the demo stopped: {shlex.join(words[:2])} failed, see above")
 
 
 def main() -> None:

@@ -98,6 +98,7 @@ def test_numbers_without_sense_are_refused() -> None:
         (lambda: model(target_dim="x"), "--target_dim x"),
         (lambda: model(grid=3), "--grid 3"),
         (lambda: model(seed=-1), "--seed -1"),
+        (lambda: model(layers="layer2"), "layers layer2: give a list"),
         (lambda: model(seed=2**32), "--seed 4294967296"),
         (lambda: Preprocess(10**9), "--resize 1000000000"),
         (lambda: Preprocess(112, (96, "96")), "--crop_size 96"),

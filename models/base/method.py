@@ -96,6 +96,8 @@ class AnomalyMethod(Detector):
         check_seed(seed)
         self.k = self.check_k(self.K if k is None else k)
         self.options = self.resolve(arch, options)
+        if isinstance(layers, str):
+            raise UserError(f"layers {layers}: give a list of names, [{layers!r}]")
         self.layers = tuple(layers or self.LAYERS)
         self.backbone = self.make_backbone(arch, weights)
         self.data: dict[str, Any] = {}
