@@ -25,6 +25,7 @@ from evaluation.publish import check_published, publish
 from evaluation.report import Report, seeds_table, write_report, write_seeds_report
 from evaluation.run import Wanted
 from models import Detector, load_model, model_text
+from models.distributed.launch import check_alone
 
 GOALS = "f1, recall=0.95, precision=0.9, or miss_cost=10, where a miss costs 10 false alarms"
 
@@ -50,6 +51,7 @@ def main() -> int:
     options.add_precision_option(parser)
     options.add_run_options(parser)
     args = parser.parse()
+    check_alone("eval.py")
 
     check_published(args)
     categories = options.categories(args)

@@ -15,6 +15,7 @@ from deploy.command_line.script import run_script
 from deploy.errors import Failed, UserError
 from deploy.pictures.listing import list_pictures
 from models import load_model, model_text
+from models.distributed.launch import check_alone
 from models.export.export import export
 
 COMPARED = 8  # test pictures
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--format", choices=("paddle", "onnx"), default="paddle", help="onnx: model.onnx as well")
     options.add_run_options(parser)
     args = parser.parse()
+    check_alone("export_model.py")
 
     files = options.model_files(args)
     failed = Failed(len(files))

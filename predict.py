@@ -14,6 +14,7 @@ from deploy.pictures.listing import list_pictures
 from deploy.results.description import levels_text
 from deploy.results.tables import ScoreSheet, picture_namer, provenance_columns
 from models import load_model, model_text
+from models.distributed.launch import check_alone
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
     options.add_run_options(parser)
     parser.add_argument("--test_batch_size", type=positive, default=1, help="pictures per run")
     args = parser.parse()
+    check_alone("predict.py")
 
     category = options.one_category(args)
     pictures = [picture for place in args.picture_path for picture in list_pictures(place)]

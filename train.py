@@ -27,7 +27,7 @@ from evaluation.times import write_times
 from models import Detector, changed_since_fit, is_finished, load_model, model_text
 from models.backbones.weights import RANDOM
 from models.distributed.job import Job
-from models.distributed.launch import job_size, launched
+from models.distributed.launch import check_alone, launched
 from models.presets import Preset
 from models.threads import one_thread
 
@@ -121,8 +121,7 @@ def evaluate(
 def update(args: Arguments, parser: Parser) -> int:
     """Add the category's good pictures to the model of --update, and write the result as a trained model is."""
     path, log = Path(args.update), TimedLog()
-    if job_size() > 1:
-        raise UserError("--update works in one process: start it without paddle.distributed.launch")
+    check_alone("--update")
     model = options.check_update(args, load_model(path, options.runtime(args)), path)
     category = options.update_category(args, path)
     print(f"== {category.name}: {model_text(model)}", flush=True)

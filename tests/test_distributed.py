@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -292,3 +294,12 @@ def test_what_processes_do_not_do_together(data: Path, tmp_path: Path) -> None:
     env = {"PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": "0"}
     words = ["--data_path", data, "--update", tmp_path / "none.safetensors"]
     refused(run("train.py", *words, env=env), "--update", "one process")
+
+
+@pytest.mark.parametrize("words", ["eval", "predict x.png", "export_model"])
+def test_other_scripts_refuse_to_be_launched_as_several(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = words.split()[0]
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *words.split()[1:]])
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    with pytest.raises(UserError, match=f"{script}.py works in one process"):
+        importlib.import_module(script).main()

@@ -45,6 +45,13 @@ def test_exported_and_reloaded_equal_dygraph(exported: SimpleNamespace, batch: i
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.max())
 
 
+def test_a_model_is_shown_in_one_line(exported: SimpleNamespace) -> None:
+    assert repr(type(exported.model)(arch="compact", weights="random")) == f"{exported.model.NAME}, compact: not fitted"
+    shown = repr(exported.model)
+    assert f"{exported.model.NAME}, compact: threshold {exported.model.calibration.image_threshold:.4f}" in shown
+    assert "\n" not in shown and len(shown) <= 160
+
+
 def test_a_picture_scores_alike_in_any_batch(exported: SimpleNamespace) -> None:
     program = exported.model.predictor().program
     _, together = program.run(exported.images)

@@ -112,6 +112,11 @@ class Detector(nn.Layer):
         """The part of the header that differs between kinds of model: enough to build the model again."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        """One line, which a notebook shows after `fit`; Paddle's own would list every layer of the backbone."""
+        archs = " + ".join(backbone.arch for backbone in self.backbones())
+        return f"{self.NAME}, {archs}: {'not fitted' if self.calibration is None else self.calibration}"
+
     # What users call ------------------------------------------------------------------------------------------------
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -66,6 +66,12 @@ def job_size() -> int:
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
 
 
+def check_alone(what: str) -> None:
+    """Raise UserError where the launcher has started several processes, which would all do `what` to the same files."""
+    if job_size() > 1:
+        raise UserError(f"{what} works in one process: start it without paddle.distributed.launch")
+
+
 @contextmanager
 def launched(use_gpu: bool) -> Iterator[Group]:
     """The processes of this job, or this one alone; when one fails or dies, the others end with one line.
