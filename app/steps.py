@@ -74,9 +74,17 @@ def fit_category(workspace: Workspace, category: Category, settings: Settings, l
 def fit(workspace: Workspace, name: str, pictures: Sequence[Path], settings: Settings, log: Log) -> None:
     """Fit a model on good pictures, as train.py does, and write it; it takes the place of the visitor's last one.
 
+    A picture that cannot be used is left out and noted, and removed from the visitor's training pictures.
+
     Raises:
         UserError: as `Detector.fit`.
     """
+
+    def left_out(path: str, error: UserError) -> None:
+        workspace.notes.append(("left_out", {"cause": workspace.readable(str(error))}))
+        workspace.remove([picture for picture in workspace.training if str(picture.path) == path])
+        workspace.training = [picture for picture in workspace.training if str(picture.path) != path]
+
     found, limits = preset(METHOD, settings.preset), value_range(pictures)
     preprocess = options.preset_preprocess(METHOD, found, pictures)
     model = build_model(
@@ -90,7 +98,7 @@ def fit(workspace: Workspace, name: str, pictures: Sequence[Path], settings: Set
         **found.options,
     )
     log(f"weights: {', '.join(backbone.source for backbone in model.backbones())}")
-    model.fit(pictures, BATCH, log=log)
+    model.fit(pictures, BATCH, on_bad=left_out, log=log)
     model.save(workspace.model_path, COMMAND)
     _take(workspace, model, name)
 

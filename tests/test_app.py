@@ -273,6 +273,19 @@ def result(space: Workspace, path: Path, score: float, told: bool | None) -> Res
     return Result(uploads.Upload(path, path.name), prediction, told)
 
 
+def test_a_training_picture_that_cannot_be_used_is_left_out_and_told(space: Workspace, data: Path) -> None:
+    thin = encode_png(np.full((4, 400, 3), 90, np.uint8))
+    good = [(path.name, path.read_bytes()) for path in sorted((data / "washer/train/good").iterdir())[:4]]
+    space.training = space.take([good[0], ("thin.png", thin), *good[1:]], 99)
+    place, paths = space.training[1].path, [picture.path for picture in space.training]
+    steps.fit(space, "own", paths, steps.Settings("fast", "compact", None, Runtime()), lambda line: None)
+    assert space.model.header["data"]["pictures"] == 4
+    assert [picture.name for picture in space.training] == [name for name, _ in good] and not place.exists()
+    [(key, told)] = space.notes
+    assert key == "left_out" and told["cause"].startswith("picture thin.png is 400 x 4 pixels")
+    assert chinese(Say("zh").line(told["cause"]))
+
+
 def test_a_picked_model_is_a_copy_and_feedback_changes_the_copy_alone(
     space: Workspace, trained: SimpleNamespace
 ) -> None:
