@@ -1,4 +1,4 @@
-"""Detection of dead processes in a job: each increments its own counter in the job's store and reads the next rank's."""
+"""Detection of dead processes in a job: each increments its own counter in the job's store and reads the next one's."""
 
 from __future__ import annotations
 
