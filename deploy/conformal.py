@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TAIL_SHARE = 5  # the tail is fitted to the largest fifth of the scores,
-TAIL_LEAST = 10  # but to at least this many (if there are more than so many scores)
+TAIL_SHARE = 5  # the tail is fitted to the largest score of every TAIL_SHARE, that is, to the largest fifth,
+TAIL_LEAST = 10  # but to at least TAIL_LEAST scores if there are enough
 HEAVIEST = 0.5  # largest shape allowed: from this shape on, the tail has no variance
 
 
@@ -33,7 +33,7 @@ def p_value(good: Sequence[float], score: float) -> float:
 
 
 def least_rate(good: Sequence[float]) -> float:
-    """The smallest false alarm rate that can be guaranteed with so many good pictures."""
+    """The smallest false alarm rate that can be guaranteed with this number of good pictures."""
     return 1 / (1 + len(good))
 
 

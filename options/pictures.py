@@ -25,7 +25,7 @@ count as mixed."""
 STEP = 32
 """The input's sides for whole pictures are multiples of this, which is a multiple of every layer's stride."""
 LOOKED_AT = 16
-"""About so many training pictures are examined for shape and values."""
+"""Approximate number of training pictures that are examined for shape and values."""
 HEADROOM = 0.1
 """Share of the value range that is added below and above: a defect may be darker or brighter than good pictures."""
 

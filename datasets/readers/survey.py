@@ -22,7 +22,7 @@ from .estimate import training_takes
 
 THUMBNAIL = 32
 ALIKE = 1.5
-"""Two pictures are nearly equal if the root mean square difference of their thumbnails is at most so many grey levels.
+"""Largest root mean square difference, in grey levels, of the thumbnails of two pictures that count as nearly equal.
 
 This was measured on bottle, hazelnut, KolektorSDD and magnetic tile. A photograph saved again as JPEG of quality 80, or
 at .7 of its size, differs from itself by at most 1.4. The nearest two different photographs differ by 2.1 (bottle). The

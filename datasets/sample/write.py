@@ -55,10 +55,10 @@ CATEGORIES: dict[str, tuple[type, dict[str, Flaw]]] = {
     ),
 }
 BORDER = 18
-"""Flaws are at least so many pixels from the picture's edges, so that a centre crop of 224 shows all of them."""
+"""Smallest distance in pixels between a flaw and the picture's edges, so that a centre crop of 224 shows all flaws."""
 VISIBLE = 4.0
-"""A flaw's mask is where it changes a colour of the picture by more than so many levels, without noise. The mean change
-there is at least twice as large: fainter flaws are drawn again."""
+"""A pixel belongs to a flaw's mask if the flaw changes one of its colours by more than VISIBLE levels, without noise.
+The mean change in the mask is at least twice as large: fainter flaws are drawn again."""
 
 
 def write_sample(

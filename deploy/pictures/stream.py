@@ -130,7 +130,7 @@ class BackgroundTasks:
     def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Run `call(*arguments)` in a thread.
 
-        If an earlier call failed, its error is raised here, and the calls that have not started are dropped.
+        If an earlier call failed, `submit` raises its error, and the calls that have not started are dropped.
         """
         self._wait_until(2 * cores())
         self._running.append(self._pool.submit(call, *arguments))

@@ -203,7 +203,7 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
                 continue
             try:
                 found.append((os.stat(path, follow_symlinks=path.exists()).st_mtime, path))
-            except OSError:  # gone again
+            except OSError:  # the file does not exist any more
                 continue
         for changed, path in sorted(found):
             if stop:

@@ -54,7 +54,7 @@ def fold_batch_norm(net: nn.Layer, pairs: Iterable[tuple[nn.Conv2D, nn.BatchNorm
     """Scale the convolutions' weights in place, and replace each batch normalisation by a `Shift`.
 
     The outputs are those of evaluation mode, up to rounding. Paddle Inference folds too when it loads a program, but
-    slowly: a ResNet-18 takes .4 s to load, and .06 s if it is folded here (Wide ResNet-50: 2.1 s and .2 s).
+    slowly: a ResNet-18 takes .4 s to load, and .06 s if this function has folded it (Wide ResNet-50: 2.1 s and .2 s).
     """
     conv_of = {id(norm): conv for conv, norm in pairs}
     for parent in net.sublayers(include_self=True):

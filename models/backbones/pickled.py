@@ -118,11 +118,11 @@ class _Reader:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def block(self, form: str) -> memoryview:
-        """Read a length in format `form`, then so many bytes."""
+        """Read a length in format `form`, then bytes of this length."""
         return self.take(self.number(form))
 
     def text(self, form: str) -> str:
-        """Read a length in format `form`, then a text of so many bytes."""
+        """Read a length in format `form`, then a text with this number of bytes."""
         return str(self.block(form), "utf-8", "surrogatepass")
 
     def line(self) -> str:

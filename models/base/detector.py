@@ -320,7 +320,7 @@ class Detector(nn.Layer):
         self._predictor = None
 
     def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:
-        """Raise UserError when a statistic from a file has another type or shape than this model's own."""
+        """Raise UserError if a statistic from a file has another type or shape than that of this model."""
         free = self.free_dimensions()
         for name, own in self.statistics().items():
             value = statistics.get(name)
@@ -334,7 +334,7 @@ class Detector(nn.Layer):
                 )
 
     def restore(self, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
-        """Load calibration, header and self-check from a file; UserError when something is missing."""
+        """Set calibration, header and self-check from the content of a file; UserError if something is missing."""
         needed = (*self.statistics(), *self.constants(), selfcheck.SCORE, selfcheck.MAP)
         missing = [name for name in needed if name not in tensors]
         if missing:

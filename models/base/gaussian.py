@@ -22,7 +22,7 @@ from .method import AnomalyMethod
 from .spool import Spool
 
 POSITIONS = 256  # number of covariances factorised at a time
-PARTS = 3  # the columns of the whitening are stored in so many parts: more parts need less memory, but more operators
+PARTS = 3  # number of parts in which the whitening is stored, by columns: more need less memory, but more operators
 
 
 class GaussianMethod(AnomalyMethod):

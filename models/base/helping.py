@@ -27,7 +27,7 @@ LEAST_PICTURES = 8
 LEAST_GAIN = 0.02
 """Scores must fall by at least this share; a smaller gain is not worth the time that copies take."""
 ERRORS = 2.0
-"""The mean change must be so many standard errors away from no change."""
+"""The mean change must differ from no change by at least ERRORS standard errors."""
 
 
 class Change(NamedTuple):

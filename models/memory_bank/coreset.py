@@ -18,7 +18,7 @@ from .shards import aligned, picked, starts
 
 PROJECTED = 128  # dimensions of the random projection, as in the authors' code
 BLOCK = 4096  # rows that are summed and rotated together
-ALIGNED = 16  # projected rows are padded with zeros to a multiple of so many dimensions
+ALIGNED = 16  # the dimensions of projected rows are padded with zeros to a multiple of ALIGNED
 STARTS = 10  # random rows that approximate greedy starts from, as in the authors' code
 SAMPLERS = ("greedy", "approx_greedy", "random", "identity")
 

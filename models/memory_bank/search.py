@@ -21,7 +21,7 @@ from .coreset import principal_axes
 AXES, MORE_AXES = 78, 126
 """Number of principal axes in the coarse stage: AXES for large banks, MORE_AXES for small ones, whose products cost
 little. The residual norm and the half norm are added, so the products have 80 or 128 terms."""
-SMALL = 4096  # a small bank has at most so many rows
+SMALL = 4096  # largest number of rows of a small bank
 SEGMENT = 256
 """Rows in a segment of the bank. The coarse stage finds the best row of the best segments. To find the place of the
 best row in a segment takes longer, per row, than to find which segments are best."""
