@@ -17,7 +17,7 @@ from deploy.errors import UserError
 
 
 def run(*words: str) -> None:
-    """Run a script with this interpreter, showing the command."""
+    """Print a command and run this script with the same Python; UserError if it fails."""
     print(f"\n$ python {shlex.join(words)}", flush=True)
     if subprocess.run([sys.executable, *words]).returncode != 0:
         raise UserError(f"the demo stopped: {shlex.join(words[:2])} failed, see above")
@@ -35,7 +35,7 @@ def main() -> None:
     exported = done / category / "export"
 
     run("-m", "datasets.sample", str(data))
-    # the flaws are small: the finer layers see them better
+    # the finer layers find the small flaws better
     run("train.py", "--data_path", str(data), "--category", "all", *model, "--layers", "layer1", "layer2")
     run("eval.py", "--data_path", str(data), "--category", "all", *model, "--report")
     run("predict.py", str(data / category / "test"), "--category", category, *model)

@@ -94,7 +94,7 @@ def main() -> int:
 def model_files(
     args: Arguments, categories: list[Category], seed: int | None, failed: Failed
 ) -> list[tuple[Path, Category]]:
-    """Every category's model, without those that have none, which are noted; UserError where none has one."""
+    """Return the path of every category's model; missing ones are noted in `failed`. UserError if all are missing."""
     found: list[tuple[Path, Category]] = []
     missing: dict[str, UserError] = {}
     for category in categories:
@@ -111,7 +111,7 @@ def model_files(
 
 
 def calibrate(args: Arguments, model: Detector, path: Path) -> None:
-    """Set the thresholds of the model that was read from `path` by the labelled pictures of --calibrate."""
+    """Set the thresholds of the model, which was read from `path`, by the labelled pictures of --calibrate."""
     labelled = labelled_pictures(args.calibrate)
     paths, truth = [path for path, _ in labelled], np.array([defective for _, defective in labelled])
     predictions = model.predict(paths, args.test_batch_size, args.num_workers)

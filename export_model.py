@@ -18,7 +18,7 @@ from models import load_model, model_text
 from models.distributed.launch import check_alone
 from models.export.export import export
 
-COMPARED = 8  # test pictures
+COMPARED = 8  # number of test pictures that the export is compared on
 CATEGORY_HELP = "whose model: NAME[,NAME...], or all that a run left"
 SAVE_DIR_HELP = "default: {save_path}/{method}_{arch}_{k}/{category}/export; of several, {save_dir}/{category}"
 
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def export_one(args: Arguments, category: str, path: Path, alone: bool) -> Path:
-    """Export the model of `path`, into --save_dir itself where it is `alone`; return its stats file."""
+    """Export the model of `path`, to --save_dir itself if it is the only one (`alone`); return its stats file."""
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
     print(f"model: {path}\n{model_text(model)}", flush=True)
@@ -67,13 +67,13 @@ def export_one(args: Arguments, category: str, path: Path, alone: bool) -> Path:
 
 
 def shown(path: Path) -> str:
-    """The path as a command may name it, from here if it is below."""
+    """Return the path quoted for a shell, relative to the working folder if it is below it."""
     here, path = Path(".").resolve(), path.resolve()
     return shlex.quote(str(path.relative_to(here) if here in path.parents else path))
 
 
 def test_pictures(data_path: Path, category: str) -> tuple[Path, list[Path]]:
-    """Some of the category's test pictures, and where they are; none where there are none."""
+    """Return the folder of the category's test pictures, and the first COMPARED of them, if there are any."""
     tests = data_path / category / "test"
     if tests.is_dir():
         return tests, list_pictures(tests)[:COMPARED]

@@ -54,7 +54,7 @@ def main() -> int:
         provenance_columns(model.header, options.command(parser, args, model)),
         args.save_pic == ALL,
         args.save_mask,
-        pictures="predict",  # beside heatmaps/, which are the evaluation's
+        pictures="predict",  # a folder of its own, since heatmaps/ belongs to the evaluation
         regions=args.min_area if args.save_regions else None,
         maps=args.save_map,
     )

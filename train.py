@@ -75,7 +75,10 @@ def train(
     failed: Failed,
     job: Job,
 ) -> Report:
-    """A model per category in `folder`, and their figures if --eval was given; one that fails does not stop others."""
+    """Fit a model per category in `folder`, evaluate it if --eval is given, and return the figures.
+
+    If one category fails, the others are still fitted.
+    """
     report, chapters, table = Report(), [], folder / seeds_table(args.category, [seed])
     build = options.builder(args, seed)
     with job.held(lambda: exclusive(folder)):
@@ -83,7 +86,7 @@ def train(
             with failed.noted(category.name):
                 log = TimedLog()
                 if args.eval:
-                    category.test_pictures()  # none are told now, not after the fit
+                    category.test_pictures()  # raises an error if there are none, now and not after the fit
                 model = fit(args, preset, category, seed, folder, command, log, job, build)
                 if args.eval and job.writes:
                     chapters.append(evaluate(args, model, category, table, command, report, log))
@@ -101,7 +104,7 @@ def train(
 
 @one_thread
 def save(args: Arguments, model: Detector, path: Path, command: str, log: TimedLog) -> None:
-    """Write the model to `path`, after the heat maps of its odd training pictures: with the model a fit is finished."""
+    """Write heat maps of the least usual training pictures, times, and last the model: then the fit is finished."""
     if args.save_pic != NONE and args.update is None:
         place = path.with_suffix("") / "odd"
         write_panels(place, "train", model.odd(), model.calibration, model.preprocess)
@@ -113,13 +116,13 @@ def save(args: Arguments, model: Detector, path: Path, command: str, log: TimedL
 def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> Chapter:
-    """Add the model's figures on the category to `report`; return what a page shows. Results lie beside `table`."""
+    """Evaluate the model on the category; write results beside `table`, add the figures to `report`."""
     wanted, path = Wanted.of(args, options.pro_limit(args)), table.parent / f"{category.name}.safetensors"
     return evaluated(model, path, category, table.parent, command, wanted, report, log)
 
 
 def update(args: Arguments, parser: Parser) -> int:
-    """Add the category's good pictures to the model of --update, and write the result as a trained model is."""
+    """Add the category's good pictures to the model of --update, and write the result like a trained model."""
     path, log = Path(args.update), TimedLog()
     check_alone("--update")
     model = options.check_update(args, load_model(path, options.runtime(args)), path)
@@ -158,10 +161,10 @@ def fit(
     job: Job,
     build: Callable[[Preprocess], Detector],
 ) -> Detector:
-    """A model of the category's good pictures, saved in `folder`; the one there where an earlier run finished it.
+    """Fit a model on the category's good pictures and save it in `folder`; if an earlier run finished it, load it.
 
-    `build` is `options.builder`'s, which gives a model that was there again.
-    Where several processes fit it together, rank 0 saves it, and the others' is not for use.
+    `build` is the result of `options.builder`. If several processes fit the model together, rank 0 saves it, and the
+    model that other ranks return must not be used.
     """
     pictures = draw(category.train_pictures(), args.shots, seed)
     print(f"== {category.name} (layout {layout_of(category)}): {len(pictures)} good pictures to fit on", flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 if "AuthenticAMD" in (Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else ""):
-    # before Paddle is loaded: the MKL inside it takes slow code on AMD's processors unless told (2.5 times here)
+    # set before Paddle is loaded, whose MKL otherwise uses slow code on AMD's processors (2.5 times slower)
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
 import cv2
@@ -35,13 +35,13 @@ from models.backbones.distillation import LAYERS, Schedule, Training, feed, fina
 from models.base.detector import versions
 
 HEADS = (32, 64, 128)
-"""Components that are learnt; `finish` makes them the `CHANNELS` that are shipped."""
+"""Components that the heads learn; `final_parameters` makes the `CHANNELS` of the published weights from them."""
 SIZES = (128, 192, 160, 224, 256)
-"""Of crops, the most frequent first."""
+"""Sizes of crops, the most frequent first."""
 
 
 def main() -> int:
-    """Parse, fit the targets, train, write."""
+    """Parse the options, fit the targets, train, and write checkpoints and weights."""
     parser = Parser(prog="train_compact.py", description=__doc__)
     parser.add_argument("--steps", type=positive, default=40000, help="training steps in all")
     parser.add_argument("--minutes", type=float, default=None, help="stop earlier, after this time; resumable")
@@ -114,7 +114,7 @@ def main() -> int:
 
 
 def line(training: Training, losses: np.ndarray, pace: float) -> str:
-    """What a step costs and where it is."""
+    """Return a line about the progress of training: step, losses, learning rate, time."""
     parts = " ".join(f"{layer} {loss:.4f}" for layer, loss in zip(LAYERS, losses))
     left = (training.schedule.steps - training.step) * pace / 60
     return (
@@ -132,7 +132,7 @@ def ship(training: Training, sizes: list[float], path: Path) -> Path:
 def write_backbone(
     averaged: dict[str, np.ndarray], sizes: list[float], seed: int, recipe: dict[str, Any], path: Path
 ) -> Path:
-    """Write a student's averaged weights as a backbone file; `recipe` says what decided them."""
+    """Write a student's averaged weights as a backbone file; `recipe` has the settings that they depend on."""
     header = {
         "kind": "backbone",
         "arch": "compact",

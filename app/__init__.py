@@ -1,1 +1,1 @@
-"""A page in the browser over the same models, files and pictures as the scripts make: `python -m app`."""
+"""A page in the browser that works with the same models, files and pictures as the scripts: `python -m app`."""

@@ -17,15 +17,15 @@ from .uploads import MOST_MEGABYTES
 
 
 def main() -> None:
-    """Check the options, then become streamlit's server."""
+    """Check the options, then run streamlit's server in this process."""
     args = parse()
     if find_spec("streamlit") is None:
         raise UserError("the app needs streamlit: pip install -r requirements-app.txt, with Python 3.11 or newer")
     check(args)
     os.environ[WORDS] = shlex.join(sys.argv[1:])
-    # with TBB, which comes with Paddle, a process of one core that fitted in another thread never ends
+    # with TBB, which comes with Paddle, a process with one core that has fitted in another thread would never end
     os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
-    if args.address == LOOPBACK:  # against pages that give their own name this address
+    if args.address == LOOPBACK:  # protects from web sites whose own name resolves to this address
         os.environ.setdefault("STREAMLIT_SERVER_ALLOWED_HOSTS", f"localhost {LOOPBACK}")
     config = {
         "server.address": args.address,
@@ -41,8 +41,8 @@ def main() -> None:
     page = Path(__file__).with_name("page.py")
     flags = [f"--{name}={value}" for name, value in config.items()]
     print(f"open http://{args.address}:{args.port} in a browser; Ctrl-C ends it", flush=True)
-    # in this process, which has imported Paddle already: the last to catch SIGTERM must be streamlit, or nothing is
-    # cleaned up
+    # streamlit runs in this process, after the import of Paddle: its handler of SIGTERM must be the last one set,
+    # otherwise nothing is cleaned up
     import_module("streamlit.web.cli").main(["run", str(page), *flags], prog_name="streamlit")
 
 

@@ -1,4 +1,4 @@
-"""Files that a visitor takes along: made when they are asked for, from what is there; nothing is scored again."""
+"""Files for download. They are made on request, from the existing model and results; nothing is scored again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .workspace import Result, Workspace
 
 
 def zip_export(workspace: Workspace, log: Log) -> None:
-    """The folder that export_model.py writes, as one file for download."""
+    """Make a zip file of the folder that export_model.py writes."""
     folder = workspace.folder / "export"
     shutil.rmtree(folder, ignore_errors=True)
     export(workspace.model, folder)
@@ -34,13 +34,13 @@ def zip_export(workspace: Workspace, log: Log) -> None:
 
 
 def zip_model(workspace: Workspace, log: Log) -> None:
-    """The model's file with its backbone, as train.py writes them."""
+    """Make a zip file of the model's file and its backbone, as train.py writes them."""
     log("model")
     workspace.files["model"] = _zipped(workspace.model_path.parent, workspace.folder / "model.zip")
 
 
 def zip_results(workspace: Workspace, log: Log) -> None:
-    """The table and the heat maps that predict.py writes, for the thresholds that the visitor sees."""
+    """Make a zip file of the table and heat maps that predict.py writes, with the thresholds that the visitor sees."""
     folder, model, thresholds = workspace.folder / "results", workspace.model, levels(workspace)
     shutil.rmtree(folder, ignore_errors=True)
     columns = provenance_columns(model.header, model.header.get("command") or COMMAND)
@@ -57,7 +57,10 @@ def zip_results(workspace: Workspace, log: Log) -> None:
 
 
 def zip_report(workspace: Workspace, log: Log) -> None:
-    """The page that eval.py --report writes, of the pictures whose truth is known, for the thresholds that are seen."""
+    """Make a zip file of the page that eval.py --report writes.
+
+    It is about the labelled pictures, with the thresholds that the visitor sees.
+    """
     folder, known = workspace.folder / "report", labelled_results(workspace)
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
@@ -74,14 +77,14 @@ def zip_report(workspace: Workspace, log: Log) -> None:
     columns = provenance_columns(chapter.header, chapter.header.get("command") or COMMAND)
     write_report(table, Report([chapter.outcome.row], [columns]))
     write_page(table, [chapter], workspace.language)
-    for place in folder.glob("*.png"):  # they are in the page
+    for place in folder.glob("*.png"):  # they are embedded in the page
         place.unlink()
     log("report: page and curves")
     workspace.files["report"] = _zipped(folder, workspace.folder / "report.zip")
 
 
 def _chapter(workspace: Workspace) -> Chapter:
-    """Figures of the pictures whose truth is known."""
+    """Evaluate the labelled pictures; return the results for a report."""
     model, thresholds, known = workspace.model, levels(workspace), labelled_results(workspace)
     predictions, truth = [result.prediction for result in known], [bool(result.truth) for result in known]
     figures = evaluate(predictions, truth, [result.truth_mask for result in known], thresholds, PRO_LIMIT)
@@ -103,21 +106,21 @@ DOWNLOADS: dict[str, Callable[[Workspace, Log], None]] = {
     "results": zip_results,
     "report": zip_report,
 }
-"""What can be downloaded, by the key of its text, and who makes it. A further kind of file is a line here."""
+"""Kinds of downloads, by the key of their text, and the functions that make them. To add a kind, add a line here."""
 NEEDED: dict[str, Callable[[Workspace], Sequence[Result]]] = {
     "results": lambda workspace: workspace.results,
     "report": labelled_results,
 }
-"""The test pictures that a download is about; without any it is not offered."""
+"""The test pictures that a download needs; it is offered only if there are any."""
 
 
 def file_name(workspace: Workspace, kind: str) -> str:
-    """What a download is called: the model's name in plain letters, and the kind."""
+    """Return the file name of a download: the model's name in plain letters, and the kind."""
     return f"{_plain(workspace, r'[^A-Za-z0-9]+')}_{kind}.zip"
 
 
 def _plain(workspace: Workspace, leave_out: str) -> str:
-    """The model's name with a line below for what a pattern leaves out: no path, and never empty."""
+    """Return the model's name with `_` for what the pattern matches; it is not a path, and never empty."""
     return re.sub(leave_out, "_", Path(workspace.model_name).with_suffix("").as_posix()).strip("_") or "model"
 
 

@@ -1,4 +1,4 @@
-"""Work that takes longer than a visitor waits for a page: one at a time, whoever asked for it."""
+"""Background jobs for work that takes long. Only one job runs at a time, for all visitors together."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Callable
 from deploy.errors import UserError
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-_WORKER = ThreadPoolExecutor(1, thread_name_prefix="paddlepatch")  # a program takes all cores, and Paddle one thread
+_WORKER = ThreadPoolExecutor(1, thread_name_prefix="paddlepatch")  # one thread, as a program uses all cores
 
 
 class Stopped(Exception):
-    """Whoever asked for a job is gone."""
+    """Raised in a job whose visitor is gone."""
 
 
 class Job:
-    """One piece of work in the background.
+    """A job in the background.
 
     Args:
-        what: the key of its text in `app.texts`.
-        work: called with a function that takes a line of progress; that raises Stopped when nobody waits any more.
+        what: key of its text in `app.texts`.
+        work: the work, called with a function for lines of progress; this function raises Stopped after `stop`.
     """
 
     def __init__(self, what: str, work: Callable[[Callable[[str], None]], None]) -> None:
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether it has ended, with or without an error."""
         return self.state in (DONE, FAILED)
 
     @property
@@ -43,7 +43,7 @@ class Job:
         return 0.0 if self.begun is None else time.monotonic() - self.begun
 
     def stop(self, then: Callable[[], None]) -> None:
-        """Let it end at its next line of progress, and call `then` when it has ended."""
+        """Stop the job at its next line of progress; call `then` when it has ended."""
         self._stopped = True
         self._future.add_done_callback(lambda _: then())
 
@@ -62,7 +62,7 @@ class Job:
             self.error = str(error)
         except Stopped:
             pass
-        except Exception:  # a bug: the server keeps its traceback, and the visitor is told that it is one
+        except Exception:  # a bug: the server prints the traceback, and the visitor is told that there is a bug
             traceback.print_exc()
             self.error = "?"
         finally:

@@ -1,4 +1,4 @@
-"""Lines of progress and causes of errors in Chinese: the program says them in English, to scripts and page alike."""
+"""Chinese translations of progress lines and errors, which the program itself has in English only."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ LINES: tuple[tuple[str, str], ...] = (
     ),
     (r"cannot write (.*): (.*)", "无法写入 {0}：{1}"),
 )
-"""What a line is, all of it, and what it becomes; what its groups found is translated as well."""
+"""Patterns of whole lines and their translations; the text of each group is translated as well."""
 
 
 def in_chinese(text: str) -> str:
-    """Lines of the program in Chinese; one that is not in LINES, such as a rare error, stays as it is."""
+    """Translate lines of the program to Chinese; a line that is not in LINES, such as a rare error, is not changed."""
     return "\n".join(map(_line, text.split("\n")))
 
 

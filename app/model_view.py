@@ -1,4 +1,4 @@
-"""The first step: pictures to learn from, or a model that is there."""
+"""The first step on the page: choosing pictures to learn from, or an existing model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from deploy.pictures.listing import SUFFIXES
 from options import runtime
 
 LEAST = 3
-"""Good pictures; fitting itself needs two, and calibration says little of so few."""
+"""Smallest number of good pictures; fitting itself needs two, but thresholds from so few mean little."""
 PRESETS = ("balanced", "fast")
 KINDS = [suffix[1:] for suffix in SUFFIXES]
 
 
 def show(workspace: Workspace, say: Say, offered: Arguments) -> None:
-    """The choice of a model."""
+    """Show the choice of a model."""
     st.subheader(say("model_step"), anchor=False)
     categories, models = settings.categories(offered), settings.models(offered)
     sources = ["own", "sample"] + ["category"] * bool(categories) + ["file"] * bool(models)
@@ -33,7 +33,7 @@ def show(workspace: Workspace, say: Say, offered: Arguments) -> None:
         "category": partial(category, found=categories),
         "file": partial(model_file, found=models),
     }
-    # not tabs: those fall back to the first one whenever something above them comes or goes
+    # no tabs, because they switch back to the first one whenever something above them appears or disappears
     source = st.segmented_control(
         say("source"), sources, default="own", format_func=say, key="source", label_visibility="collapsed"
     )
@@ -41,7 +41,7 @@ def show(workspace: Workspace, say: Say, offered: Arguments) -> None:
 
 
 def own(workspace: Workspace, say: Say, offered: Arguments) -> None:
-    """Good pictures that the visitor drops."""
+    """Show the upload of the visitor's own good pictures."""
     receive(workspace, say("own_drop", least=LEAST), "training", keep_training)
     count = len(workspace.training)
     if count:
@@ -58,7 +58,7 @@ def own(workspace: Workspace, say: Say, offered: Arguments) -> None:
 
 
 def sample(workspace: Workspace, say: Say, offered: Arguments) -> None:
-    """One of the drawn products."""
+    """Show the choice of a product of the sample data."""
     name = st.segmented_control(
         say("sample_pick"), list(CATEGORIES), default=next(iter(CATEGORIES)), format_func=say, key="sample"
     )
@@ -72,7 +72,7 @@ def sample(workspace: Workspace, say: Say, offered: Arguments) -> None:
 
 
 def category(workspace: Workspace, say: Say, offered: Arguments, found: dict) -> None:
-    """A category of --data_path."""
+    """Show the choice of a category of --data_path."""
     name = st.selectbox(say("category_pick"), list(found), key="category")
     chosen = how(say, offered, "category")
     if st.button(say("train"), type="primary", key="train_category", disabled=workspace.busy or name not in found):
@@ -81,7 +81,7 @@ def category(workspace: Workspace, say: Say, offered: Arguments, found: dict) ->
 
 
 def model_file(workspace: Workspace, say: Say, offered: Arguments, found: dict) -> None:
-    """A model below --save_path."""
+    """Show the choice of a model below --save_path."""
     name = st.selectbox(say("file_pick"), list(found), key="file")
     if st.button(say("use"), type="primary", key="use_file", disabled=workspace.busy or name not in found):
         run = runtime(offered)
@@ -90,7 +90,7 @@ def model_file(workspace: Workspace, say: Say, offered: Arguments, found: dict) 
 
 
 def how(say: Say, offered: Arguments, key: str) -> steps.Settings:
-    """The choice of preset and backbone."""
+    """Show the choice of preset and backbone; return the settings."""
     left, right = st.columns(2)
     kind = left.segmented_control(say("preset"), PRESETS, default=PRESETS[0], format_func=say, key=f"preset_{key}")
     archs = ["compact"] + ["resnet18"] * (offered.weights is not None)
@@ -102,7 +102,7 @@ def how(say: Say, offered: Arguments, key: str) -> steps.Settings:
 
 
 def receive(workspace: Workspace, label: str, key: str, keep: Callable[[Workspace, list], None]) -> None:
-    """A place to drop pictures; what is dropped goes to `keep` at once, and the place is empty again."""
+    """Show a field to drop pictures; dropped pictures are passed to `keep` at once, and the field is emptied."""
     turn = st.session_state.setdefault(f"turn_{key}", 0)
     dropped = st.file_uploader(label, KINDS, accept_multiple_files=True, key=f"{key}{turn}", disabled=workspace.busy)
     if dropped:

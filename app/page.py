@@ -1,4 +1,4 @@
-"""The page: streamlit runs this file from top to bottom whenever a visitor does something."""
+"""The page. Streamlit runs this file from top to bottom whenever a visitor does something."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from app.uploads import MOST_MEGABYTES
 from app.workspace import Workspace, Workspaces, owner_of
 from deploy.pictures.decode import encode_png
 
-KEY = "w"  # in the page's address
+KEY = "w"  # name of the parameter with the workspace's key in the page's address
 STYLE = """
 .stMainBlockContainer { padding-top: 2.5rem; max-width: 84rem; }
 [data-testid="stSidebarHeader"] { margin-bottom: 0; height: 2rem; }
 """
 
-# in place of streamlit's own words where pictures are dropped, which it has in English alone
+# replaces streamlit's own texts where pictures are dropped, which exist in English only
 UPLOADER = """
 [data-testid="stFileUploaderDropzone"] button p { font-size: 0; }
 [data-testid="stFileUploaderDropzoneInstructions"] span { font-size: 0; }
@@ -33,7 +33,7 @@ UPLOADER = """
 
 @st.cache_resource
 def workspaces() -> Workspaces:
-    """Those of all visitors, for as long as the server runs."""
+    """Return the workspaces of all visitors, which are the same object as long as the server runs."""
 
     def is_active(session: str) -> bool:
         return streamlit_runtime.exists() and streamlit_runtime.get_instance().is_active_session(session)
@@ -42,7 +42,10 @@ def workspaces() -> Workspaces:
 
 
 def own_workspace() -> Workspace | None:
-    """The visitor's workspace: that of this session, else the one that the address names if it is this browser's."""
+    """Return the visitor's workspace; None if there are too many visitors.
+
+    It is that of this session; else the one of the key in the address, if it belongs to this browser; else a new one.
+    """
     held: Workspace | None = st.session_state.get("workspace")
     if held is None or not held.folder.is_dir():
         held = workspaces().open(st.query_params.get(KEY), owner_of(st.context.cookies.get("_streamlit_xsrf")))
@@ -55,7 +58,7 @@ def own_workspace() -> Workspace | None:
 
 
 def main() -> None:
-    """The whole page."""
+    """Show the whole page."""
     st.set_page_config("PaddlePatch", page_icon=icon(), layout="wide")
     workspace = own_workspace()
     if workspace is None:
@@ -77,7 +80,7 @@ def main() -> None:
         on_change=lambda: setattr(workspace, "language", st.session_state["language"] or workspace.language),
         label_visibility="collapsed",
     )
-    with st.container():  # one place, however much is told: what is below stays where it is
+    with st.container():  # a single container, so that what is below it keeps its place, however much is shown
         news(workspace, say)
     if workspace.model is not None:
         results_view.show(workspace, say)
@@ -90,7 +93,7 @@ def main() -> None:
 
 
 def news(workspace: Workspace, say: Say) -> None:
-    """What was refused or done, the work that is going on, and what went wrong."""
+    """Show what was refused or done, the progress of a running job, or its error."""
     for key, told in workspace.notes:
         (st.success if key == "calibrated" else st.warning)(
             say(key, **{name: escaped(say.line(value) if name == "cause" else value) for name, value in told.items()})
@@ -106,7 +109,7 @@ def news(workspace: Workspace, say: Say) -> None:
 
 @st.fragment(run_every=0.7)
 def progress(workspace: Workspace, say: Say) -> None:
-    """What the work that is going on has said so far; when it ends, the page is shown anew."""
+    """Show the progress lines of the running job; when it ends, the whole page is run again."""
     job = workspace.job
     if not workspace.busy:
         st.rerun()
@@ -116,14 +119,14 @@ def progress(workspace: Workspace, say: Say) -> None:
 
 
 def icon() -> io.BytesIO:
-    """A hot spot, PNG; drawn here, since streamlit fetches those that it knows by name from elsewhere."""
+    """Draw the page's icon, a hot spot, as PNG; streamlit would load its named icons from another server."""
     away = np.hypot(*np.mgrid[-1:1:32j, -1:1:32j])
     hot = cv2.applyColorMap((255 * np.clip(1 - away, 0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)
     return io.BytesIO(encode_png(np.ascontiguousarray(hot[..., ::-1])))
 
 
 def default_language() -> str:
-    """Chinese for browsers that ask for it, else English."""
+    """Return Chinese for browsers whose language is Chinese, else English."""
     return "zh" if (st.context.locale or "").lower().startswith("zh") else "en"
 
 

@@ -1,4 +1,4 @@
-"""Test pictures and what was found in them."""
+"""The second step on the page: test pictures and their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {"learnt": "#9aa5ad", "False": "#2a9d5c", "True": "#d1495b", "None": "
 
 
 def show(workspace: Workspace, say: Say) -> None:
-    """Where pictures are dropped, all scores on one line, and a heat map for each."""
+    """Show the field to drop test pictures, a chart of all scores, and a heat map of each picture."""
     with st.expander(say("test_step"), expanded=not workspace.results):
         drop(workspace, say)
     if not workspace.results:
@@ -48,7 +48,7 @@ def show(workspace: Workspace, say: Say) -> None:
 
 
 def drop(workspace: Workspace, say: Say) -> None:
-    """The place to drop test pictures, which are scored at once."""
+    """Show the field to drop test pictures, which are scored at once."""
     known = st.segmented_control(say("test_known"), list(KNOWN), default="unknown", format_func=say, key="known")
     truth = KNOWN.get(known or "unknown")
 
@@ -63,14 +63,14 @@ def drop(workspace: Workspace, say: Say) -> None:
 
 
 def belongs(result: Result, chosen: str, thresholds: Calibration) -> bool:
-    """Whether the visitor wants to see it."""
+    """Whether the result is among those that the visitor wants to see."""
     called = thresholds.is_defect(result.prediction.score)
     wrong = result.truth is not None and result.truth != called
     return {"show_all": True, "show_defects": called, "show_good": not called, "show_wrong": wrong}[chosen]
 
 
 def card(workspace: Workspace, say: Say, result: Result, thresholds: Calibration) -> None:
-    """One picture beside its heat map, with score, p-value and verdict, and what the visitor says of it."""
+    """Show a picture beside its heat map, with score, p-value, verdict, and a button to mark the verdict as wrong."""
     value = result.prediction.score
     called = thresholds.is_defect(value)
     verdict, name = ("red", "DEFECT") if called else ("green", "GOOD")
@@ -89,7 +89,7 @@ def card(workspace: Workspace, say: Say, result: Result, thresholds: Calibration
 
 
 def scores(workspace: Workspace, say: Say, thresholds: Calibration) -> None:
-    """All scores on one line for each kind of picture, with the threshold across."""
+    """Show a chart of all scores, one line for each kind of picture, with the threshold."""
     rows = [{"kind": say("chart_learnt"), "score": value} for value in thresholds.scores]
     rows += [{"kind": say(f"chart_{r.truth}"), "score": r.prediction.score} for r in workspace.results]
     kinds = [say(f"chart_{kind}") for kind in COLOURS]

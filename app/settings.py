@@ -1,4 +1,4 @@
-"""What the command line of `python -m app` allows to the visitors of the page."""
+"""The command line of `python -m app`, which decides what visitors of the page may use."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from deploy.storage.tensors import read_header
 from models.backbones.weights import read_weights
 
 WORDS = "PADDLEPATCH_APP"
-"""The environment variable that hands the command line to the page, which runs below streamlit's own."""
+"""Environment variable that passes the command line to the page, since streamlit has a command line of its own."""
 
 
 def parse(words: Sequence[str] | None = None) -> Arguments:
-    """The options of `words`, or of the command line.
+    """Parse the options in `words`, or in the command line if not given.
 
     Raises:
         UserError: an option is unknown or not usable, or the weights cannot be read.
@@ -38,7 +38,7 @@ def parse(words: Sequence[str] | None = None) -> Arguments:
 
 
 def check(args: Arguments) -> None:
-    """Raise UserError where something that is offered is not there, or others listen; before a visitor meets it."""
+    """Raise UserError if something that will be offered does not exist, or if the port is taken; before any visitor."""
     options.runtime(args)
     if args.port > MOST_PORT:
         raise UserError(f"--port {args.port}: give a number from 1 to {MOST_PORT}")
@@ -52,18 +52,18 @@ def check(args: Arguments) -> None:
 
 
 def of_page() -> Arguments:
-    """The options that `python -m app` was started with."""
+    """Return the options that `python -m app` was started with."""
     return parse(shlex.split(os.environ.get(WORDS, "")))
 
 
 def categories(args: Arguments) -> dict[str, Category]:
-    """The categories that are offered, by name."""
+    """Return the categories that are offered, by name."""
     found = [] if args.data_path is None else select_categories(args.data_path, "all")
     return {category.name: category for category in found}
 
 
 def models(args: Arguments) -> dict[str, Path]:
-    """The models that are offered, by their places below --save_path."""
+    """Return the models that are offered, by their paths below --save_path."""
     if args.save_path is None:
         return {}
     root = Path(args.save_path)

@@ -1,4 +1,4 @@
-"""The column at the side: model, threshold, feedback, downloads."""
+"""The sidebar: model, threshold, feedback and downloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOALS = ("f1", "recall=0.95", "precision=0.9", "miss_cost=10")
 
 
 def show(workspace: Workspace, say: Say) -> None:
-    """All of it, for a visitor with a model."""
+    """Show the sidebar for a visitor with a model."""
     count = workspace.model.calibration.pictures
     st.header(escaped(workspace.model_name), anchor=False)
     st.caption(say("learnt_from", count=count), help=", ".join(map(say.line, model_text(workspace.model).split(", "))))
@@ -35,7 +35,7 @@ def show(workspace: Workspace, say: Say) -> None:
 
 
 def threshold(workspace: Workspace, say: Say) -> None:
-    """The rate of false alarms, and what it decides on pictures whose truth is known."""
+    """Show the choice of the false alarm rate, and false alarms and misses among labelled pictures."""
     own = workspace.model.calibration
     if own.labelled is not None:
         st.toggle(
@@ -70,13 +70,13 @@ def threshold(workspace: Workspace, say: Say) -> None:
 
 
 def chosen(workspace: Workspace, rate: float) -> None:
-    """The visitor moved the slider; a table for other thresholds is not offered any more."""
+    """Set the rate after the visitor moved the slider; results for the earlier threshold are not offered any more."""
     workspace.rate = rate
     workspace.outdate()
 
 
 def feedback(workspace: Workspace, say: Say) -> None:
-    """What becomes of labelled pictures and of verdicts that were marked as wrong."""
+    """Show what can be done with labelled pictures: set the threshold, and learn from good pictures marked as wrong."""
     st.subheader(say("feedback_step"), anchor=False)
     known, new = steps.labelled_results(workspace), steps.marked_good(workspace)
     bad = sum(bool(result.truth) for result in known)
@@ -97,7 +97,7 @@ def feedback(workspace: Workspace, say: Say) -> None:
 
 
 def offer(workspace: Workspace, say: Say) -> None:
-    """Files to take along: made when they are asked for."""
+    """Show the downloads, which are made on request."""
     st.subheader(say("download_step"), anchor=False)
     for kind, make in downloads.DOWNLOADS.items():
         path, lacks = workspace.files.get(kind), kind in downloads.NEEDED and not downloads.NEEDED[kind](workspace)
@@ -117,7 +117,7 @@ def offer(workspace: Workspace, say: Say) -> None:
 
 
 def farewell(workspace: Workspace, say: Say, close: Callable[[Workspace], None]) -> None:
-    """What becomes of a visitor's data, and the button that ends it now."""
+    """Show how long a visitor's data are kept, and the button that deletes them now."""
     st.divider()
     st.caption(say("privacy", minutes=round(KEPT / 60)))
     if st.button(say("forget"), key="forget"):

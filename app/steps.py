@@ -1,6 +1,6 @@
-"""What the page does with models: each step calls what the scripts call, on one visitor's workspace.
+"""The steps of the page that use models. They call the same functions as the scripts, on one visitor's workspace.
 
-The functions that take `log` run in the background; see `app.jobs`.
+The functions with an argument `log` run in the background, see `app.jobs`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .workspace import Result, Workspace
 METHOD, COMMAND = "patchcore", "python -m app"
 BATCH = 8
 SAMPLE = {"train": 20, "good": 8, "bad": 2}
-"""Sample pictures: fewer than the scripts draw, as a visitor waits."""
+"""Numbers of sample pictures, fewer than the scripts draw, because a visitor waits for them."""
 Log = Callable[[str], None]
 
 
 class Settings(NamedTuple):
-    """How a model is fitted."""
+    """Settings of how a model is fitted."""
 
     preset: str
     arch: str
@@ -47,7 +47,7 @@ class Settings(NamedTuple):
 
 
 def sample(workspace: Workspace, name: str, log: Log) -> Category:
-    """Draw a category of the sample data in the workspace, or find it there."""
+    """Draw a category of the sample data in the workspace, unless it is there already."""
     folder = workspace.folder / "sample"
     log("sample pictures are drawn")
     write_sample(folder, categories=[name], **SAMPLE)
@@ -63,7 +63,7 @@ def fit_category(workspace: Workspace, category: Category, settings: Settings, l
     fit(workspace, category.name, category.train_pictures(), settings, told)
     try:
         tested = category.test_pictures()
-    except UserError as error:  # good pictures alone
+    except UserError as error:  # the category has good pictures only
         told(str(error))
         return
     step = -(-len(tested) // MOST_TESTED)
@@ -72,12 +72,12 @@ def fit_category(workspace: Workspace, category: Category, settings: Settings, l
 
 
 def fit(workspace: Workspace, name: str, pictures: Sequence[Path], settings: Settings, log: Log) -> None:
-    """Fit a model on good pictures, as train.py does, and write it; it takes the place of the visitor's last one.
+    """Fit a model on good pictures, as train.py does, and write it; it replaces the visitor's last model.
 
     A picture that cannot be used is left out and noted, and removed from the visitor's training pictures.
 
     Raises:
-        UserError: as `Detector.fit`.
+        UserError: as in `Detector.fit`.
     """
 
     def left_out(path: str, error: UserError) -> None:
@@ -104,7 +104,7 @@ def fit(workspace: Workspace, name: str, pictures: Sequence[Path], settings: Set
 
 
 def load(workspace: Workspace, name: str, path: Path, runtime: Runtime, log: Log) -> None:
-    """Load a model and copy it into the workspace: what a visitor changes is their own."""
+    """Load a model and copy it into the workspace, so that a visitor changes only their own copy."""
     model = load_model(path, runtime)
     model.save(workspace.model_path, model.header.get("command", ""))
     log(f"model: {name}")
@@ -118,7 +118,7 @@ def _take(workspace: Workspace, model: Detector, name: str) -> None:
 
 
 def forget_results(workspace: Workspace) -> None:
-    """Delete all test pictures and what was found in them."""
+    """Delete all test pictures and their results."""
     workspace.remove([result.picture for result in workspace.results])
     workspace.results = []
     workspace.outdate()
@@ -134,11 +134,11 @@ def score(
     """Score test pictures and add them to the results.
 
     Args:
-        workspace: has a model.
-        pictures: their places and names.
-        log: told how many are done.
-        labelled: the same with label and masks, where they come from a data set.
-        truth: whether all of them are defective, where the visitor said so.
+        workspace: a workspace with a model.
+        pictures: the pictures.
+        log: called with lines of progress.
+        labelled: the same pictures with labels and masks, if they come from a data set.
+        truth: whether all of them are defective, if the visitor has said so.
     """
     model = workspace.model
     by_path = {str(picture.path): number for number, picture in enumerate(pictures)}
@@ -161,13 +161,13 @@ def score(
 
 
 def levels(workspace: Workspace) -> Calibration:
-    """The model's thresholds, for the rate of false alarms that the visitor chose."""
+    """Return the model's thresholds for the false alarm rate that the visitor chose."""
     own = workspace.model.calibration
     return own if workspace.rate is None else own.at(false_alarm=workspace.rate)
 
 
 def heat_map(workspace: Workspace, result: Result, thresholds: Calibration) -> bytes:
-    """PNG of the picture beside its map, drawn once for each pair of thresholds and word on its truth."""
+    """Return a PNG of the picture beside its map; it is drawn again only if a threshold or the label has changed."""
     key = thresholds.image_threshold, thresholds.pixel_threshold, result.truth
     if result.drawn is None or result.drawn[0] != key:
         drawn = panel(result.prediction, thresholds, workspace.model.preprocess, result.outline)
@@ -176,24 +176,24 @@ def heat_map(workspace: Workspace, result: Result, thresholds: Calibration) -> b
 
 
 def labelled_results(workspace: Workspace) -> list[Result]:
-    """Those whose truth is known."""
+    """Return the results of pictures whose truth is known."""
     return [result for result in workspace.results if result.truth is not None]
 
 
 def decisions(results: Sequence[Result], threshold: float) -> Decisions:
-    """False alarms and misses among results whose truth is known."""
+    """Count false alarms and misses among results whose truth is known."""
     scores = np.array([result.prediction.score for result in results])
     return Decisions.at(threshold, scores, np.array([bool(result.truth) for result in results], bool))
 
 
 def mark_wrong(workspace: Workspace, result: Result) -> None:
-    """The visitor says that the verdict is wrong: the picture is now a labelled one."""
+    """Mark the verdict as wrong: the picture then has the opposite label."""
     result.marked = not levels(workspace).is_defect(result.prediction.score)
     workspace.outdate()
 
 
 def unmark(workspace: Workspace, result: Result) -> None:
-    """The visitor takes that back."""
+    """Undo `mark_wrong`."""
     result.marked = None
     workspace.outdate()
 
@@ -202,7 +202,7 @@ def calibrate(workspace: Workspace, goal: Goal) -> None:
     """Set the model's threshold by all results whose truth is known, as eval.py --calibrate does.
 
     Raises:
-        UserError: they are all good or all defective, or none reaches the goal.
+        UserError: they are all good or all defective, or no threshold reaches the goal.
     """
     model, known = workspace.model, labelled_results(workspace)
     scores = np.array([result.prediction.score for result in known])
@@ -213,16 +213,16 @@ def calibrate(workspace: Workspace, goal: Goal) -> None:
 
 
 def marked_good(workspace: Workspace) -> list[Result]:
-    """Good pictures, by the visitor's own word, that the model can be updated with; none where it cannot be."""
+    """Return the pictures that the visitor marked as good, to update the model with; none if it cannot be updated."""
     if not isinstance(workspace.model, AnomalyMethod):
         return []
     return [result for result in workspace.results if result.marked is False]
 
 
 def update_model(workspace: Workspace, log: Log) -> None:
-    """Add the good pictures that were marked to the model, as train.py --update does, and score the others again.
+    """Add the pictures marked as good to the model, as train.py --update does, and score the other pictures again.
 
-    They are test pictures no more.
+    The added pictures are removed from the test pictures.
     """
     model, taken = workspace.model, marked_good(workspace)
     model.update([result.picture.path for result in taken], BATCH, log=log)

@@ -1,4 +1,4 @@
-"""All that the page says, in English and Chinese."""
+"""All texts of the page, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "您的图片和模型仅您可见，关闭页面 {minutes} 分钟后删除。",
     ),
 }
-"""By key: English, Chinese."""
+"""Texts by key: (English, Chinese)."""
 
 
 class Say:
@@ -158,16 +158,16 @@ class Say:
         self._column = list(LANGUAGES).index(language)
 
     def __call__(self, key: str, **values: object) -> str:
-        """The text of that key, with `values` filled in."""
+        """Return the text of that key, with `values` filled in."""
         return TEXTS[key][self._column].format(**values)
 
     def line(self, text: str) -> str:
-        """What the program says in English, a line or more, in this language."""
+        """Translate lines that the program has in English to this language."""
         return in_chinese(text) if self._column else text
 
 
 def escaped(value: object) -> object:
-    """Text from outside, so that it is shown as it is and not read as markup; what is no text stays."""
+    """Escape text from outside, so that it is shown as it is and not as markup; other values are not changed."""
     if not isinstance(value, str):
         return value
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-.!|~:$<>&" else letter for letter in value)

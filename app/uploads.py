@@ -1,4 +1,4 @@
-"""Pictures that visitors send: looked at before they are kept, and never called as the visitor called them."""
+"""Pictures that visitors upload. They are checked before they are kept, and stored under names of our own."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from deploy.errors import UserError
 from deploy.pictures.decode import decode_deep, picture_shape
 
 MOST_MEGABYTES = 20
-"""Of one picture's file."""
+"""Largest size of one picture's file."""
 MOST_PIXELS = 1 << 25
-"""Of one picture, 33 million: a hundred megabytes when it is decoded."""
+"""Largest number of pixels of one picture, 33 million: a hundred megabytes after decoding."""
 MOST_TRAINING, MOST_TESTED = 500, 100
-"""Pictures that a visitor may have at one time."""
+"""Largest numbers of training and of test pictures that a visitor may have at one time."""
 MOST_BYTES = 1 << 29
-"""Of all pictures of one visitor."""
-LONGEST_NAME = 80  # letters that are shown
+"""Largest size of all pictures of one visitor."""
+LONGEST_NAME = 80  # number of letters that are shown
 
 
 class Refused(Exception):
-    """A picture is not taken; `reason` is a key of `app.texts`, and `told` what its text needs."""
+    """A picture is refused; `reason` is a key of `app.texts`, and `told` has the values for its text."""
 
     def __init__(self, reason: str, **told: object) -> None:
         super().__init__(reason)
@@ -30,26 +30,26 @@ class Refused(Exception):
 
 @dataclass
 class Upload:
-    """One picture that was taken."""
+    """A picture that was accepted."""
 
     path: Path
-    """Its place, which has a number for a name."""
+    """Path of its file, whose name is a number."""
     name: str
-    """What the visitor called it; to be shown, never to be opened."""
+    """The visitor's name of the file; it is only shown, and never used as a path."""
 
 
 def shown_name(name: str) -> str:
-    """The last part of a visitor's file name, without control characters, and not long."""
+    """Return the last part of a visitor's file name, without control characters, at most LONGEST_NAME letters."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     plain = "".join(letter for letter in last if unicodedata.category(letter)[0] != "C")
     return plain[-LONGEST_NAME:] or "?"
 
 
 def keep(data: bytes, name: str, path: Path) -> Upload:
-    """Write a visitor's picture to `path`, which must be free.
+    """Write a visitor's picture to `path`, which must not exist.
 
     Raises:
-        Refused: it is too large, or no picture, or there is no room; nothing is left at `path`.
+        Refused: it is too large, or not a picture, or cannot be stored; then no file is left at `path`.
     """
     name = shown_name(name)
     if len(data) > MOST_MEGABYTES << 20:

@@ -1,7 +1,7 @@
-"""What belongs to one visitor: pictures, model and results, in a folder that nobody else gets and that ends with them.
+"""Workspaces: the pictures, model and results of each visitor, in a private folder that is deleted afterwards.
 
-A visitor's browser finds its workspace again after a reload by two things together: a random key in the page's address,
-and the cookie that streamlit gives to each browser. An address that was passed on opens nothing.
+After a reload, a visitor's browser finds its workspace by two things together: a random key in the page's address, and
+the cookie that streamlit gives to each browser. The address alone does not open a workspace for other people.
 """
 
 from __future__ import annotations
@@ -27,60 +27,60 @@ from .uploads import MOST_BYTES, Refused, Upload, keep
 
 MOST_VISITORS = 16
 KEPT = 600.0
-"""Seconds that a workspace is kept after its page was closed, for a reload or a lost connection."""
-LOOKED = 20.0  # seconds between looks at who is gone
+"""Seconds that a workspace is kept after its page was closed, in case of a reload or a lost connection."""
+LOOKED = 20.0  # seconds between two checks for closed pages
 
 
 @dataclass
 class Result:
-    """One test picture and what the model says of it."""
+    """A test picture and its result."""
 
     picture: Upload
     prediction: Prediction
     told: bool | None = None
-    """Whether it is defective, by the data or by the visitor when it was dropped; None where nobody has said."""
+    """Whether it is defective, from the data set or from the visitor at the upload; None if not known."""
     told_kind: str | None = None
-    """`good` or the kind of defect, by the data."""
+    """`good` or the kind of defect, from the data set."""
     marked: bool | None = None
-    """The same by the visitor who marked a verdict as wrong; None where nothing was marked."""
+    """Whether it is defective, from the visitor who marked the verdict as wrong; None if nothing was marked."""
     mask: np.ndarray | None = None
-    """Ground truth by the data, bool [height, width] as the map; None where it is not known."""
+    """Ground truth from the data set, bool [height, width] as the map; None if not known."""
     drawn: tuple[Any, bytes] | None = None
-    """The last heat map, and what it was drawn for."""
+    """The settings that the last heat map was drawn for, and the heat map as PNG."""
 
     @property
     def truth(self) -> bool | None:
-        """Whether it is defective, by the last word on it; None where nobody has said."""
+        """Whether it is defective: `marked` if known, else `told`; None if neither is known."""
         return self.told if self.marked is None else self.marked
 
     @property
     def kind(self) -> str:
-        """`good`, or the kind of defect, which is `defective` where nobody has said more; of a known truth."""
+        """`good` or the kind of defect, for a known truth; `defective` if the kind is not known."""
         if self.truth:
             return self.told_kind if self.told and self.told_kind else "defective"
         return GOOD
 
     @property
     def truth_mask(self) -> np.ndarray | None:
-        """Where it is defective, by the last word on it: bool [height, width] as the map; None where not known."""
+        """The ground truth that agrees with `truth`: bool [height, width] as the map; None if not known."""
         if self.truth is False:
             return np.zeros(self.prediction.anomaly_map.shape, bool)
         return self.mask if self.told else None
 
     @property
     def outline(self) -> np.ndarray | None:
-        """The defects of `truth_mask`, if there are any, to be drawn."""
+        """`truth_mask` if it marks a defect, to be drawn; else None."""
         mask = self.truth_mask
         return mask if mask is not None and mask.any() else None
 
 
 @dataclass
 class Workspace:
-    """One visitor's own; `Workspaces.open` makes it."""
+    """The data of one visitor; made by `Workspaces.open`."""
 
     key: str
     owner: str | None
-    """Who may open it again; None: nobody."""
+    """Token of the browser that may open it again; None: it cannot be opened again."""
     folder: Path
     stack: ExitStack
     training: list[Upload] = field(default_factory=list)
@@ -88,12 +88,12 @@ class Workspace:
     model_name: str = ""
     results: list[Result] = field(default_factory=list)
     rate: float | None = None
-    """The rate of false alarms that the visitor chose; None: the model's own threshold."""
+    """False alarm rate that the visitor chose; None: the model's own threshold."""
     notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """Keys of `app.texts`, and what they need: what was refused, and what was done."""
+    """Messages about what was refused or done: keys of `app.texts`, with the values for their texts."""
     job: Job | None = None
     files: dict[str, Path] = field(default_factory=dict)
-    """Made for download, by kind."""
+    """Files for download, by kind."""
     language: str | None = None
     sessions: set[str] = field(default_factory=set)
     seen: float = field(default_factory=time.monotonic)
@@ -102,26 +102,26 @@ class Workspace:
 
     @property
     def busy(self) -> bool:
-        """Whether work is going on."""
+        """Whether a job is waiting or running."""
         return self.job is not None and not self.job.over
 
     @property
     def model_path(self) -> Path:
-        """Where the model is written."""
+        """Path of the model."""
         return self.folder / "model" / "model.safetensors"
 
     def outdate(self) -> None:
-        """Offer files about test pictures no more: their truth, or a threshold, has changed."""
+        """Drop the downloads about test pictures, because their truth or a threshold has changed."""
         for kind in ("results", "report"):
             self.files.pop(kind, None)
 
     def place(self) -> Path:
-        """A free place for a picture."""
+        """Return an unused path for a picture."""
         self._number += 1
         return self.folder / f"{self._number:05}"
 
     def take(self, files: list[tuple[str, bytes]], room: int) -> list[Upload]:
-        """Keep these pictures, (name, content), `room` of them at most; what is refused is noted."""
+        """Keep at most `room` of these pictures, given as (name, content); refused ones are added to `notes`."""
         taken: list[Upload] = []
         for number, (name, data) in enumerate(files):
             if len(taken) == room or self._bytes + len(data) > MOST_BYTES:
@@ -142,18 +142,18 @@ class Workspace:
                 picture.path.unlink()
 
     def readable(self, line: str) -> str:
-        """A line of progress with the visitor's names of pictures in place of ours."""
+        """Replace our paths of pictures in a progress line by the visitor's names."""
         for picture in (*self.training, *(result.picture for result in self.results)):
             line = line.replace(str(picture.path), picture.name)
         return line.replace(f"{self.folder}/", "")
 
     def start(self, what: str, work: Callable[[Callable[[str], None]], None]) -> None:
-        """Begin work in the background, unless some is going on."""
+        """Start a background job, unless one is waiting or running."""
         if not self.busy:
             self.job = Job(what, work)
 
     def close(self) -> None:
-        """Remove the folder and all in it, when the work that is going on has ended."""
+        """Remove the folder with all files; if a job is running, it is stopped before."""
         if self.busy:
             self.job.stop(self.stack.close)
         else:
@@ -161,10 +161,10 @@ class Workspace:
 
 
 class Workspaces:
-    """All visitors' workspaces.
+    """The workspaces of all visitors.
 
     Args:
-        is_active: whether a page of this session is open.
+        is_active: function that says whether the page of a session is open.
     """
 
     def __init__(self, is_active: Callable[[str], bool]) -> None:
@@ -175,7 +175,7 @@ class Workspaces:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def open(self, key: str | None, owner: str | None) -> Workspace | None:
-        """The workspace of that key if it is this owner's, else a new one; None where there are too many visitors."""
+        """Return the workspace of that key if it belongs to this owner, else a new one; None if there are too many."""
         with self._lock:
             found = self._all.get(key or "")
             same = found is not None and owner is not None and secrets.compare_digest(found.owner or "", owner)
@@ -189,18 +189,18 @@ class Workspaces:
             return made
 
     def close(self, workspace: Workspace) -> None:
-        """Forget a visitor."""
+        """Close a visitor's workspace and delete its data."""
         with self._lock:
             self._all.pop(workspace.key, None)
         workspace.close()
 
     def close_all(self) -> None:
-        """Remove every folder: the server ends."""
+        """Remove the folders of all workspaces, when the server ends."""
         for workspace in list(self._all.values()):
             workspace.stack.close()
 
     def close_left(self, now: float) -> None:
-        """Close those whose pages have been closed for KEPT seconds."""
+        """Close the workspaces whose pages have been closed for KEPT seconds."""
         for workspace in list(self._all.values()):
             if any(self._is_active(session) for session in list(workspace.sessions)):
                 workspace.seen = now
@@ -214,7 +214,10 @@ class Workspaces:
 
 
 def owner_of(cookie: str | None) -> str | None:
-    """The token of a browser by its cookie `_streamlit_xsrf`, which is masked anew at each visit; None without one."""
+    """Return a browser's token from its cookie `_streamlit_xsrf`; None if there is no valid cookie.
+
+    The cookie holds the token with a mask, which changes at every visit.
+    """
     try:
         version, mask, masked, _ = (cookie or "").split("|")
         letters, key = bytes.fromhex(masked), bytes.fromhex(mask)

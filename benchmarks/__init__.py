@@ -1,1 +1,1 @@
-"""Measures this code beside other ways to do the same, and beside what the machine could do at most."""
+"""Benchmarks: this code beside other ways to do the same, and beside the limits of the machine."""

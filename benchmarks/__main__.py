@@ -27,7 +27,7 @@ from .subject import Subject
 
 STAGES = ("coreset", "sweep", "search", "fit", "padim", "decode", "pro", "anomalib")
 MORE = ("backbones", "scaling", "quality", "serve")
-"""Stages that run only when asked for."""
+"""Stages that run only when they are named in --stages."""
 SAMPLE = "washer,fabric"
 SHAPES = [
     *((rows, share) for rows in (2_000, 10_000) for share in (0.5, 5.0, 50.0)),
@@ -35,11 +35,11 @@ SHAPES = [
     *((200_000, share) for share in (0.5, 2.0)),
     (500_000, 0.5),
 ]
-"""Patches and percentages: brute force takes a minute or two at most."""
+"""Numbers of patches and percentages for which brute force takes at most a minute or two."""
 
 
 def main() -> int:
-    """Measure, print as it goes, and write FILE.md and FILE.json."""
+    """Measure, print results as they come, and write FILE.md and FILE.json."""
     parser = Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--stages", nargs="+", choices=(*STAGES, *MORE), default=STAGES, metavar="STAGE",
                         help=f"of {', '.join((*STAGES, *MORE))}")  # fmt: skip
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def measure(args: Namespace, categories: list[Category]) -> None:
-    """Run the stages and write after each of them."""
+    """Run the stages; write the report after each of them."""
     subject = Subject(
         categories,
         "compact" if args.weights is None else "resnet18",
@@ -108,11 +108,11 @@ def measure(args: Namespace, categories: list[Category]) -> None:
     print(f"{args.output}.md, {args.output}.json")
 
 
-LEFT_OUT = ("archs", "layers", "counts", "shapes", "methods", "seeds", "output")  # of the recorded command
+LEFT_OUT = ("archs", "layers", "counts", "shapes", "methods", "seeds", "output")  # not in the recorded command
 
 
 def provenance(args: Namespace, subject: Subject) -> dict[str, object]:
-    """The command that repeats the run, and what it was run on."""
+    """Return the command that repeats the run, and the data, weights and threads that it was run with."""
     pictures = []
     for category in subject.categories:
         pictures += [*category.train_pictures(), *(picture.path for picture in category.test_pictures())]

@@ -1,4 +1,4 @@
-"""anomalib's PatchCore and PaDiM on the same pictures, backbone and weights, by its own engine."""
+"""anomalib's PatchCore and PaDiM on the same pictures, backbone and weights, run by anomalib's own engine."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LAYERS = {"Patchcore": ("layer2", "layer3"), "Padim": ("layer1", "layer2", "laye
 
 
 class Anomalib:
-    """A fresh model in a process of its own, since torch and Paddle bring different OpenMP libraries; `fit`, `predict`.
+    """A new model of anomalib, in a process of its own because torch and Paddle have different OpenMP libraries.
 
     Args:
-        subject: gives backbone, weights and threads.
-        method: "Patchcore" or "Padim", its class in anomalib.
-        scratch: folder for what its engine writes.
-        seed: decides everything random.
-        resize: the whole picture is brought to this height and width.
-        crop: height and width of the centre of it that is examined; None is all.
-        arguments: of its class.
+        subject: has backbone, weights and threads.
+        method: "Patchcore" or "Padim", the name of its class in anomalib.
+        scratch: folder for the files of its engine.
+        seed: of everything random.
+        resize: the whole picture is resized to this height and width.
+        crop: height and width of the centre that is examined; None examines all.
+        arguments: arguments of its class.
 
     Raises:
         RuntimeError: the process ended before it answered.
@@ -57,15 +57,15 @@ class Anomalib:
         self._ask({**job, "threads": subject.threads, "batch": BATCH, "good": f"train/{GOOD}", "scratch": str(scratch)})
 
     def fit(self, category: Category) -> None:
-        """On the category's good training pictures."""
+        """Fit on the category's good training pictures."""
         self._ask({"fit": str(category.folder)})
 
     def predict(self, category: Category) -> dict[str, float]:
-        """On all of the category's test pictures, one at a time: image scores by resolved path."""
+        """Score all of the category's test pictures, one at a time; return image scores by resolved path."""
         return self._ask({"predict": str(category.folder)})
 
     def maps(self) -> np.ndarray:
-        """The anomaly maps [pictures, height, width] of the last `predict`, in its order."""
+        """Return the anomaly maps [pictures, height, width] of the last `predict`, in its order."""
         return np.load(self._maps)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The process that runs anomalib. It imports nothing of ours, whose memory settings would be torch's too."""
+"""The process that runs anomalib. It does not import our code, whose memory settings would apply to torch as well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANSWER = "answer: "
 
 
 def main() -> None:
-    """Answer one json line after the other: how to build the model, then `fit` and `predict`."""
+    """Read json lines and answer them: the first says how to build the model, the others are `fit` and `predict`."""
     questions = map(json.loads, sys.stdin)
     worker = _Worker(next(questions))
     print(ANSWER + "null", flush=True)
@@ -57,7 +57,7 @@ class _Worker:
         self._job = job
 
     def fit(self, folder: Path) -> None:
-        """As many loading processes as threads."""
+        """Fit on the pictures of `folder`, with as many loading processes as threads."""
         from anomalib.data import Folder
 
         pictures = Folder(
@@ -72,7 +72,7 @@ class _Worker:
         self._engine.fit(model=self._model, datamodule=pictures)
 
     def predict(self, folder: Path) -> dict[str, float]:
-        """Image scores by resolved path; the maps are written."""
+        """Return image scores by resolved path; the maps are written to a file."""
         from anomalib.data import PredictDataset
         from torch.utils.data import DataLoader
 
@@ -87,7 +87,7 @@ class _Worker:
 
 
 def _load(network: Any, weights: str) -> None:
-    """Our weights under timm's names; KeyError or ValueError where they do not fit."""
+    """Load our weights with timm's names; KeyError or ValueError if they do not fit."""
     import torch
 
     state = network.state_dict()

@@ -10,10 +10,11 @@ from models.memory_bank.distances import FAST, MARGIN, exact
 
 @numba.njit(cache=True, parallel=True, fastmath=FAST)
 def brute_force_k_center(points: np.ndarray, count: int, first: int) -> np.ndarray:
-    """Algorithm 1 of the paper as it reads: float32 [rows, dimensions] to int64 [count] row numbers.
+    """Algorithm 1 of the paper, literally: float32 [rows, dimensions] to int64 [count] row numbers.
 
-    Every distance is computed, in float32 with SIMD and on all cores; those that come within rounding of the smallest
-    so far (a hundredth of a percent of all) again in double precision, so that ties and near ties are told apart alike.
+    Every distance is computed in float32, with SIMD and on all cores. Distances within rounding of the smallest so far
+    (a hundredth of a percent of all) are computed again in double precision, so that ties and near ties are decided as
+    in our own code.
     """
     rows, dimensions = points.shape
     squared = np.full(rows, np.inf)

@@ -1,4 +1,4 @@
-"""What this machine can do at most: matrix products per second, and bytes moved per second."""
+"""Limits of this machine: arithmetic of matrix products per second, and bytes moved per second."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from .gemm import SIZE, best_rate, numpy_rate
 from .onnx_graph import Graph
 
 BYTES = 1 << 28
-"""Of each array that is copied or read: many times any cache."""
+"""Size of each array that is copied or read, much larger than any cache."""
 
 
 def measure(threads: int) -> dict[str, float | str]:
-    """GFLOP/s and GB/s by name; a text says why there is no number. `fp32` and `bf16` are the best of their kind."""
+    """Return GFLOP/s and GB/s by name, or a text that says why there is no number.
+
+    `fp32` and `bf16` are the best rates of their kind.
+    """
     found: dict[str, float | str] = {f"numpy fp32 product, {t} threads": numpy_rate(t) for t in {1, threads}}
     found["Paddle fp32 product"] = _paddle_rate(Runtime(threads=threads))
     try:
@@ -73,7 +76,7 @@ def _openvino_rate(threads: int, precision: str) -> float:
 
 
 def _copy_rate() -> float:
-    """GB/s, each byte counted once read and once written, halves copied by one thread per core."""
+    """Return GB/s of copying with one thread per core; each byte is counted twice, as read and as written."""
     source, target = np.ones(BYTES, np.uint8), np.empty(BYTES, np.uint8)
     parts = np.array_split(np.arange(BYTES), cores())
     slices = [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
@@ -82,7 +85,7 @@ def _copy_rate() -> float:
 
 
 def _read_rate() -> float:
-    """GB/s of summing up many numbers, on all cores."""
+    """Return GB/s of adding up many numbers, on all cores."""
     numbers = np.ones(BYTES // 4, np.float32)
     return best_rate(1e-9 * BYTES, lambda: _total(numbers))
 

@@ -56,7 +56,7 @@ def finish(job: Path, result: Path, save_path: Path) -> None:
 
 
 def main() -> int:
-    """Parse, and do what the first word says."""
+    """Parse the options, and run `prepare` or `finish`."""
     parser = Parser(prog="python -m benchmarks.compact_job", description=__doc__)
     several = parser.add_subparsers(dest="what", required=True)
     first, last = several.add_parser("prepare"), several.add_parser("finish")

@@ -31,20 +31,20 @@ from datasets.pretraining.crops import Crops
 LAYERS = ("layer1", "layer2", "layer3")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EVERY = 4
-"""Steps between two updates of the average."""
+"""Steps between two updates of the averaged parameters."""
 BUFFERS = {"running_mean": "_mean", "running_var": "_variance"}
-"""What PyTorch calls the statistics of normalisation, and what Paddle calls them."""
+"""PyTorch's names of the statistics of batch normalisation, and Paddle's."""
 Arrays = dict[str, np.ndarray]
 
 
 def paddles(name: str) -> str:
-    """Paddle's name of a parameter or buffer of PyTorch's."""
+    """Return Paddle's name of a parameter or buffer of PyTorch."""
     last = name.rpartition(".")[2]
     return name.removesuffix(last) + BUFFERS.get(last, last)
 
 
 def load(net: nn.Module, arrays: Arrays) -> None:
-    """Load Paddle's arrays; what they lack (the number of batches seen, layers that are not read) stays."""
+    """Load Paddle's arrays; parameters that are not among them (numbers of batches, unused layers) are not changed."""
     state = net.state_dict()
     state |= {name: torch.from_numpy(arrays[paddles(name)]) for name in state if paddles(name) in arrays}
     net.load_state_dict(state)
@@ -63,7 +63,7 @@ class Residual(nn.Module):
         self.branch = convolution(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, height, width], and so is the result."""
+        """Compute [batch, channels, height, width] from an input of the same shape."""
         return nn.functional.relu(x + self.branch(x))
 
 
@@ -83,14 +83,14 @@ class Student(nn.Module):
         load(self, arrays)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Normalised [batch, 3, height, width] to one [batch, channels, h, w] per layer."""
+        """Compute one [batch, channels, h, w] per layer from normalised [batch, 3, height, width]."""
         first = self.stage1(x)
         second = self.stage2(first)
         return [self.layer1(first), self.layer2(second), self.layer3(self.stage3(second))]
 
 
 class Teacher(nn.Module):
-    """ResNet-18's three layers, turned onto their main components."""
+    """Three layers of ResNet-18, projected to their principal components."""
 
     def __init__(self, arrays: Arrays, turns: Arrays) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """As `Student`'s."""
+        """Compute one [batch, channels, h, w] per layer from normalised [batch, 3, height, width]."""
         net, found = self.net, []
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         for stage, turn in zip((net.layer1, net.layer2, net.layer3), self.turns):
@@ -112,7 +112,7 @@ class Teacher(nn.Module):
 
 
 class Batches(torch.utils.data.Dataset):
-    """Batch number `step`, uint8 RGB [count, size, size, 3], drawn by whichever process is asked for it."""
+    """Dataset whose item number `step` is a batch, uint8 RGB [count, size, size, 3], drawn in the worker process."""
 
     def __init__(self, crops: Crops, steps: int) -> None:
         self.crops, self.steps = crops, steps
@@ -126,7 +126,7 @@ class Batches(torch.utils.data.Dataset):
 
 
 def variants(images: torch.Tensor, count: int, random: np.random.Generator) -> torch.Tensor:
-    """The crops as they are, and `count` - 1 times turned by quarters or mirrored: new to both networks, and cheap."""
+    """Return the crops, and `count` - 1 copies rotated by right angles or mirrored: cheap, and new to both networks."""
     several = [images]
     for kind in random.permutation(np.arange(1, 8))[: count - 1]:
         turned = torch.rot90(images, int(kind) % 4, (2, 3))
@@ -135,7 +135,7 @@ def variants(images: torch.Tensor, count: int, random: np.random.Generator) -> t
 
 
 class Average:
-    """The student's averaged parameters and statistics, which are what ships."""
+    """The student's averaged parameters and statistics, which become the published weights."""
 
     def __init__(self, student: nn.Module, keep: float) -> None:
         state = {name: value for name, value in student.state_dict().items() if value.is_floating_point()}
@@ -143,12 +143,12 @@ class Average:
         self.values = [value.clone() for value in self.now]
 
     def add(self, step: int) -> None:
-        """Take the student's as they are after so many steps into the average."""
+        """Update the average with the student's parameters after `step` steps."""
         keep = min(self.keep**EVERY, (1 + step) / (100 + step))
         torch._foreach_lerp_(self.values, self.now, 1 - keep)
 
     def save(self, path: Path, recipe: dict[str, Any]) -> None:
-        """Write them under Paddle's names, whole or not at all."""
+        """Write the averages with Paddle's names, completely or not at all."""
         arrays = {paddles(name): value.cpu().contiguous().numpy() for name, value in zip(self.names, self.values)}
         aside = path.with_name(f".{path.name}")
         np.savez(aside, recipe=json.dumps(recipe), **arrays)
@@ -156,7 +156,7 @@ class Average:
 
 
 def rate(step: int, args: argparse.Namespace) -> float:
-    """The learning rate: `models.backbones.distillation.Schedule`'s."""
+    """Return the learning rate of a step, as in `models.backbones.distillation.Schedule`."""
     stable = args.steps - int(args.steps * args.decay)
     if step < stable:
         return args.lr * min(1.0, (step + 1) / args.warmup)
@@ -164,14 +164,14 @@ def rate(step: int, args: argparse.Namespace) -> float:
 
 
 def line(step: int, losses: Sequence[torch.Tensor], seconds: float) -> str:
-    """The mean losses of some steps and the time of one."""
+    """Return a line with the mean losses of some steps and the time per step."""
     mean = torch.stack(list(losses)).mean(0).tolist()
     parts = " ".join(f"{layer} {loss:.4f}" for layer, loss in zip(LAYERS, mean))
     return f"step {step}: loss {sum(mean):.4f} ({parts}), {seconds / len(losses) * 1e3:.1f} ms a step"
 
 
 def main() -> None:
-    """Parse, take the steps, write the averaged weights now and then and at the end."""
+    """Parse the options, train, and write the averaged weights regularly and at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--job", type=Path, required=True)
     parser.add_argument("--result", type=Path, required=True, help="receives the averaged weights")

@@ -1,8 +1,9 @@
-"""The cost model: what fits and predictions take, from a few measured runs, and what a plant needs then.
+"""The cost model: times of fits and predictions from a few measured runs, and the resources that a plant needs.
 
-Seconds are of one processor core: whatever `train.py` and `infer.py` compute, on one thread each, from their start to
-their end. A category of `n` pictures takes `category + picture * n + square * n * n`: reading and features grow with
-the pictures, and a coreset of a fixed share, like the search in it, with the pictures times the rows that are chosen.
+Seconds are processor time of one core, for everything that `train.py` and `infer.py` compute on one thread each, from
+start to end. A category of `n` pictures takes `category + picture * n + square * n * n`. The time of reading and
+features grows with the pictures; that of a coreset with a fixed share, and of the search in it, grows with the pictures
+times the chosen rows.
 """
 
 from __future__ import annotations
@@ -16,42 +17,42 @@ from scipy.optimize import nnls
 
 DAY = 24 * 3600.0
 BUSY = 0.7
-"""The share of its time that a core computes for a plan; the rest is for peaks and restarts."""
+"""Share of its time that a core works in a plan; the rest is reserved for peaks and restarts."""
 
 
 class Run(NamedTuple):
     """One measured process."""
 
     pictures: int
-    """Of each category."""
+    """Pictures of each category."""
     categories: int
     cpu: float
-    """Seconds of processor time, of the process and those that it started."""
+    """Seconds of processor time of the process and its child processes."""
     wall: float
-    """Seconds by the clock."""
+    """Elapsed seconds."""
     peak_mb: float
-    """The largest resident size."""
+    """Largest resident size, in MB."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What fitting takes, in core seconds."""
+    """Costs of fitting, in core seconds."""
 
     process: float
-    """Python, Paddle, the weights."""
+    """Start of a process: Python, Paddle, the weights."""
     category: float
     picture: float
     square: float
     launch: float = 0.0
-    """Seconds by the clock that several processes start later than one."""
+    """Elapsed seconds by which several processes start later than one."""
     crowded: float = 1.0
-    """How many times as long a core takes while the others compute too: they share caches and memory."""
+    """Factor by which a core is slower while other cores work too, since they share caches and memory."""
 
     @classmethod
     def through(cls, runs: Sequence[Run], launched: Sequence[Run] = ()) -> Fit:
-        """The costs, none below zero, that come nearest to the runs by relative error.
+        """Return the costs, none below zero, that fit the runs with the smallest relative errors.
 
-        `launched` are runs of two processes with a category each, of different numbers of pictures.
+        `launched` are runs of two processes with one category each, with different numbers of pictures.
         """
         cpu = [run.cpu for run in runs]
         terms = [[1, r.categories, r.categories * r.pictures, r.categories * r.pictures**2] for r in runs]
@@ -63,22 +64,22 @@ class Fit:
         return replace(fit, launch=launch, crowded=crowded)
 
     def seconds(self, pictures: int, categories: int = 1) -> float:
-        """Core seconds of one process that fits categories of so many pictures."""
+        """Return core seconds of one process that fits `categories` with `pictures` pictures each."""
         return self.process + categories * (self.category + self.picture * pictures + self.square * pictures**2)
 
     def share(self, pictures: int, categories: int, processes: int) -> float:
-        """Core seconds of each of so many processes, without its start."""
+        """Return core seconds of each of several processes that share the work, without its start."""
         return (self.seconds(pictures, categories) - self.process) / processes
 
     def wall(self, pictures: int, categories: int, processes: int) -> float:
-        """Seconds by the clock of processes of one core each, which share the work evenly."""
+        """Return elapsed seconds of processes with one core each that share the work evenly."""
         if processes == 1:
             return self.seconds(pictures, categories)
         return self.process + self.launch + self.crowded * self.share(pictures, categories, processes)
 
 
 def _nearest(terms: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Factors of the terms, none below zero, whose sums come nearest to the values by relative error."""
+    """Return the factors of the terms, none below zero, whose sums fit the values with the smallest relative errors."""
     rows = np.array(terms, float) / np.array(values)[:, None]
     scale = np.linalg.norm(rows, axis=0)
     return (nnls(rows / scale, np.ones(len(rows)))[0] / scale).tolist()
@@ -86,20 +87,20 @@ def _nearest(terms: Sequence[Sequence[float]], values: Sequence[float]) -> list[
 
 @dataclass(frozen=True)
 class Scoring:
-    """What `infer.py` takes."""
+    """Costs of `infer.py`."""
 
     start: float
     """Core seconds until the first picture: Python, Paddle, and the program."""
     picture: float
-    """Core seconds per picture, from the file on, with a table alone."""
+    """Core seconds per picture, with reading the file, if only a table is written."""
     heat_map: float
-    """Core seconds more with a heat map."""
+    """Additional core seconds per picture for a heat map."""
     peak_mb: float
-    """Of one process."""
+    """Largest resident size of one process, in MB."""
 
     @classmethod
     def through(cls, few: Run, many: Run, drawn: Run) -> Scoring:
-        """Costs from two numbers of pictures, and from the larger one with heat maps."""
+        """Return the costs from runs on two numbers of pictures, and on the larger number with heat maps."""
         picture = (many.cpu - few.cpu) / (many.pictures - few.pictures)
         start = few.cpu - picture * few.pictures
         return cls(start, picture, (drawn.cpu - many.cpu) / many.pictures, drawn.peak_mb)
@@ -107,7 +108,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Megabytes:
-    """On disk."""
+    """Sizes on disk, in MB."""
 
     picture: float
     heat_map: float
@@ -119,24 +120,24 @@ class Megabytes:
 
 @dataclass(frozen=True)
 class Need:
-    """What a plan needs."""
+    """Resources that a plan needs."""
 
     fit_hours: float
     """Core hours until all categories are fitted."""
     models_gb: float
     exports_gb: float
     cores: float
-    """That score, BUSY of the time."""
+    """Cores for scoring, each busy for the share BUSY of the time."""
     read_mb: float
     """Megabytes of pictures per second."""
     written_gb: float
     """Gigabytes of heat maps a day, if every picture gets one."""
     memory_gb: float
-    """Of a process on each of these cores, with one category loaded."""
+    """Memory of a process on each of these cores, with one category loaded."""
 
 
 def need(fit: Fit, scoring: Scoring, sizes: Megabytes, categories: int, pictures: int, per_day: float) -> Need:
-    """What `categories` of so many training `pictures` need, of which `per_day` pictures come to be scored."""
+    """Return the needs for `categories` with `pictures` to fit on in each, and `per_day` pictures to score per day."""
     rate = per_day / DAY
     cores = rate * scoring.picture / BUSY
     return Need(

@@ -1,4 +1,4 @@
-"""Other programs' runtimes, each as a function from picture to outputs."""
+"""Other inference runtimes, each as a function from picture to outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def missing(*modules: str) -> str | None:
-    """`X is not installed` for the first of `modules` that is not, else None."""
+    """Return `X is not installed` for the first of `modules` that is missing, else None."""
     return next((f"{module} is not installed" for module in modules if find_spec(module) is None), None)
 
 
@@ -36,7 +36,7 @@ def openvino(model: bytes, threads: int, precision: str) -> Run:
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # the other contestants share these cores
+        "ENABLE_CPU_PINNING": False,  # other contestants use the same cores
     }
     core = ov.Core()
     compiled = core.compile_model(core.read_model(BytesIO(model)), "CPU", settings)

@@ -29,7 +29,7 @@ from .report import table
 from .selection import categories_in
 
 RATES = (0.01, 0.05, 0.1)
-SIZE = 96  # pixels: the promise does not depend on how good a model is
+SIZE = 96  # pixels; small, because the guarantee does not depend on how good a model is
 K = {"patchcore": 5.0, "padim": 30, "orthoad": 30, "spade": 10}
 
 
@@ -55,16 +55,16 @@ def main() -> int:
 
 
 def good_pictures(category: Category) -> list[np.ndarray]:
-    """All good pictures of a category, whole and small: uint8 [SIZE, SIZE, 3]."""
+    """Return all good pictures of a category, resized as a whole: uint8 [SIZE, SIZE, 3]."""
     paths = [*category.train_pictures(), *(p.path for p in category.test_pictures() if not p.defective)]
     shown = progress(paths, len(paths), f"read {category.name}")
     return [cv2.resize(decode(path), (SIZE, SIZE), interpolation=cv2.INTER_AREA) for path in shown]
 
 
 def found(method: str, pictures: list[np.ndarray], splits: int, seed: int) -> list[str]:
-    """The mean rate of false alarms for each of RATES, and the share of splits with more than chance explains.
+    """Return for each of RATES the mean false alarm rate, and the share of splits with more than chance explains.
 
-    The bound is the number of alarms that a fixed rate exceeds once in twenty times.
+    The bound is the number of alarms that is exceeded with a fixed rate in one of twenty cases.
     """
     random, model = np.random.default_rng(seed), small_model(method, seed)
     fitted, alarms = len(pictures) // 2, []
@@ -85,7 +85,7 @@ def found(method: str, pictures: list[np.ndarray], splits: int, seed: int) -> li
 
 
 def small_model(method: str, seed: int) -> AnomalyMethod:
-    """A model of a method that is fitted in a fraction of a second."""
+    """Return a model of a method that can be fitted in a fraction of a second."""
     options = preset(method).options if method == "patchcore" else {}
     layers = {"patchcore": ("layer1", "layer2", "layer3"), "spade": ("layer2", "layer3")}.get(method)
     preprocess = Preprocess(SIZE, SIZE)

@@ -1,4 +1,4 @@
-"""One whole fit in a process of its own, for its time and its peak memory.
+"""A whole fit in a process of its own, to measure its time and peak memory.
 
 python -m benchmarks.fit_alone reads the job as JSON from its input and prints seconds and MB as JSON.
 """
@@ -22,14 +22,14 @@ from models.patchcore import PatchCore
 
 
 def fit_alone(job: dict[str, Any]) -> dict[str, float]:
-    """`seconds`, `peak_mb` and `before_mb` of PatchCore on the first `count` pictures in `folder`."""
+    """Fit PatchCore on the first `count` pictures in `folder`; return `seconds`, `peak_mb` and `before_mb`."""
     command = [sys.executable, "-m", "benchmarks.fit_alone"]
     done = subprocess.run(command, input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Fit, calibration included."""
+    """Read the job, fit with calibration, and print the result."""
     if peak_mb() is None:
         raise UserError("this system does not tell peak memory, Linux does: leave the stage scaling out")
     job = json.loads(sys.stdin.read())

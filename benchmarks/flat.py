@@ -1,4 +1,4 @@
-"""PatchCore and PaDiM, fitted, as one flat ONNX graph each, from image [1, 3, crop, crop] to map and score [1]."""
+"""Fitted PatchCore and PaDiM models as flat ONNX graphs, from image [1, 3, crop, crop] to map and score [1]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .onnx_graph import Graph, add_backbone
 
 
 def flat_backbone(model: PatchCore | PaDiM) -> bytes:
-    """The model's backbone alone."""
+    """Return a graph of the model's backbone alone."""
     graph, size = Graph(), model.preprocess.crop_size
     outputs = add_backbone(graph, model.backbone, "image")
     shapes = {name: (1, *feature) for name, feature in zip(outputs, model.backbone.features)}
@@ -20,7 +20,7 @@ def flat_backbone(model: PatchCore | PaDiM) -> bytes:
 
 
 def flat_patchcore(model: PatchCore) -> bytes:
-    """Pooling, alignment, exact search, equation 7 and the map; for the method's default options."""
+    """Return a graph of pooling, alignment, exact search, equation 7 and the map, for the method's default options."""
     graph, (height, width) = Graph(), model.grid
     aligned = []
     for feature, output in zip(model.backbone.features, add_backbone(graph, model.backbone, "image")):
@@ -48,7 +48,7 @@ def flat_patchcore(model: PatchCore) -> bytes:
 
 
 def flat_padim(model: PaDiM) -> bytes:
-    """Channels, nearest-neighbour alignment, whitening, length and the map; for the method's default options."""
+    """Return a graph of channels, nearest-neighbour alignment, whitening, length and map, for the default options."""
     graph, (height, width) = Graph(), model.grid
     parts = []
     for layer, output in enumerate(add_backbone(graph, model.backbone, "image")):
@@ -70,7 +70,7 @@ def flat_padim(model: PaDiM) -> bytes:
 
 
 def _rows(graph: Graph, parts: list[str], channels: int, positions: int) -> str:
-    """[1, channels, height, width] each to [positions, channels] together."""
+    """Add nodes that join parts, [1, channels, height, width] each, to [positions, channels]."""
     joined = graph.add("Concat", *parts, axis=1)
     return graph.add("Transpose", graph.add("Reshape", joined, graph.constant([channels, positions])), perm=[1, 0])
 
@@ -85,7 +85,7 @@ def _length(graph: Graph, vectors: str, axis: int) -> str:
 
 
 def _finish(graph: Graph, model: PatchCore | PaDiM, distance: str, score: str | None) -> bytes:
-    """The map by the model's own row and column matrices; without a `score`, the largest value of the map."""
+    """Add the map, by the model's own row and column matrices; if `score` is None, the score is its largest value."""
     resample: Resample = model.to_pixels
     small = graph.add("Reshape", distance, graph.constant([resample.height_in, resample.width_in]))
     wide = graph.add("MatMul", small, graph.constant(resample.columns.numpy()))

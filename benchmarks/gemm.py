@@ -1,4 +1,4 @@
-"""numpy's matrix product alone in a process, since a BLAS library takes its threads from the environment at its start.
+"""numpy's matrix product in a process of its own, because BLAS reads the number of threads when it starts.
 
 python -m benchmarks.gemm prints GFLOP/s, the best of several products.
 """
@@ -17,7 +17,7 @@ REPEATS = 8
 
 
 def numpy_rate(threads: int) -> float:
-    """GFLOP/s of numpy's fp32 matrix product on `threads` threads, measured in a process of its own."""
+    """Return GFLOP/s of numpy's fp32 matrix product on `threads` threads, measured in a process of its own."""
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads))}
     command = [sys.executable, "-m", "benchmarks.gemm"]
@@ -25,7 +25,7 @@ def numpy_rate(threads: int) -> float:
 
 
 def best_rate(work: float, call: object) -> float:
-    """`work` (in billions) per second of the fastest of REPEATS calls, the first two not counted."""
+    """Return `work` (in billions) per second of the fastest of REPEATS calls; two calls before are not counted."""
     times = []
     for _ in range(REPEATS + 2):
         begin = time.perf_counter()

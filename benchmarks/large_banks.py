@@ -40,29 +40,30 @@ from .stages.quality import figures_of
 
 BATCH = 8
 WIDE = 500_000
-"""From so many rows on they are kept as random projections to 128 values in half precision, 256 bytes each."""
+"""Banks of at least WIDE rows are kept as random projections to 128 values in half precision, 256 bytes a row."""
 PROGRAM = 200_000
-"""Rows that our program is given at most: for every one of them it holds a number for each patch of a picture."""
+"""Largest bank for our program, which holds one number for every row and patch of a picture in memory."""
 GRAPH = 200_000
-"""Rows of which a graph (HNSW) is built at most."""
+"""Largest bank for which a graph (HNSW) is built."""
 LOOKED_AT = 2
-"""Test pictures whose patches' nearest rows are searched among all rows."""
+"""Number of test pictures whose patches are compared with all rows, to know the true nearest rows."""
 CORESETS = (1_000, 10_000, 30_000)
 CHOOSABLE = 2_000_000
-"""Rows that coresets are chosen from at most here."""
+"""Largest bank that coresets are chosen from."""
 EMBEDDED, NOISE = 1_000_000, 0.1
-"""Rows of pictures and their copies; further ones are these again, with normal noise of so much of their deviation."""
+"""Number of rows from pictures and their copies. Further rows are copies of these with normal noise, whose deviation is
+NOISE times that of the rows."""
 LISTS, LISTS_MOST = {200_000: 1024}, 4096
-"""Lists of an inverted file for up to so many rows, and for more."""
+"""Number of lists of an inverted file, by the largest number of rows it is used for; LISTS_MOST for more rows."""
 ADDED = 65_536
-"""Rows that an index takes at a time."""
+"""Number of rows that are added to an index at a time."""
 FINE = 10
-"""Rows that an index without the vectors finds, to be compared exactly."""
+"""Number of rows that an index without the vectors finds and that are then compared exactly."""
 COLUMNS = ("recall@1", "distances", "image AUROC", "AU-PRO", "picture, ms", "MB", "made in, s")
 Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Queries, float32 [n, channels], to distances and numbers of the nearest rows."""
+"""Function from queries, float32 [n, channels], to distances and numbers of the nearest rows."""
 Scores = Callable[[np.ndarray], tuple[np.ndarray, float]]
-"""A picture's features, float32 [positions, channels], to map [height, width] and score."""
+"""Function from a picture's features, float32 [positions, channels], to map [height, width] and score."""
 
 
 class Engine(NamedTuple):
@@ -71,16 +72,16 @@ class Engine(NamedTuple):
     name: str
     search: Search
     scores: Scores | None
-    """Map and score at once; None where they are made of the distances."""
+    """Function that computes map and score directly; None if they are computed from the distances."""
     whole: bool
-    """Whether it holds all rows, so that numbers are those of all."""
+    """Whether it has all rows, so that row numbers can be compared with the true nearest rows."""
     megabytes: float
     seconds: float
-    """To make it."""
+    """Time to build it."""
 
 
 def main() -> int:
-    """Print the table as it grows and write it to FILE."""
+    """Print the rows of the table as they come, and write it to FILE."""
     parser = Parser(prog="python -m benchmarks.large_banks", description=__doc__)
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with categories as MVTec AD")
     parser.add_argument("--category", default="all", help="NAME[,NAME...] or all")
@@ -108,7 +109,7 @@ def main() -> int:
 
 
 def measure(category: Category, count: int, args: Any) -> Iterator[dict[str, Any]]:
-    """A row of the table for each contestant."""
+    """Yield a row of the table for each contestant."""
     paths, found = category.train_pictures(), preset("patchcore")
     prepared = options.preset_preprocess("patchcore", found, paths)
     given = {**found.options, "lloyd": 0.0, "image_score": "top", "search": "coarse"}
@@ -149,7 +150,7 @@ def _figure(value: float | None) -> str:
 
 
 def features_of(model: PatchCore, embedding: Program, pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Features, float32 [patches, channels], of each resized picture."""
+    """Yield the features, float32 [patches, channels], of each resized picture."""
     for group in batches(pictures, BATCH):
         crops = np.stack([model.preprocess.crop(picture) for picture in group])
         found = embedding.run(model.preprocess.normalise(crops))[0]
@@ -159,7 +160,7 @@ def features_of(model: PatchCore, embedding: Program, pictures: Iterator[np.ndar
 def rows_of(
     model: PatchCore, embedding: Program, paths: list[Path], count: int, matrix: np.ndarray | None, seed: int
 ) -> np.ndarray:
-    """So many rows: float32 [count, channels], or projected ones in half precision."""
+    """Return `count` rows: float32 [count, channels], or random projections in half precision."""
     shape = (count, model.channels if matrix is None else matrix.shape[1])
     bank, filled, seen = np.empty(shape, np.float32 if matrix is None else np.float16), 0, min(count, EMBEDDED)
     loaded = [item.resized for item in stream(paths, model.preprocess)]
@@ -179,7 +180,7 @@ def _narrow(features: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 def copies_of(pictures: list[np.ndarray], count: int, seed: int) -> Iterator[np.ndarray]:
-    """The pictures as they are, then copies of them, `count` in all."""
+    """Yield the pictures, then augmented copies of them, `count` in all."""
     random = np.random.default_rng(seed)
     for number in range(count):
         picture = pictures[number % len(pictures)]
@@ -195,7 +196,7 @@ def copies_of(pictures: list[np.ndarray], count: int, seed: int) -> Iterator[np.
 
 
 def nearest_of_all(queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances to the nearest rows, and their numbers, by every product."""
+    """Return distances to the nearest rows, and their numbers, by comparing with all rows."""
     best, number = np.full(len(queries), np.inf, np.float32), np.zeros(len(queries), np.int64)
     own = (queries**2).sum(axis=1)
     for start in range(0, len(bank), 16384):
@@ -210,7 +211,7 @@ def nearest_of_all(queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, n
 
 
 def answer(model: PatchCore, distances: np.ndarray) -> tuple[np.ndarray, float]:
-    """Map and image score of one picture's distances."""
+    """Return map and image score of a picture from its patches' distances."""
     with paddle.no_grad():
         anomaly_map = model.to_pixels(paddle.to_tensor(distances.reshape(1, *model.grid)))
     count = max(1, round(0.01 * distances.size))
@@ -218,7 +219,7 @@ def answer(model: PatchCore, distances: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def engines(model: PatchCore, bank: np.ndarray, args: Any) -> Iterator[Engine]:
-    """All contestants, one after the other, as each may need much memory."""
+    """Yield all contestants one after the other, because each may need much memory."""
     if len(bank) <= CHOOSABLE:
         yield from coresets(model, bank, args.seed)
     if len(bank) <= PROGRAM:
@@ -227,12 +228,12 @@ def engines(model: PatchCore, bank: np.ndarray, args: Any) -> Iterator[Engine]:
 
 
 def coresets(model: PatchCore, bank: np.ndarray, seed: int) -> Iterator[Engine]:
-    """Greedy ones of several sizes."""
+    """Yield contestants with greedy coresets of several sizes."""
     begin = time.process_time()
     sampler = Sampler("greedy", bank.shape[1], len(bank), min(CORESETS[-1], len(bank)), CHOOSABLE, seed)
     for start in range(0, len(bank), model.positions):
         sampler.add(bank[start : start + model.positions].astype(np.float32))
-    chosen = sampler.choose()  # whose first rows are what fewer would be
+    chosen = sampler.choose()  # smaller coresets are the first rows of this one
     seconds = time.process_time() - begin
     for size in CORESETS:
         rows = bank[chosen[:size]].astype(np.float32)
@@ -240,7 +241,7 @@ def coresets(model: PatchCore, bank: np.ndarray, seed: int) -> Iterator[Engine]:
 
 
 def _of_rows(model: PatchCore, name: str, rows: np.ndarray, seconds: float) -> Engine:
-    """Our program of a bank of these rows; of projected ones, which it is not made for, faiss' products of all."""
+    """Return our program with a bank of these rows; for projected rows, which it does not take, faiss' exact search."""
     if rows.shape[1] == model.channels:
         return _program(model, name, rows, seconds)
     import faiss
@@ -277,7 +278,7 @@ def _program(model: PatchCore, name: str, rows: np.ndarray, seconds: float) -> E
 
 
 def indexes(bank: np.ndarray, seed: int) -> Iterator[Engine]:
-    """Those of faiss."""
+    """Yield contestants with faiss' indexes."""
     import faiss
 
     wide, lists = bank.shape[1], next((lists for most, lists in LISTS.items() if len(bank) <= most), LISTS_MOST)
@@ -303,7 +304,7 @@ def indexes(bank: np.ndarray, seed: int) -> Iterator[Engine]:
 
 
 def bytes_of(index: Any) -> int:
-    """The size of an index's file."""
+    """Return the size of an index's file."""
     import faiss
 
     total = 0
@@ -315,12 +316,12 @@ def bytes_of(index: Any) -> int:
 
     writer = faiss.PyCallbackIOWriter(count)
     faiss.write_index(index, writer)
-    del writer  # it writes what it holds
+    del writer  # flushes its buffer
     return total
 
 
 def search_of(index: Any, rows: np.ndarray | None = None) -> Search:
-    """The nearest row by the index; with `rows`, of the FINE best by it the one that is nearest indeed."""
+    """Return a search with the index; with `rows`, its FINE best rows are compared exactly, to take the nearest."""
 
     def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         squared, numbers = index.search(queries, 1 if rows is None else FINE)

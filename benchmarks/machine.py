@@ -1,4 +1,4 @@
-"""What a run was made on and with."""
+"""Description of the machine and the packages of a run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """CPU model, cores, cache, memory, flags that decide speed, and versions (None: not installed)."""
+    """Return CPU model, cores, cache, memory, CPU flags that matter for speed, and versions (None: not installed)."""
     return {"cpu": _cpu(), "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}}
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package, by its name on PyPI."""
+    """Return the installed version of a package, by its name on PyPI."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -32,7 +32,7 @@ def version(package: str) -> str | None:
 
 
 def data_sha256(files: Iterable[Path]) -> str:
-    """Fingerprint of files' contents, in the given order."""
+    """Return a fingerprint of the files' contents, in the given order."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -40,7 +40,7 @@ def data_sha256(files: Iterable[Path]) -> str:
 
 
 def _cpu() -> dict[str, Any]:
-    """What the system tells; only Linux tells all of it."""
+    """Return what the system says about the CPU; everything is known on Linux only."""
     found: dict[str, str] = {}
     for file in (Path("/proc/cpuinfo"), Path("/proc/meminfo")):
         for line in file.read_text().splitlines() if file.is_file() else []:

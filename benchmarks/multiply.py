@@ -1,4 +1,4 @@
-"""Many pictures from few: mirrored, turned by quarters, and beyond these eight turned by small angles."""
+"""Makes many pictures from few: copies are mirrored and rotated by right angles, further ones by small angles too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from deploy.pictures.preprocess import Preprocess
 
 SYMMETRIES = 8
 ANGLE = 6.0
-"""Degrees; the small angles are drawn evenly up to it, either way."""
+"""Largest small angle in degrees; small angles are uniform in both directions."""
 
 
 def multiply(pictures: list[Path], count: int, preprocess: Preprocess, seed: int, folder: Path) -> None:
-    """Write `count` different pictures to `folder`, resized: all as they are, then all by the next symmetry ..."""
+    """Write `count` different resized pictures to `folder`: all unchanged, then all with the next symmetry, etc."""
     for number in range(count):
         variant, base = divmod(number, len(pictures))
         picture = symmetry(preprocess.resized(pictures[base]), variant % SYMMETRIES)
@@ -26,12 +26,12 @@ def multiply(pictures: list[Path], count: int, preprocess: Preprocess, seed: int
 
 
 def symmetry(picture: np.ndarray, number: int) -> np.ndarray:
-    """One of the square's eight; 0 changes nothing."""
+    """Apply one of the eight symmetries of a square; number 0 changes nothing."""
     return np.ascontiguousarray(np.rot90(picture if number < 4 else picture[:, ::-1], number % 4))
 
 
 def turned(picture: np.ndarray, degrees: float) -> np.ndarray:
-    """Turned about its middle; what comes in from outside is a reflection."""
+    """Rotate a picture about its middle; it is reflected at its border."""
     height, width = picture.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
     return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

@@ -1,4 +1,4 @@
-"""ONNX graphs written node by node: the same computation as ours, in a form that other runtimes take."""
+"""ONNX graphs written node by node: the same computation as ours, in a form that other runtimes can run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ OPSET = 18
 
 
 class Graph:
-    """Nodes and constants in the order in which they were added; every node has one output, named by itself."""
+    """Nodes and constants in the order in which they were added; every node has one output with a generated name."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """A node; returns the name of its output."""
+        """Add a node; return the name of its output."""
         from onnx import helper
 
         name = f"{operator}_{len(self._nodes)}"
@@ -34,7 +34,7 @@ class Graph:
         return name
 
     def constant(self, array: np.ndarray | Sequence[int]) -> str:
-        """A constant (int64 if not an array); returns its name."""
+        """Add a constant (int64 if not an array); return its name."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self._constants)}"
@@ -43,7 +43,7 @@ class Graph:
         return name
 
     def model(self, inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]]) -> bytes:
-        """The serialised model; float32 inputs and outputs by name with their shapes."""
+        """Return the serialised model; its inputs and outputs are float32, given by name with their shapes."""
         from onnx import TensorProto, helper
 
         def values(shapes: Mapping[str, Sequence[int]]) -> list[Any]:
@@ -55,10 +55,11 @@ class Graph:
 
 
 def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
-    """The outputs of the backbone's layers.
+    """Add the backbone to a graph; return the names of the outputs of its layers.
 
     Raises:
-        UserError: not a ResNet of basic blocks, and not compact, or read at other layers than layer1 to layer3.
+        UserError: the backbone is neither a ResNet of basic blocks nor compact, or has other layers than layer1 to
+            layer3.
     """
     net, layers = backbone.net, ("layer1", "layer2", "layer3")
     if not set(backbone.layers) <= set(layers):
@@ -80,14 +81,14 @@ def add_backbone(graph: Graph, backbone: Backbone, image: str) -> list[str]:
 
 
 def _layer(graph: Graph, layer: nn.Layer, flow: str) -> str:
-    """Sequences, residual blocks of both kinds, and what they are made of."""
+    """Add a layer: a sequence, a residual block of either kind, or one of their parts; return its output's name."""
     if isinstance(layer, nn.Sequential):
         for part in layer.children():
             flow = _layer(graph, part, flow)
         return flow
     if isinstance(layer, nn.Conv2D):
         return _convolution(graph, layer, flow)
-    if isinstance(layer, Shift):  # ONNX Runtime makes it the convolution's bias as it loads the graph
+    if isinstance(layer, Shift):  # when it loads the graph, ONNX Runtime makes it the convolution's bias
         return graph.add("Add", flow, graph.constant(layer.bias.numpy()))
     if isinstance(layer, nn.ReLU):
         return graph.add("Relu", flow)
@@ -113,7 +114,7 @@ def _convolution(graph: Graph, conv: nn.Conv2D, flow: str) -> str:
 
 
 def backbone_gflop(backbone: Backbone, size: int) -> float:
-    """Billions of multiplications and additions in the convolutions that the layers read depend on, one picture."""
+    """Return billions of multiplications and additions per picture, in the convolutions that the layers depend on."""
     read, total, hooks = set(backbone.arrays()), 0, []
 
     def count(layer: nn.Conv2D, inputs: Any, output: paddle.Tensor) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 ROUNDS, WARM, SECONDS = 50, 5, 5.0
-"""Timed runs of a batch size, runs before them, and seconds after which no further run starts."""
+"""Number of timed runs per batch size, number of runs before them, and seconds after which no further run starts."""
 BATCHES = (1, 8, 32)
 EVERY = 4
 """Every fourth row and column of a map is compared."""
@@ -30,7 +30,7 @@ PROVIDERS = {
 
 
 def save(stats: Path, pictures: Path, case: Path) -> None:
-    """Write pictures as the fused program takes them, and Paddle Inference's scores and maps of them, on the CPU."""
+    """Write inputs of the fused program, and their scores and maps by Paddle Inference on the CPU."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from deploy import Predictor
     from deploy.pictures.listing import list_pictures
@@ -43,17 +43,17 @@ def save(stats: Path, pictures: Path, case: Path) -> None:
 
 
 def compared(answers: list[list[np.ndarray]]) -> dict[str, np.ndarray]:
-    """Of maps and scores, each of one picture: `maps` [n, height / EVERY, width / EVERY] and `scores` [n]."""
+    """Stack maps and scores of n pictures: `maps` [n, height / EVERY, width / EVERY] and `scores` [n]."""
     maps, scores = map(np.concatenate, zip(*answers))
     return {"maps": maps[:, ::EVERY, ::EVERY], "scores": scores}
 
 
 def run(model: Path, case: Path, provider: str) -> str:
-    """Return one line: the largest differences from Paddle's answers, and milliseconds per batch."""
+    """Return one line: the largest differences from Paddle's results, and milliseconds per batch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its advice on what paddle2onnx wrote fills pages
+    options.log_severity_level = 3  # errors only: its advice about paddle2onnx's graphs is very long
     session = onnxruntime.InferenceSession(str(model), options, providers=PROVIDERS[provider])
     if provider != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise SystemExit(f"--provider {provider}: ONNX Runtime has {session.get_providers()} alone here")
@@ -76,7 +76,7 @@ def run(model: Path, case: Path, provider: str) -> str:
 
 
 def main() -> None:
-    """`save` or `run`, as the command line says."""
+    """Parse the options, and run `save` or `run`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     saving, running = verbs.add_parser("save"), verbs.add_parser("run")

@@ -29,11 +29,11 @@ from .selection import categories_in
 
 CATEGORIES = (15, 1_000, 100_000)
 PER_DAY = 1e9
-"""Pictures that come to be scored."""
+"""Number of pictures per day that are scored."""
 
 
 def main() -> int:
-    """Print what is measured, and write FILE.md and FILE.json."""
+    """Print the measurements, and write FILE.md and FILE.json."""
     parser = Parser(prog="python -m benchmarks.plan", description=__doc__)
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with categories as MVTec AD")
     parser.add_argument("--category", required=True, help="the one that stands for all")
@@ -71,14 +71,14 @@ def main() -> int:
 
 
 def words_of(args: Namespace) -> list[str]:
-    """Options of train.py."""
+    """Return the options of train.py."""
     weights = args.weights and str(Path(args.weights).resolve())
     arch = ["--arch", "resnet18", "--weights", weights] if weights else ["--arch", "compact"]
     return ["--method", args.method, *arch, "--seed", str(args.seed)]
 
 
 def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
-    """All figures by name: `runs`, `fit`, `checks`, `scoring`, `megabytes`, `needs`."""
+    """Return all figures by name: `runs`, `fit`, `checks`, `scoring`, `megabytes`, `needs`."""
     counts, largest, both = sorted(args.counts), max(args.counts), "two fits by two processes"
     runs = [told(scripts.train(count), "fit") for count in counts]
     runs.append(told(scripts.train(counts[0], 2), "two fits"))
@@ -116,18 +116,18 @@ def measure(args: Namespace, scripts: Scripts) -> dict[str, object]:
 
 
 def megabytes(paths: list[Path]) -> float:
-    """Their size on disk."""
+    """Return the files' size on disk, in MB."""
     return sum(path.stat().st_size for path in paths) / 1e6
 
 
 def told(run: Run, what: str) -> Run:
-    """The run, after a line about it."""
+    """Print a line about the run, and return the run."""
     print(f"{what}: {run.pictures} pictures, {run.cpu:.1f} core seconds, {run.wall:.1f} s", flush=True)
     return run
 
 
 def page(found: dict) -> list[str]:
-    """Three tables: costs, predicted and measured, what plants need."""
+    """Return the page with three tables: costs, predicted and measured times, and the needs of plants."""
     fit, scoring, sizes = found["fit"], found["scoring"], found["megabytes"]
     by_two = [
         ["... of two processes, later", f"{fit['launch']:.3g} seconds", ""],

@@ -1,4 +1,4 @@
-"""What the coreset is chosen from: projected patch features of pictures, and uniform noise."""
+"""Points that coresets are chosen from: projected patch features of pictures, and uniform noise."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ NOISE = "uniform noise"
 
 
 def points_of(subject: Subject, category: Category | None, rows: int | None = None) -> np.ndarray:
-    """As a fit holds them, float32 [patches, dimensions] on their principal axes: of a category, or noise if None.
+    """Return points as in a fit, float32 [patches, dimensions] on their principal axes.
 
-    `rows`: so many; of a category's pictures as they are first, then of the same ones mirrored and turned.
+    They are patches of a category, or uniform noise if `category` is None. `rows` is the number of points; for a
+    category, they come first from its pictures, then from mirrored and rotated copies of these.
     """
     if category is None:
         random = np.random.default_rng(subject.seed)
@@ -40,12 +41,12 @@ def points_of(subject: Subject, category: Category | None, rows: int | None = No
     points = np.concatenate(parts)[:rows]
     mean, axes = principal_axes(points)
     del parts
-    release_memory()  # as in a fit: new memory comes in huge pages then, where the system has them
+    release_memory()  # as in a fit: then new memory has huge pages, if the system supports them
     return (points - mean) @ axes
 
 
 def pictures_of(subject: Subject, paths: list[Path], more: bool) -> Iterator[Loaded]:
-    """The pictures, loaded; then, if `more`, their mirrored and turned copies."""
+    """Yield the loaded pictures; then, if `more`, their mirrored and rotated copies."""
     for number in range(SYMMETRIES if more else 1):
         for item in stream(paths, subject.preprocess):
             yield item._replace(resized=symmetry(item.resized, number))

@@ -1,4 +1,4 @@
-"""What was measured, as tables for people and as JSON for machines."""
+"""The results of a run, as tables for people and as JSON for machines."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ class Row:
 
     name: str
     seconds: list[float]
-    """Per `unit`, one value per round."""
+    """Seconds per `unit`, one value per round."""
     gflop: float | None
     gbyte: float | None
-    """Work per unit; GB are what must at least come from memory."""
+    """Work per unit: `gflop` of arithmetic, and `gbyte` that must at least be read from memory."""
     precision: str
     note: str
 
 
 @dataclass
 class Stage:
-    """What one stage measured."""
+    """Results of one stage."""
 
     name: str
     title: str
     unit: str
-    """What `seconds` are for: `picture`, `run`, ..."""
+    """Unit of work that `seconds` refer to: `picture`, `run`, ..."""
     rows: list[Row] = field(default_factory=list)
     quotients: list[tuple[str, str, list[float]]] = field(default_factory=list)
-    """A, B, and each round's time of B divided by that of A."""
+    """Names A and B, and for each round the time of B divided by that of A."""
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
     """A second table; all rows have the same columns."""
     summary: str = ""
-    """One line: the worst figure of all sets, where several are measured."""
+    """One line with the worst figure of all data sets, if several are measured."""
 
     def add(
         self,
@@ -57,27 +57,27 @@ class Stage:
         bf16: Sequence[str] = (),
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Take what `in_turns` gave, with the work of those contestants whose work is known."""
+        """Add the result of `in_turns`, with the work of those contestants for which it is known."""
         for name, seconds in times.items():
             precision = "bf16" if name in bf16 else "fp32"
             known = [None if work is None else work.get(name) for work in (gflop, gbyte)]
             self.rows.append(Row(name, seconds, *known, precision, (notes or {}).get(name, "")))
 
     def compare(self, this: str, *others: str) -> None:
-        """Set `this` against each of `others` that were measured."""
+        """Compare `this` with each of `others` that were measured."""
         seconds = {row.name: np.asarray(row.seconds) for row in self.rows}
         for other in others:
             if this in seconds and other in seconds:
                 self.quotients.append((this, other, (seconds[other] / seconds[this]).tolist()))
 
     def skip(self, name: str, why: str) -> None:
-        """Say why a contestant does not take part."""
+        """Record why a contestant does not take part."""
         self.absent[name] = why
 
 
 @dataclass
 class Report:
-    """A whole run."""
+    """The results of a whole run."""
 
     machine: dict[str, Any]
     run: dict[str, Any]
@@ -85,7 +85,7 @@ class Report:
     stages: list[Stage] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """The page for people."""
+        """Return the page for people."""
         cpu, versions = self.machine["cpu"], self.machine["versions"]
         installed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
         lines = ["# Benchmarks", "", f"`{self.run['command']}`", "", LEGEND, ""]
@@ -106,7 +106,7 @@ class Report:
         return "\n".join(lines)
 
     def stage_lines(self, stage: Stage) -> list[str]:
-        """One stage's part of the page."""
+        """Return the part of the page about one stage."""
         lines = [f"## {stage.name}: {stage.title}", ""]
         head = ["", f"median per {stage.unit}", "quartiles", "rounds", "rate", "of the ceiling", ""]
         cells = [self._cells(row) for row in stage.rows]
@@ -119,7 +119,7 @@ class Report:
         return lines
 
     def json(self) -> dict[str, Any]:
-        """Everything measured, every round's value among it."""
+        """Return all results, with the values of every round."""
         return {
             "machine": self.machine,
             "run": self.run,
@@ -151,7 +151,7 @@ class Report:
         }
 
     def _shares(self, row: Row) -> list[tuple[str, float]]:
-        """The row's rates as shares of the ceilings that were measured."""
+        """Return the row's rates as shares of the machine's measured limits."""
         median = spread(row.seconds)[0]
         wanted = ((row.precision, row.gflop), ("read", row.gbyte))
         ceilings = ((name, work, self.ceilings.get(name)) for name, work in wanted)
@@ -167,7 +167,7 @@ class Report:
 
 
 def sentence(this: str, other: str, values: list[float]) -> str:
-    """`A is x times faster than B (quartiles ...)`, or how many times as long A takes."""
+    """Return `A is x times faster than B (quartiles ...)`, or, if A is slower, how many times as long it takes."""
     median, lower, upper = spread(values)
     if median >= 1:
         return f"{this} is **{median:.3g} times faster than** {other} (quartiles {lower:.3g} to {upper:.3g})"
@@ -176,12 +176,12 @@ def sentence(this: str, other: str, values: list[float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a unit that needs no exponent."""
+    """Format seconds in a unit that needs no exponent."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A markdown table, aligned, so that it can be read in a terminal too."""
+    """Return the lines of a markdown table, aligned so that it can be read in a terminal too."""
     widths = [max(3, *(len(line[column]) for line in (head, *rows))) for column in range(len(head))]
     rule = ["-" * width for width in widths]
     lines = [[cell.ljust(width) for cell, width in zip(line, widths)] for line in (head, rule, *rows)]

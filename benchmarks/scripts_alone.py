@@ -1,4 +1,4 @@
-"""The project's scripts as processes of their own, one thread on a core each, with what they took."""
+"""Runs the project's scripts as processes, one thread on one core each, and measures time and memory."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Scripts:
     """Runs `train.py`, `export_model.py` and `infer.py` on parts of one category's pictures.
 
     Args:
-        folder: receives pictures (as links), models, exports and tables.
-        pictures: good ones.
-        model: options of train.py that say what is fitted.
+        folder: pictures (as links), models, exports and tables are written there.
+        pictures: good pictures.
+        model: options of train.py that define the model.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Scripts:
 
     @property
     def output(self) -> Path:
-        """Where models are."""
+        """Folder of the models."""
         return self.folder / "output"
 
     def train(self, count: int, categories: int = 1, launched: bool = False) -> Run:
@@ -50,7 +50,7 @@ class Scripts:
         return process([*(launcher if launched else ()), *words], count, categories, 2 if launched else 1)
 
     def model_of(self, count: int) -> Path:
-        """The model that `train` wrote."""
+        """Return the path of the model that `train` wrote."""
         return self.output / f"fit{count}_0_1.safetensors"
 
     def export(self, count: int) -> Path:
@@ -61,14 +61,14 @@ class Scripts:
         return self.folder / "export"
 
     def infer(self, count: int, heat_maps: bool = False) -> Run:
-        """Score so many pictures with the export."""
+        """Score `count` pictures with the export."""
         name = f"scored{count}_{heat_maps}"
         place = self.link(count, self.folder / name)
         words = ["infer.py", "--stats", self.folder / "export/stats", "--input_file", place, *THREADS]
         return process([*words, "--save_pic", str(heat_maps), "--save_path", self.folder / "scores" / name], count)
 
     def link(self, count: int, folder: Path) -> Path:
-        """A folder with links to `count` pictures, evenly from all; where there are fewer, some more than once."""
+        """Fill a folder with links to `count` pictures, evenly chosen; if there are fewer, some are linked again."""
         folder.mkdir(parents=True)
         for number in range(count):
             picture = self.pictures[number * len(self.pictures) // count % len(self.pictures)]
@@ -77,7 +77,7 @@ class Scripts:
 
 
 def process(words: Sequence[object], pictures: int = 0, categories: int = 1, cores: int = 1) -> Run:
-    """Run Python with these words on the first `cores` of ours, and wait; UserError with its output if it fails."""
+    """Run Python with these words on the first `cores` cores, and wait; UserError with its output if it fails."""
     ours = sorted(os.sched_getaffinity(0))[:cores]
     if len(ours) < cores:
         raise UserError(f"{cores} processes need as many cores, and there is {len(ours)}: give --checks nothing")

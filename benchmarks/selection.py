@@ -1,4 +1,4 @@
-"""What the command line names: sets in several folders, and sizes."""
+"""Interpretation of the command line: data sets in several folders, and sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datasets.readers import Category, select_categories
 
 
 def categories_in(folders: list[str], selection: str) -> list[Category]:
-    """Of one folder as everywhere; of several, each name of a list in the first that has it."""
+    """Return the selected categories; with several folders, each name is taken from the first folder that has it."""
     if len(folders) == 1 or "," not in selection:
         return [category for folder in folders for category in select_categories(folder, selection)]
     found = []
@@ -19,6 +19,6 @@ def categories_in(folders: list[str], selection: str) -> list[Category]:
 
 
 def shape(text: str) -> tuple[int, float]:
-    """PATCHES:PERCENT; ValueError for anything else."""
+    """Parse PATCHES:PERCENT; ValueError for anything else."""
     rows, _, share = text.partition(":")
     return int(rows), float(share)

@@ -1,4 +1,4 @@
-"""What all stages share: pictures, backbone, and the models fitted on them."""
+"""Data that all stages share: pictures, backbone, and the models fitted on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHODS: dict[str, tuple[type[AnomalyMethod], float]] = {"patchcore": (PatchCore
 
 @dataclass
 class Subject:
-    """What is measured on. Coreset, search and fits are measured on all `categories`, other stages on the first."""
+    """Settings and data of a run. Coreset, search and fits use all `categories`, other stages the first one."""
 
     categories: list[Category]
     arch: str
@@ -34,35 +34,35 @@ class Subject:
     rounds: int
     runtime: Runtime
     counts: list[int]
-    """Of training pictures, for the stage `scaling`."""
+    """Numbers of training pictures for the stage `scaling`."""
     archs: list[str]
     layers: list[str]
-    """For the stage `backbones`."""
+    """Layers for the stage `backbones`."""
     noise: int
-    """Rows of uniform noise that the coreset is chosen from."""
+    """Number of rows of uniform noise for the stage `coreset`."""
     shapes: list[tuple[int, float]]
-    """Patches and percentages, for the stage `sweep`."""
+    """Numbers of patches and percentages for the stage `sweep`."""
     methods: list[str]
     seeds: list[int]
-    """For the stage `quality`."""
+    """Seeds for the stage `quality`."""
     folder: Path
-    """Where pictures of the report go."""
+    """Folder for the pictures of the report."""
     _fitted: dict[tuple[str, str, float], AnomalyMethod] = field(default_factory=dict)
     _features: np.ndarray | None = None
 
     @property
     def category(self) -> Category:
-        """The one that is measured where one is."""
+        """The category for stages that use only one."""
         return self.categories[0]
 
     @property
     def threads(self) -> int:
-        """That every contestant may use."""
+        """Number of threads that every contestant may use."""
         return self.runtime.threads or cores()
 
     @property
     def few(self) -> int:
-        """Rounds for what takes many seconds."""
+        """Number of rounds for measurements that take many seconds."""
         return max(1, self.rounds // 10)
 
     def build(
@@ -73,14 +73,14 @@ class Subject:
         preprocess: Preprocess | None = None,
         **options: object,
     ) -> AnomalyMethod:
-        """A method as measured here, not fitted."""
+        """Return a model of a method with the settings of this run, not fitted."""
         kind, default = METHODS[method]
         arguments = {"arch": self.arch, "k": k or default}
         arguments |= {"preprocess": preprocess or self.preprocess, "weights": self.weights}
         return kind(**arguments, seed=self.seed, runtime=runtime or self.runtime, **options)
 
     def fitted(self, method: str, category: Category, k: float | None = None) -> AnomalyMethod:
-        """The method with its statistics from the category's training pictures, made once; not calibrated."""
+        """Return a model with statistics from the category's training pictures, not calibrated; it is made once."""
         key = method, category.name, k or METHODS[method][1]
         if key not in self._fitted:
             model = self.build(method, k=k)
@@ -96,13 +96,13 @@ class Subject:
         k: float | None = None,
         **options: object,
     ) -> Program:
-        """The scoring program, as it is exported, with its statistics set."""
+        """Return the scoring program, as it is exported, with its statistics set."""
         source = self.fitted(method, category, k)
         model = self.build(method, runtime, k, **options)
         return scoring_with(model, source)
 
     def features(self) -> np.ndarray:
-        """PatchCore's features of all training pictures: float32 [patches, channels], made once."""
+        """PatchCore's features of all training pictures, float32 [patches, channels]; computed once."""
         if self._features is None:
             embedding = compile_embedding(self.build("patchcore"), self.runtime)
             items = stream(self.category.train_pictures(), self.preprocess)
@@ -112,23 +112,23 @@ class Subject:
     def embedded(
         self, embedding: Program, items: Iterable[Loaded], preprocess: Preprocess | None = None
     ) -> Iterator[np.ndarray]:
-        """Features of loaded pictures, float32 [patches, channels], a batch at a time."""
+        """Yield features of loaded pictures, float32 [patches, channels], batch by batch."""
         for group in batches(items, BATCH):
             yield embedding.run(self.images(group, preprocess))[0]
 
     def images(self, group: list, preprocess: Preprocess | None = None) -> np.ndarray:
-        """Loaded pictures as program input."""
+        """Convert loaded pictures to program input."""
         preprocess = preprocess or self.preprocess
         return preprocess.normalise(np.stack([preprocess.crop(item.resized) for item in group]))
 
     def test_images(self, category: Category, preprocess: Preprocess | None = None) -> list[np.ndarray]:
-        """Program inputs [1, 3, height, width] of the category's test pictures."""
+        """Return program inputs [1, 3, height, width] of the category's test pictures."""
         paths, preprocess = [picture.path for picture in category.test_pictures()], preprocess or self.preprocess
         return [self.images([item], preprocess) for item in stream(paths, preprocess)]
 
 
 def scoring_with(model: AnomalyMethod, source: AnomalyMethod) -> Program:
-    """The scoring program of `model` with the statistics of `source`, which may have more of them."""
+    """Return the scoring program of `model` with the statistics of `source`, which may have further statistics."""
     model.load_statistics({name: source.fitted[name] for name in model.statistics()})
     program = compile_scoring(model, model.runtime)
     program.set(model.fitted)
@@ -136,5 +136,5 @@ def scoring_with(model: AnomalyMethod, source: AnomalyMethod) -> Program:
 
 
 def fit_statistics(model: AnomalyMethod, pictures: list[Picture]) -> None:
-    """Decode, features and statistics: `fit` without the calibration on held-out pictures."""
+    """Fit a model without calibration: decode pictures, compute features and statistics."""
     model.fit_statistics(pictures, BATCH, None, None, lambda text: None)

@@ -1,4 +1,4 @@
-"""AU-PRO by 500 thresholds, as it is widely computed."""
+"""AU-PRO with 500 thresholds, as it is usually computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def threshold_pro(maps: np.ndarray, masks: np.ndarray, limit: float, anew: bool 
         maps: float [n, height, width], larger is more anomalous.
         masks: bool [n, height, width]; regions are 8-connected, and there is one at least.
         limit: false positive rate at which the area ends.
-        anew: find the regions by scikit-image again at every threshold, as much code in use does; else once.
+        anew: find the regions with scikit-image again at every threshold, as many programs do; else only once.
 
     Returns:
         The area by trapezoids, interpolated at the limit, over the limit: 0 to 1.
@@ -36,7 +36,7 @@ def threshold_pro(maps: np.ndarray, masks: np.ndarray, limit: float, anew: bool 
 
 
 def find_regions(masks: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Per region the number of its picture and the flat positions of its pixels."""
+    """Return for each region the number of its picture and the flat positions of its pixels."""
     regions = []
     for number, mask in enumerate(masks):
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
@@ -45,7 +45,7 @@ def find_regions(masks: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 def regions_by_skimage(masks: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """The same as `find_regions`, by scikit-image's label and regionprops."""
+    """Return the result of `find_regions`, computed by scikit-image's label and regionprops."""
     shape = masks.shape[1:]
     return [
         (number, np.ravel_multi_index(tuple(region.coords.T), shape))

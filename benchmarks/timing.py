@@ -1,4 +1,4 @@
-"""Timing several ways to do the same in turns, so that all see the same machine."""
+"""Timing several ways to do the same in turns, so that all have the same conditions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Callable
 import numpy as np
 
 REST = 0.25
-"""Seconds between two turns: Paddle's OpenMP threads spin for 0.2 s after their last work and would slow the next."""
+"""Seconds between two turns, since Paddle's OpenMP threads spin for 0.2 s after their last work and would slow others.
+"""
 
 
 def in_turns(
     contestants: Mapping[str, Callable[[], object]], rounds: int, calls: int = 1, warm: bool = True
 ) -> dict[str, list[float]]:
-    """Seconds per call: A B C A B C ..., `rounds` values each, every one the median of `calls` calls in a row.
+    """Measure seconds per call in the order A B C A B C ...; return `rounds` values for each contestant.
 
-    `warm`: a call that is not counted goes before, so that code and data are in the cache, as in steady use.
+    A value is the median of `calls` consecutive calls. With `warm`, a call that is not counted goes before, so that
+    code and data are in the cache, as in continuous use.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -36,6 +38,6 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:
-    """Median, lower and upper quartile."""
+    """Return median, lower and upper quartile."""
     lower, median, upper = np.percentile(values, (25, 50, 75))
     return float(median), float(lower), float(upper)

@@ -1,4 +1,4 @@
-"""Saving, loading and running programs. Knows nothing of the methods; `infer.py` needs this package alone.
+"""Saving, loading and running programs, independent of the methods. `infer.py` needs only this package.
 
 `pip install .` installs it, and nothing else of the repository, as the package `paddlepatch`.
 """
@@ -13,7 +13,7 @@ try:
     from .runtime.program import Program, Runtime, save_program
 except KeyboardInterrupt:  # importing Paddle takes seconds
     if not hasattr(sys.modules.get("__main__"), "__file__"):
-        raise  # somebody's console or notebook goes on
+        raise  # in a console or notebook, which must not exit
     print("interrupted: nothing was begun", file=sys.stderr)
     sys.exit(130)
 

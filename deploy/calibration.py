@@ -1,4 +1,4 @@
-"""Thresholds and colour scale of a model, from the scores of good pictures that it had not seen."""
+"""Thresholds and colour scale of a model, computed from the held-out scores of good pictures."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from .conformal import TAIL_LEAST, Tail, least_rate, p_value, threshold_for
 from .errors import UserError
 
 FALSE_ALARM = 0.05
-"""The rate that is promised where none is named; docs/thresholds.md has what it finds."""
+"""Default false alarm rate; docs/thresholds.md says how many defects are found with it."""
 RATE_HELP = "threshold that calls this share of good pictures defective"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Levels taken from good training pictures, each scored without its own patches; test pictures play no part."""
+    """Levels (thresholds and colour scale) from held-out good training pictures; test pictures are not used."""
 
     scores: tuple[float, ...]
-    """Their image scores, ascending."""
+    """Image scores of the good pictures, ascending."""
     maxima: tuple[float, ...]
-    """The largest values of their maps, ascending."""
+    """Largest values of their maps, ascending."""
     map_low: float
-    """The map value where the colour scale starts: the median over good pictures."""
+    """Map value at the start of the colour scale: the median over good pictures."""
     map_high: float
-    """The map value where it ends; the model's own pixel threshold is its middle."""
+    """Map value at the end of the colour scale; the model's own pixel threshold is in the middle of the scale."""
     false_alarm: float | None
-    """The share of good pictures that the thresholds call defective; None where the user gave a threshold."""
+    """False alarm rate, the share of good pictures that the thresholds call defective; None if the user or labelled
+    pictures set the threshold."""
     image_threshold: float
-    """An image score above this is called a defect."""
+    """A picture with an image score above this is called defective."""
     pixel_threshold: float
-    """Map values above this are drawn inside the contour."""
+    """Map values above this are inside the drawn contour."""
     brightness: tuple[float, ...] = ()
-    """Mean values, 0 to 255, of the same pictures as the program saw them, ascending."""
+    """Mean pixel values, 0 to 255, of the same pictures after resizing and cropping, ascending."""
     labelled: dict[str, Any] | None = None
-    """Where labelled pictures set the thresholds: `goal`, the numbers `good` and `defective`, and `pictures`, the
-    fingerprints of them."""
+    """If labelled pictures set the thresholds: `goal`, the numbers `good` and `defective`, and in `pictures` their
+    fingerprints."""
     own: Calibration | None = None
-    """The model's own levels, where these are for one run (see `at`)."""
+    """The model's own levels, if these levels are for one run only (see `at`)."""
 
     @classmethod
     def from_good(cls, answers: Iterable[tuple[np.ndarray, float]], false_alarm: float = FALSE_ALARM) -> Calibration:
-        """From the map [height, width] and image score of every held-out good picture.
+        """Make a calibration from the map [height, width] and image score of every held-out good picture.
 
         Raises:
             UserError: the rate is not between 0 and 1.
@@ -55,7 +56,7 @@ class Calibration:
 
     @classmethod
     def from_levels(cls, rows: Sequence[tuple[float, float, float]], false_alarm: float) -> Calibration:
-        """The same from what `levels_of` gives of every picture."""
+        """Make a calibration from the result of `levels_of` for every held-out good picture; UserError as above."""
         check_rate(false_alarm)
         scores, maxima, medians = (_short(values) for values in np.array(rows, np.float64).T)
         return cls._of(scores, maxima, float(np.median(medians)), false_alarm)
@@ -66,24 +67,28 @@ class Calibration:
         return cls(scores, maxima, low, 2 * level - low, false_alarm, threshold_for(scores, false_alarm), level)
 
     def with_brightness(self, values: Sequence[float]) -> Calibration:
-        """The same with the good pictures' mean values."""
+        """Return a copy with the good pictures' mean pixel values."""
         return replace(self, brightness=_short(np.array(values)))
 
     def joined(self, earlier: Calibration, factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Calibration:
-        """The levels of these good pictures and those of `earlier`, for this rate of false alarms.
+        """Return the levels from these good pictures and those of `earlier` together, with this false alarm rate.
 
-        `factors` multiply the image scores, map maxima and map medians of `earlier`.
+        The image scores, map maxima and map medians of `earlier` are multiplied by the three `factors`.
         """
         own, count = earlier.own or earlier, self.pictures + earlier.pictures
         scores = _short(np.array([*self.scores, *(value * factors[0] for value in own.scores)]))
         maxima = _short(np.array([*self.maxima, *(value * factors[1] for value in own.maxima)]))
-        # of the medians of single pictures only their own median was kept
+        # the medians of single pictures were not kept, only the median over them: so the mean, weighted by pictures
         low = (self.pictures * self.map_low + own.pictures * own.map_low * factors[2]) / count
         both = self._of(scores, maxima, low, self.false_alarm)
         return both.with_brightness([*self.brightness, *own.brightness])
 
     def without(self, rows: Sequence[tuple[float, float, float]], brightness: Sequence[float]) -> Calibration:
-        """The model's own levels without pictures that have about these levels, see `levels_of`, and brightness."""
+        """Return the model's own levels after pictures are taken out.
+
+        It is not recorded which level belongs to which picture. So for each picture the stored values are removed that
+        are nearest to its levels in `rows` (see `levels_of`) and to its `brightness`.
+        """
         own = self.own or self
         values = {"scores": [row[0] for row in rows], "maxima": [row[1] for row in rows], "brightness": brightness}
         left = {name: np.array(getattr(own, name)) for name in values}
@@ -95,11 +100,11 @@ class Calibration:
 
     @property
     def pictures(self) -> int:
-        """How many good pictures the levels come from."""
+        """Number of good pictures that the levels come from."""
         return len(self.scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """The model's own values as plain json types, for `from_dict`."""
+        """Return the model's own levels as plain json types, for `from_dict`."""
         return {name: value for name, value in asdict(self.own or self).items() if name != "own"}
 
     @classmethod
@@ -109,17 +114,18 @@ class Calibration:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
     def p_value(self, score: float) -> float:
-        """The share of good pictures whose image score is as high, at most: see `deploy.conformal.p_value`."""
+        """Upper bound of the share of good pictures whose image score is as high, see `deploy.conformal.p_value`."""
         return p_value(self.scores, score)
 
     def p_value_of_map(self, maximum: float) -> float:
-        """The share of good pictures whose map has a value as high, at most."""
+        """Upper bound of the share of good pictures whose map has a value as high."""
         return p_value(self.maxima, maximum)
 
     def p_tail(self, score: float) -> float | None:
-        """The same where no good picture scores as high, estimated from a fitted tail.
+        """Estimated share of good pictures whose image score is as high, from a fitted tail.
 
-        None elsewhere, and where TAIL_LEAST pictures or fewer tell next to nothing of how fast a tail falls.
+        None if a good picture scores as high (`p_value` is enough then), and with TAIL_LEAST or fewer good pictures,
+        which are too few to estimate a tail.
         """
         if score <= self.scores[-1] or len(self.scores) <= TAIL_LEAST:
             return None
@@ -130,10 +136,10 @@ class Calibration:
         return Tail(self.scores)
 
     def scaled(self, score: float) -> float:
-        """An image score scaled so that 0 is the median of good pictures and 0.5 the model's own threshold.
+        """Scale an image score so that 0 is the median of good pictures and 0.5 is the model's own threshold.
 
-        So models and methods whose scores differ in level and spread can be compared. It is not limited: half of the
-        good pictures are below 0, and defects may be far above 1.
+        So models and methods can be compared although their scores have different levels and spreads. The value has no
+        limits: half of the good pictures are below 0, and defects may be far above 1.
         """
         low, threshold = self._scale
         if threshold > low:
@@ -142,7 +148,11 @@ class Calibration:
 
     @cached_property
     def _scale(self) -> tuple[float, float]:
-        """The scores that are 0 and 0.5. A threshold that is not above the median is scaled from 0 on."""
+        """The image scores whose scaled values are 0 and 0.5.
+
+        They are the median of good pictures and the threshold; if the threshold is not above the median, 0 and the
+        threshold.
+        """
         threshold, median = (self.own or self).image_threshold, float(np.median(self.scores))
         return (median if median < threshold else 0.0), threshold
 
@@ -151,13 +161,13 @@ class Calibration:
         return score > self.image_threshold
 
     def at(self, threshold: float | None = None, scaled: bool = True, false_alarm: float | None = None) -> Calibration:
-        """The levels for one run: for another rate of false alarms, or another image threshold, or the model's own.
+        """Return the levels for one run: for another false alarm rate, for another image threshold, or these levels.
 
-        A threshold is `scaled` (0.5 is the model's own) or raw, and the pixel threshold moves in proportion. The colour
-        scale and what `scaled` gives stay, since they belong to the model.
+        A threshold is `scaled` (0.5 is the model's own) or raw; the pixel threshold changes in proportion. The colour
+        scale and the scaling of `scaled` do not change, since they belong to the model.
 
         Raises:
-            UserError: the threshold is no score above 0, the rate not between 0 and 1, or both are given.
+            UserError: the threshold is not a score above 0, the rate is not between 0 and 1, or both are given.
         """
         own = self.own or self
         if threshold is not None and false_alarm is not None:
@@ -175,19 +185,20 @@ class Calibration:
         return own._for_one_run(level, own.pixel_threshold * level / max(own.image_threshold, 1e-12), None)
 
     def _for_one_run(self, image: float, pixel: float, false_alarm: float | None) -> Calibration:
-        """These own levels with other thresholds, which no labelled pictures set."""
+        """Return the model's own levels with other thresholds for one run."""
         levels = {"image_threshold": image, "pixel_threshold": pixel, "false_alarm": false_alarm}
         return replace(self, **levels, labelled=None, own=self)
 
     def set_by(self, threshold: float, labelled: dict[str, Any]) -> Calibration:
-        """The model's new own levels, where labelled pictures set the image threshold; see the field `labelled`.
+        """Return new own levels of the model with an image threshold that labelled pictures set.
 
-        The pixel threshold moves along; the colour scale stays.
+        `labelled` is described at the field of this name. The pixel threshold changes in proportion; the colour scale
+        stays.
         """
         return replace(self.at(threshold, scaled=False), labelled=labelled, own=None)
 
     def __str__(self) -> str:
-        """The threshold, and what it promises."""
+        """The threshold, and the false alarm rate or the goal that it was chosen for."""
         if self.labelled is not None:
             told = self.labelled
             count = f"{told['good']} good and {told['defective']} defective pictures"
@@ -197,7 +208,7 @@ class Calibration:
         return f"threshold {self.image_threshold:.4f} for a false alarm rate of {self.false_alarm:g}"
 
     def warning(self) -> str | None:
-        """One line where there are too few good pictures for the rate; None where there are enough."""
+        """Return one line if there are too few good pictures for the false alarm rate, else None."""
         least = least_rate(self.scores)
         if self.false_alarm is None or self.false_alarm >= least:
             return None
@@ -219,5 +230,5 @@ def check_rate(rate: float) -> None:
 
 
 def _short(values: np.ndarray) -> tuple[float, ...]:
-    """Ascending, with as many digits as a float32 has, since they are written as text."""
+    """Sort values ascending, and round them to the digits of a float32, since they are written as text."""
     return tuple(float(f"{value:.8g}") for value in np.sort(values))

@@ -1,10 +1,10 @@
-"""What the scores of good pictures say of a new one: conformal p-values, thresholds for a rate, and a fitted tail.
+"""Conformal p-values, thresholds for a false alarm rate, and a fitted tail, from the scores of good pictures.
 
-If a new good picture's score is exchangeable with those of n held-out good pictures, the share of pictures that score
-so high is at most what `p_value` says, in finite samples and whatever the scores' distribution (Vovk, Gammerman and
-Shafer 2005, "Algorithmic Learning in a Random World", chapter 2). Scoring each of n pictures by a model of the other
-n - 1 instead of one fixed model is the jackknife+ (Barber et al. 2021), which keeps the rate in practice and at most
-doubles it in the worst case.
+Let the score of a new good picture be exchangeable with those of n held-out good pictures. Then the share of good
+pictures that score as high is at most `p_value`, for any n and any distribution of the scores (Vovk, Gammerman and
+Shafer 2005, "Algorithmic Learning in a Random World", chapter 2). Here each of the n pictures is scored by a model of
+the other n - 1, not by one fixed model. This is the jackknife+ (Barber et al. 2021): in practice the rate holds, and in
+the worst case it is at most twice as large.
 """
 
 from __future__ import annotations
@@ -15,42 +15,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TAIL_SHARE = 5  # the tail is fitted to the largest one in this many,
-TAIL_LEAST = 10  # but to this many where there are
-HEAVIEST = 0.5  # shape above which a tail has no variance
+TAIL_SHARE = 5  # the tail is fitted to the largest score of every TAIL_SHARE, that is, to the largest fifth,
+TAIL_LEAST = 10  # but to at least TAIL_LEAST scores if there are enough
+HEAVIEST = 0.5  # largest shape allowed: from this shape on, the tail has no variance
 
 
 def p_value(good: Sequence[float], score: float) -> float:
-    """The share of good pictures that score as high: (1 + how many of `good` do) / (1 + their number), 0 to 1.
+    """Upper bound of the share of good pictures that score at least `score`, 0 to 1.
+
+    It is (1 + number of `good` scores that are at least `score`) / (1 + number of all `good` scores).
 
     Args:
         good: ascending scores of good pictures.
-        score: of a new picture.
+        score: score of a new picture.
     """
     return (1 + len(good) - bisect_left(good, score)) / (1 + len(good))
 
 
 def least_rate(good: Sequence[float]) -> float:
-    """The smallest rate that so many good pictures can promise."""
+    """The smallest false alarm rate that can be guaranteed with this number of good pictures."""
     return 1 / (1 + len(good))
 
 
 def threshold_for(good: Sequence[float], rate: float) -> float:
-    """The level that good pictures exceed with probability `rate`, or less.
+    """The threshold that good pictures exceed with a probability of at most `rate`.
 
-    It is the score whose place among the ascending `good` is ceil((n + 1)(1 - rate)). Where `rate` is less than
-    `least_rate` there is none, and the level is an estimate from the fitted tail, or the largest of `good` where that
-    is higher, since it is the level for `least_rate`.
+    It is the score at place ceil((n + 1)(1 - rate)) of the ascending `good`, counted from 1. If `rate` is less than
+    `least_rate`, there is no such place. Then the threshold is an estimate from the fitted tail, but at least the
+    largest of `good`, which is the threshold for `least_rate`.
     """
     place = math.ceil((len(good) + 1) * (1 - rate) - 1e-9)
     return good[place - 1] if place <= len(good) else max(good[-1], Tail(good).level(rate))
 
 
 class Tail:
-    """A generalised Pareto distribution of what the largest of `good` exceed the others by.
+    """A generalised Pareto distribution, fitted to the excess of the largest `good` scores over the start of the tail.
 
-    Its scale and shape are Hosking and Wallis' (1987) from probability-weighted moments. The shape is never below 0, so
-    the tail has no end: a picture that scores higher than all good ones is improbable, and not impossible.
+    Scale and shape are estimated from probability-weighted moments (Hosking and Wallis 1987). The shape is limited to
+    0 and above, so the tail has no end: a good picture may score higher than all good ones so far, which is improbable
+    but not impossible.
     """
 
     def __init__(self, good: Sequence[float]) -> None:
@@ -66,7 +69,7 @@ class Tail:
         self.scale = first * (1 - self.shape)  # the mean excess is scale / (1 - shape)
 
     def probability(self, score: float) -> float:
-        """How probably a good picture scores above `score`, which lies in the tail."""
+        """Probability that a good picture scores above `score`, a score in the tail."""
         over = score - self.start
         if over <= 0 or self.scale <= 0:
             return self.share if over <= 0 else 0.0
@@ -75,7 +78,7 @@ class Tail:
         return self.share * (1 + self.shape * over / self.scale) ** (-1 / self.shape)
 
     def level(self, rate: float) -> float:
-        """The score above which a good picture is with probability `rate`, at most `share`."""
+        """The score that a good picture exceeds with probability `rate`, which is at most `share`."""
         ratio = self.share / rate
         if self.shape < 1e-6:
             return self.start + self.scale * math.log(ratio)

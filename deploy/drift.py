@@ -1,12 +1,13 @@
-"""Whether good pictures still look like those that the model was fitted on: their image scores and their brightness.
+"""Drift detection: do the pictures of a stream still look like the good pictures that the model was fitted on?
 
-Scores alone would not do: good features hardly change with the light, so scores do not either, until they do.
+Image scores and brightness are watched. Scores alone are not enough: good features hardly change with the light, so
+scores show a change of light late.
 
-A conformal test martingale (Vovk, Nouretdinov and Gammerman 2003, "Testing exchangeability on-line"; the mixture of
-bets is the simple jumper of Vovk et al. 2021, "Retrain or not retrain"). Every value is ranked among those of the
-model's good training pictures and all before it. While they are exchangeable, its rank is uniform whatever came
-before, so a capital that bets on high (or low) ranks at fair odds grows a hundredfold with a probability of 1 % at
-most, however long the stream runs (Ville's inequality).
+The test is a conformal test martingale (Vovk, Nouretdinov and Gammerman 2003, "Testing exchangeability on-line"; the
+mixture of bets is the simple jumper of Vovk et al. 2021, "Retrain or not retrain"). Every value is ranked among those
+of the model's good training pictures and all values before it in the stream. While the values are exchangeable, each
+rank is uniform, whatever came before. So a capital that is bet on high (or low) ranks at fair odds grows a hundredfold
+with a probability of at most 1 %, however long the stream is (Ville's inequality).
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from collections.abc import Sequence
 import numpy as np
 
 LEVEL = 0.01
-"""The probability of an alarm, ever, while nothing has changed."""
+"""Probability of a false alarm, over the whole stream."""
 SPARED = 0.05
-"""So much more often than half of the time a score may lie in the upper half: a stream in which up to twice this share
-of the pictures is defective is no drift."""
+"""A value may lie in the upper (or lower) half so much more often than half of the time. So a stream in which up to
+twice this share of the pictures is defective does not count as drift."""
 STAKES = np.array([0.0, 0.15, 0.4, 0.8])
-JUMP = 0.01  # share of the capital that is dealt out anew over the stakes after each bet
+JUMP = 0.01  # share of the capital that is distributed evenly over the stakes again after each bet
 
 
 class Martingale:
-    """The capital of one who bets that values of a stream lie above those before, `side` 1, or below, `side` -1.
+    """A capital that is bet on the values of a stream being above the values before (`side` 1) or below (`side` -1).
 
-    `good` are the values that come before the stream, in any order.
+    `good` are the values before the stream, in any order.
     """
 
     def __init__(self, good: Sequence[float], side: int = 1) -> None:
@@ -36,9 +37,9 @@ class Martingale:
         self._capital = np.full(len(STAKES), 1 / len(STAKES))
 
     def add(self, value: float) -> float:
-        """Take the next value; return what a capital of 1 has become."""
+        """Add the next value; return what an initial capital of 1 has become."""
         lower, upper = bisect_left(self._seen, value), bisect_right(self._seen, value)
-        # among equal ones its place is drawn, itself included, so that ranks are uniform with ties too
+        # the rank among equal values, the new one included, is random, so that ranks are uniform with ties too
         rank = (lower + self._random.uniform(0, upper - lower + 1)) / (len(self._seen) + 1)
         insort(self._seen, value)
         self._capital *= 1 + 2 * STAKES * ((self._side * (rank - 0.5) > 0) - 0.5 - SPARED)
@@ -47,20 +48,21 @@ class Martingale:
 
 
 class Drift:
-    """Watches a stream of pictures: scores that rise, and brightness that rises or falls.
+    """Watches a stream of pictures for rising scores and for rising or falling brightness.
 
-    Half of the capital is bet on scores, a quarter on each of the others. What is won with one stays there.
+    Half of the capital is bet on rising scores, a quarter each on rising and on falling brightness. The three capitals
+    are separate; the evidence is their sum.
 
     Args:
         scores: the model's held-out scores of good pictures, in any order.
-        brightness: the mean values, 0 to 255, of the same pictures.
-        level: the probability of a false alarm, over the whole stream.
+        brightness: mean pixel values, 0 to 255, of the same pictures.
+        level: probability of a false alarm, over the whole stream.
     """
 
     def __init__(self, scores: Sequence[float], brightness: Sequence[float], level: float = LEVEL) -> None:
         self.level, self.pictures = level, 0
         self.alarm: int | None = None
-        """After how many pictures the alarm came; None while there was none."""
+        """Number of pictures after which the alarm came; None while there was none."""
         self._bets = {
             "scores rise": (0.5, Martingale(scores)),
             "pictures become brighter": (0.25, Martingale(brightness)),
@@ -71,11 +73,11 @@ class Drift:
 
     @property
     def evidence(self) -> float:
-        """The capital that 1 has become; an alarm comes at 1 / level."""
+        """What an initial capital of 1 has become; the alarm comes at 1 / level."""
         return sum(self._won.values())
 
     def add(self, score: float, brightness: float) -> bool:
-        """Take the next picture; True where the alarm comes with it."""
+        """Add the next picture; return whether it raises the alarm (which is raised only once)."""
         for (name, (share, bet)), value in zip(self._bets.items(), (score, brightness, brightness)):
             self._won[name] = share * bet.add(value)
         self.pictures += 1

@@ -25,12 +25,12 @@ class Skipped(list[str]):
         report(f"skipped: {error}")
 
     def told(self) -> str:
-        """The end of a line about a fit: how many were skipped, if any."""
+        """Return the end of a line about a fit: how many pictures were skipped; empty if none."""
         return f"; {len(self)} pictures skipped" if self else ""
 
 
 class Failed(list[str]):
-    """Names of the parts of a run that could not be done while others go on. A single part's error ends the run."""
+    """Names of the parts of a run that failed while the others continue. The error of an only part ends the run."""
 
     def __init__(self, parts: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Failed(list[str]):
 
     @contextmanager
     def noted(self, name: str) -> Iterator[None]:
-        """Report a UserError, one line for each that is new, and go on after what is inside."""
+        """Catch a UserError of the block, report it in one line (the same error only once), and record `name`."""
         try:
             yield
         except UserError as error:
@@ -51,7 +51,7 @@ class Failed(list[str]):
             self.append(name)
 
     def finish(self) -> int:
-        """Print what was not done; return the exit code."""
+        """Print which parts failed; return the exit code, 2 if there are any, else 0."""
         if self:
             print(f"not done, see the errors: {len(self)} of {self._parts} ({', '.join(self)})"[:160], flush=True)
         return 2 if self else 0

@@ -1,4 +1,5 @@
-"""Run an exported model on pictures: a table and heat maps. The body of `infer.py` and of the command `paddlepatch`."""
+"""Runs an exported model on pictures, and writes a table and heat maps. Used by `infer.py` and the command
+`paddlepatch`."""
 
 from __future__ import annotations
 
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
 
 def console() -> NoReturn:
-    """Run `main` as the command that `pip install .` makes."""
+    """Run `main` as the command `paddlepatch`, which `pip install .` installs."""
     run_script(partial(main, "paddlepatch"))
 
 
 def main(program: str = "infer.py") -> int:
-    """Parse the options, load the export, score, write; return the exit code. `program` is the user's name of it."""
+    """Parse the options, load the export, score, write; return the exit code. `program` is its name for the user."""
     parser = Parser(
         prog=program,
         usage=f"{command_line(program, {})} --stats FILE --input_file PICTURE|FOLDER [OPTIONS]",
@@ -155,7 +156,7 @@ def main(program: str = "infer.py") -> int:
 
 
 def opened(args: Arguments, runtime: Runtime) -> tuple[Predictor | RayPredictor, list[Listed]]:
-    """The export, ready to score, and the pictures that are to be scored."""
+    """Return the loaded export, and the pictures to be scored."""
     if args.engine == RAY:
         cluster = ray_predictor(args, runtime)
         return cluster, cluster.pictures(args.input_file)
@@ -169,11 +170,11 @@ NO_FILES = (
     *("save_path", "save_pic", "save_mask", "save_regions", "jsonl", "parquet"),
     *("enable_drift", "enable_benchmark", "model_name"),
 )
-"""Options that say nothing to a server."""
+"""Options that have no meaning for a server."""
 
 
 def server_settings(args: Arguments, runtime: Runtime) -> Settings:
-    """What --serve and the options beside it mean; UserError where they do not fit."""
+    """Return the settings of a server from the options; UserError for options that do not fit."""
     moot = [name for name in NO_FILES if name in args.given]
     if moot:
         raise UserError(f"--serve answers requests and writes no files: leave out --{' --'.join(moot)}")

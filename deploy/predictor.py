@@ -32,25 +32,25 @@ class Prediction:
     score: float
     """Raw image score, 0 and up; comparable between pictures of one model."""
     anomaly_map: np.ndarray
-    """float32 [height, width], raw distances, 0 and up, of the pixels that are examined."""
+    """float32 [height, width], raw distances, at least 0; it covers the part of the picture that is examined."""
     resized: np.ndarray
-    """The picture, uint8 RGB, resized; `anomaly_map` covers its centre crop, or all of it by tiles."""
+    """The picture, uint8 RGB, resized; `anomaly_map` covers its centre crop, or all of it if it is tiled."""
     shape: tuple[int, int]
-    """The picture's own height and width."""
+    """Height and width of the picture before resizing."""
     brightness: float
-    """Mean value, 0 to 255, of what the program saw of it."""
+    """Mean pixel value, 0 to 255, of the part that is examined."""
 
 
 class Predictor:
     """Scores pictures with a loaded program.
 
     Args:
-        program: takes `image` and, by name, the statistics; returns map [batch, crop, crop] and score [batch].
-        tensors: the statistics by input name, and the self-check's stored answer.
+        program: takes `image` and the statistics by name as inputs; returns map [batch, crop, crop] and score [batch].
+        tensors: the statistics by input name, and the stored result of the self-check.
         header: `preprocess`, `calibration` and the rest of the model's description.
 
     Raises:
-        UserError: the program wants a statistic that is missing, or fails its self-check.
+        UserError: a statistic that the program needs is missing, or the program fails its self-check.
     """
 
     def __init__(self, program: Program, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ class Predictor:
         self.calibration = Calibration.from_dict(header["calibration"])
         self.times = Times()
         self.shapes = {name: value.shape for name, value in tensors.items()}
-        """Shapes of the statistics that are in the stats file, by name."""
+        """Shapes of the arrays in the stats file, by name."""
         statistics = [name for name in program.inputs if name != "image"]
         missing = [name for name in (*statistics, selfcheck.SCORE, selfcheck.MAP) if name not in tensors]
         if missing or "image" not in program.inputs or len(program.outputs) != 2:
@@ -86,11 +86,11 @@ class Predictor:
     ) -> Predictor:
         """Load an export. The program's files default to `model.json` or `model.pdmodel` beside the stats file.
 
-        `programs` are loaded ones by the fingerprints of their files: a program that is there is shared, and a new one
-        is added. Models that share one take turns, in one thread.
+        `programs` holds loaded programs by the fingerprints of their files. If the program is in it, it is shared;
+        otherwise it is loaded and added. Models that share a program must be used in one thread.
 
         Raises:
-            UserError: a file is missing, damaged, or of another export than the rest.
+            UserError: a file is missing or damaged, or belongs to another export.
         """
         tensors, header = read_tensors(stats, "stats")
         known = header["program"]["graph_sha256"], header["program"]["params_sha256"]
@@ -100,7 +100,7 @@ class Predictor:
         return cls(program, tensors, header)
 
     def clone(self) -> Predictor:
-        """Return a second runner of the same program, for another thread; both share weights and statistics."""
+        """Return a second predictor with the same program, for another thread; both share weights and statistics."""
         twin = copy.copy(self)
         twin.program, twin.times = self.program.clone(), Times()
         return twin
@@ -112,7 +112,7 @@ class Predictor:
         workers: int | None = None,
         on_bad: Callable[[str, UserError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Score pictures in order, decoding ahead; see `stream` for `workers` and `on_bad`."""
+        """Score pictures in order; they are decoded ahead, see `stream` for `workers` and `on_bad`."""
         loaded = stream(several(pictures), self.preprocess, workers, on_bad)
         for group in batches(loaded, 1 if self.preprocess.tiled else batch_size):
             for prediction in self.score(group, self.times, batch_size):
@@ -121,9 +121,9 @@ class Predictor:
                 self.times.add("postprocess", time.perf_counter() - begin)
 
     def score(self, group: Sequence[Loaded], times: Times | None = None, tiles: int = 1) -> list[Prediction]:
-        """Score loaded pictures in one run of the program, or of pictures in tiles, so many `tiles` in each run.
+        """Score loaded pictures in one run of the program; tiled pictures one by one, with `tiles` tiles per run.
 
-        `times` notes how long it took.
+        The times that it takes are added to `times`.
         """
         if self.preprocess.tiled:
             return [self._by_tiles(item, times, tiles) for item in group]
@@ -143,14 +143,14 @@ class Predictor:
         ]
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
-        """Map and score of a program input; on the CPU the statistics are not copied."""
+        """Run the program on an input; return maps and scores. On the CPU the statistics are not copied."""
         if self.program.user is not self._statistics:
             self.program.set(self._statistics)
             self.program.user = self._statistics
         return self.program.run(image)
 
     def _by_tiles(self, item: Loaded, times: Times | None, tiles: int) -> Prediction:
-        """Score one picture by its tiles: the maps stitched, and the score of the most anomalous tile."""
+        """Score one picture by its tiles: its map is stitched from theirs, its score is the largest of theirs."""
         begin, crop, scores = time.perf_counter(), self.preprocess.crop(item.resized), []
 
         def maps() -> Iterator[np.ndarray]:
@@ -186,7 +186,7 @@ def read_export(
 def _program_files(
     stats: str | Path, header: dict[str, Any], model_file: str | Path | None, params_file: str | Path | None
 ) -> tuple[Path, Path]:
-    """Graph and parameters of the export whose stats file has this header, as verified by their fingerprints."""
+    """Find graph and parameters of the export whose stats file has this header; check their fingerprints."""
     model_file = graph_file(model_file or Path(stats).parent / "model")
     params_file = Path(params_file or model_file.with_suffix(".pdiparams"))
     for path, key in ((model_file, "graph_sha256"), (params_file, "params_sha256")):
@@ -196,7 +196,7 @@ def _program_files(
 
 
 def file_sha256(path: str | Path) -> str:
-    """sha256 of a file's bytes; UserError when it cannot be read."""
+    """sha256 of a file's bytes; UserError if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -1,8 +1,8 @@
 """AU-PRO: area under the per-region-overlap curve (Bergmann et al. 2021, the MVTec AD evaluation), exact.
 
-The curve is per-region overlap, averaged over all ground-truth regions of all pictures, against the false positive rate
-over all good pixels, with every distinct map value as a threshold. It is integrated by trapezoids from 0 to a limit,
-interpolated there, and divided by the limit.
+The curve shows the per-region overlap, averaged over all ground-truth regions of all pictures, over the false positive
+rate of all good pixels. Every distinct map value is a threshold. The curve is integrated by trapezoids from 0 to a
+limit, where it is interpolated, and the area is divided by the limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ProCurve(NamedTuple):
     """float64 [points]."""
 
     def up_to(self, limit: float) -> ProCurve:
-        """The part from 0 to `limit`, interpolated there."""
+        """Return the curve from 0 to `limit`, where it is interpolated."""
         rates, overlaps = self
         end = int(np.searchsorted(rates, limit, "right"))
         x, y = rates[:end], overlaps[:end]
@@ -36,12 +36,12 @@ class ProCurve(NamedTuple):
         return ProCurve(x, y)
 
     def area(self, limit: float) -> float:
-        """The area by trapezoids from 0 to `limit`, divided by the limit."""
+        """Return the area by trapezoids from 0 to `limit`, divided by the limit."""
         x, y = self.up_to(limit)
         return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / limit)
 
     def drawn(self, limit: float, most: int = 400) -> ProCurve:
-        """About `most` of the points up to `limit`, evenly along the curve, as a plot needs them."""
+        """Return about `most` points of the curve up to `limit`, evenly spaced along it, for a plot."""
         x, y = self.up_to(limit)
         way = x / limit + y
         chosen = np.searchsorted(way, np.linspace(0, way[-1], most))
@@ -52,26 +52,26 @@ class ProCurve(NamedTuple):
 def aupro(
     maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: Sequence[float] = (0.3,)
 ) -> list[float] | None:
-    """AU-PRO at each false positive rate in `limits` (above 0, at most 1), each 0 to 1; None as `pro_curve`."""
+    """AU-PRO, 0 to 1, for each false positive rate in `limits` (above 0, at most 1); None as for `pro_curve`."""
     curve = pro_curve(maps, masks, max(limits))
     return None if curve is None else [curve.area(limit) for limit in limits]
 
 
 def pro_curve(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> ProCurve | None:
-    """The curve whose area is AU-PRO.
+    """Compute the curve whose area is AU-PRO.
 
     Args:
-        maps: float [height, width] per picture, larger is more anomalous.
+        maps: float [height, width] per picture; larger values are more anomalous.
         masks: bool [height, width] per picture; regions are 8-connected.
-        limit: the largest false positive rate, above 0 and at most 1, that the curve is needed to.
+        limit: the curve is exact up to this false positive rate, above 0 and at most 1.
 
     Returns:
-        The curve, or None without any region or any good pixel.
+        The curve, or None if there is no region or no good pixel.
     """
     good = np.concatenate([np.ravel(anomaly_map[~mask]) for anomaly_map, mask in zip(maps, masks)])
     if good.size == 0:
         return None
-    # The curve up to the limit is decided by the highest good values alone: only they are sorted.
+    # The curve up to the limit depends only on the highest values of good pixels, so only these are sorted.
     lowest = max(0, good.size - int(limit * good.size) - 1)
     floor = np.partition(good, lowest)[lowest]
     top = np.sort(good[good >= floor])
@@ -88,7 +88,7 @@ def pro_curve(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: fl
     if regions == 0:
         return None
     value, overlap = _gains(np.concatenate(values), np.concatenate(weights) / regions)
-    # Between two region values the curve runs level; at a region value that good pixels share it runs aslant.
+    # Between two values of region pixels the curve is horizontal; at a value that good pixels have too, it is slanted.
     rate_before = (top.size - np.searchsorted(top, value, "right")) / good.size
     rate_after = (top.size - np.searchsorted(top, value, "left")) / good.size
     rates = np.concatenate([[0.0], np.stack([rate_before, rate_after], 1).ravel(), [1.0]])
@@ -98,7 +98,7 @@ def pro_curve(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: fl
 
 
 def _gains(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct values, descending, and the mean overlap of all regions at each as the threshold."""
+    """Return the distinct values, descending, and for each as the threshold the mean overlap of all regions."""
     order = np.argsort(values)[::-1]
     values, gained = values[order], np.cumsum(weights[order], dtype=np.float64)
     last = np.append(values[1:] != values[:-1], True)[: values.size]

@@ -1,4 +1,4 @@
-"""A category that was evaluated, as reports and logs tell of it."""
+"""The results of an evaluated category that reports and logs show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .run import Model, Outcome, Shown, Wanted, evaluate_category
 from .times import read_times
 
 WORST = 6
-"""Pictures of a kind of error that are shown."""
+"""Largest number of misses, and of false alarms, that are shown."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Chapter:
 
     outcome: Outcome
     header: dict[str, Any]
-    """Of the model."""
+    """Header of the model."""
     fitting: dict[str, float]
-    """Seconds of the stages of fitting, by name; empty where they are not known."""
+    """Seconds of the stages of fitting, by name; empty if they are not known."""
     command: str
-    """That made the evaluation."""
+    """Command of the evaluation."""
 
     @property
     def name(self) -> str:
-        """The category's."""
+        """Name of the category."""
         return self.outcome.name
 
     @property
@@ -40,11 +40,11 @@ class Chapter:
         return ", ".join(member["backbone"]["sha256"] for member in self.header.get("members") or [self.header])
 
     def misses(self) -> list[Shown]:
-        """Missed pictures, the lowest score first, at most WORST; without any, the found one that was nearest."""
+        """Missed pictures, at most WORST, the lowest score first; if none, the found picture with the lowest score."""
         return self._errors(defective=True)
 
     def false_alarms(self) -> list[Shown]:
-        """Good pictures called defective, the highest score first; without any, the good one that was nearest."""
+        """False alarms, at most WORST, the highest score first; if none, the good picture with the highest score."""
         return self._errors(defective=False)
 
     def _errors(self, defective: bool) -> list[Shown]:
@@ -63,7 +63,10 @@ def evaluated(
     report: Report,
     log: Callable[[str], None],
 ) -> Chapter:
-    """Evaluate the model of `path` by `evaluate_category` into a folder in `folder`; add its figures to `report`."""
+    """Evaluate a model, which was read from or written to `path`, on a category, and add its figures to `report`.
+
+    The files of `evaluate_category` are written to `folder/{category}`.
+    """
     provenance = provenance_columns(model.header, command)
     outcome = evaluate_category(model, category, folder / category.name, provenance, wanted)
     log(summary(outcome.row))

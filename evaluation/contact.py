@@ -1,4 +1,4 @@
-"""The contact sheet of a category: small heat maps of its test pictures, by kind of defect and score."""
+"""The contact sheet of a category: small heat maps of its test pictures, ordered by kind of defect and score."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from deploy.results.picture_folder import PictureFolder
 
 NAME = "contact_sheet"
 MOST = 400
-"""Pictures of a sheet: all wrong ones first, then those whose scores are nearest to the threshold."""
-SIDE, CAPTION, GAP, COLUMNS, HEADING = 150, 34, 10, 10, 40  # pixels; COLUMNS are a number
+"""Largest number of pictures on a sheet. If there are more, those with wrong verdicts are chosen first, then those with
+scores nearest to the threshold."""
+SIDE, CAPTION, GAP, COLUMNS, HEADING = 150, 34, 10, 10, 40  # in pixels, except COLUMNS, the number of columns
 ALARM, CALM = (170, 60, 0), (110, 110, 110)
 
 
@@ -30,7 +31,7 @@ class Thumb(NamedTuple):
     score: float
     name: str
     verdict: str
-    """`MISSED` or `FALSE ALARM`; empty where the verdict is right."""
+    """`MISSED` or `FALSE ALARM`; empty if the verdict is right."""
     picture: np.ndarray
 
 
@@ -39,7 +40,7 @@ class ContactSheet:
 
     Args:
         kinds: `good` or the kind of defect, by the pictures' paths.
-        levels: give the verdicts.
+        levels: the thresholds that decide the verdicts.
     """
 
     def __init__(self, kinds: Mapping[str, str], levels: Calibration) -> None:
@@ -47,7 +48,7 @@ class ContactSheet:
         self._thumbs: list[Thumb] = []
 
     def add(self, prediction: Prediction, heat: np.ndarray) -> None:
-        """Add a prediction and its map over the picture, uint8 RGB; threads may call it at once."""
+        """Add a prediction and its map over the picture, uint8 RGB; several threads may call this at the same time."""
         kind, called = self.kinds[prediction.name], self.levels.is_defect(prediction.score)
         scale = SIDE / max(heat.shape[:2])
         size = tuple(max(1, round(side * scale)) for side in heat.shape[1::-1])
@@ -56,9 +57,9 @@ class ContactSheet:
         self._thumbs.append(Thumb(kind, prediction.score, readable(Path(prediction.name).stem), verdict, small))
 
     def write(self, folder: Path) -> Path | None:
-        """Write `folder/contact_sheet.png`, if any heat map was added; UserError if what lies there is not ours.
+        """Write `folder/contact_sheet.png` and return its path; UserError if it would replace another program's file.
 
-        Without any, that of an earlier evaluation is removed.
+        If no heat map was added, the sheet of an earlier evaluation is removed, and None is returned.
         """
         place = PictureFolder(folder, "eval")
         if not self._thumbs:
@@ -70,7 +71,7 @@ class ContactSheet:
         return path
 
     def draw(self) -> np.ndarray:
-        """The sheet, uint8 RGB: a block per kind, good pictures first, in each the highest score first."""
+        """Draw the sheet, uint8 RGB: a block for each kind, good pictures first; in a block the highest score first."""
         threshold = self.levels.image_threshold
         ranked = sorted(self._thumbs, key=lambda one: (not one.verdict, abs(one.score - threshold), one.name))
         kept = sorted(ranked[:MOST], key=lambda one: (one.kind != GOOD, one.kind, -one.score, one.name))

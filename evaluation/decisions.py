@@ -1,4 +1,4 @@
-"""What a threshold decides on labelled pictures, with the rates that it stands for, and the threshold for a goal."""
+"""False alarms and misses of a threshold on labelled pictures, with their rates; choice of a threshold for a goal."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ TOLD = {
     "told_defective": "{count} of {total} defects missed ({low:.1f} to {high:.1f} %)",
     "told_best": "; best F1 at {level:.4f}",
 }
-"""The words of `Decisions` in a line."""
+"""The English texts of `Decisions.told`."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a threshold is chosen for.
+    """The goal that a threshold is chosen for.
 
-    `f1`: the best F1. `recall`, `precision`: at least `value` of it, and as much as possible of the other. `miss_cost`:
-    the least cost, where a missed defect costs `value` times as much as a false alarm.
+    - `f1`: the best F1.
+    - `recall`, `precision`: at least `value` of it, and as much as possible of the other one.
+    - `miss_cost`: the least cost, if a missed defect costs `value` times as much as a false alarm.
     """
 
     name: str
@@ -56,23 +57,23 @@ BEST_F1 = Goal("f1")
 
 
 def choose_threshold(scores: np.ndarray, defective: np.ndarray, goal: Goal) -> float:
-    """The threshold that reaches `goal` on these pictures, in the middle between two of their scores.
+    """Choose the threshold that reaches `goal` on these pictures; it is in the middle between two of their scores.
 
-    Of several that do, it is the highest, but for `precision` the lowest, which finds most defects.
+    If several thresholds reach it, the highest is chosen; for `precision` the lowest, which finds most defects.
 
     Args:
-        scores: image scores [n], 0 and up.
+        scores: image scores [n], at least 0.
         defective: the truth [n], bool; at least one good and one defective picture.
-        goal: what it is chosen for.
+        goal: the goal.
 
     Raises:
-        UserError: no good or no defective picture, or no threshold has the precision.
+        UserError: there are no good or no defective pictures, or no threshold has the precision.
     """
     bad = int(defective.sum())
     if not 0 < bad < len(scores):
         raise UserError(f"{bad} of {len(scores)} labelled pictures are defective: a threshold needs both kinds")
     levels, number = np.unique(scores, return_inverse=True)
-    # called[i] and found[i]: pictures, and defective ones, with a score of levels[i] or more
+    # called[i] and found[i]: number of pictures, and of defective pictures, with a score of at least levels[i]
     called = np.cumsum(np.bincount(number)[::-1])[::-1]
     found = np.cumsum(np.bincount(number, weights=defective)[::-1])[::-1]
     if goal.name == "f1":
@@ -96,7 +97,7 @@ def _largest(values: np.ndarray) -> np.ndarray:
 
 
 class Decisions(NamedTuple):
-    """Counts at one threshold, and the threshold whose F1 is the best of all on these pictures."""
+    """Counts of wrong decisions at a threshold, and the threshold with the best F1 on these pictures."""
 
     threshold: float
     good: int
@@ -104,11 +105,11 @@ class Decisions(NamedTuple):
     defective: int
     misses: int
     best_threshold: float | None
-    """None without good or without defective pictures."""
+    """None if there are no good or no defective pictures."""
 
     @classmethod
     def at(cls, threshold: float, scores: np.ndarray, defective: np.ndarray) -> Decisions:
-        """Of image scores [n] and the truth [n], bool; a score above the threshold is called a defect."""
+        """Count decisions from image scores [n] and the truth [n], bool; a score above the threshold is a defect."""
         called, bad = scores > threshold, int(defective.sum())
         good = len(scores) - bad
         best = choose_threshold(scores, defective, BEST_F1) if good and bad else None
@@ -120,7 +121,7 @@ class Decisions(NamedTuple):
         return self.told(TOLD)
 
     def told(self, words: Mapping[str, str]) -> str:
-        """The same in other words; see TOLD."""
+        """Return the line of `str`, with texts of another language; see TOLD."""
         parts = []
         if self.good:
             parts.append(words["told_good"].format(**_counted(self.false_alarms, self.good)))
@@ -131,7 +132,7 @@ class Decisions(NamedTuple):
 
 
 def interval(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the exact interval of a binomial rate (Clopper and Pearson 1934) of which `count` in `total` were seen."""
+    """Return the exact confidence interval of a binomial rate (Clopper and Pearson 1934) from `count` of `total`."""
     aside = (1 - confidence) / 2
     low = betaincinv(count, total - count + 1, aside) if count > 0 else 0.0
     high = betaincinv(count + 1, total - count, 1 - aside) if count < total else 1.0

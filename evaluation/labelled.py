@@ -1,4 +1,4 @@
-"""A model's threshold, set by pictures with a verdict."""
+"""Setting a model's threshold by labelled pictures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .decisions import Goal, choose_threshold
 def calibrated(
     calibration: Calibration, paths: Sequence[Path], scores: np.ndarray, defective: np.ndarray, goal: Goal
 ) -> Calibration:
-    """The model's new own levels, for `goal` on these pictures.
+    """Return the model's new own levels, with the threshold that reaches `goal` on these pictures.
 
     Args:
-        calibration: the model's.
-        paths: of the pictures, n of them, whose fingerprints are noted.
-        scores: their image scores [n], 0 and up.
+        calibration: the model's calibration.
+        paths: paths of the n pictures; their fingerprints are recorded.
+        scores: their image scores [n], at least 0.
         defective: the truth [n], bool.
-        goal: what the threshold is chosen for.
+        goal: the goal of the threshold.
 
     Raises:
         UserError: as `choose_threshold`, or a picture cannot be read.

@@ -1,4 +1,4 @@
-"""What becomes of an evaluation beside its table: the page of --report and the log of --log."""
+"""Output of an evaluation besides its table: the page of --report and the log of --log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .page import LIBRARIES, write_page
 
 
 def check_published(args: Arguments, evaluates: bool = True) -> None:
-    """Raise UserError where --report or --log cannot be fulfilled: nothing is evaluated, or a package is missing."""
+    """Raise UserError if --report or --log cannot be written: nothing is evaluated, or a package is missing."""
     needed = {"--report": LIBRARIES if args.report else {}, "--log": {args.log: PACKAGES[args.log]} if args.log else {}}
     for option, packages in needed.items():
         if packages and not evaluates:
@@ -27,10 +27,10 @@ def check_published(args: Arguments, evaluates: bool = True) -> None:
 
 
 def publish(table: Path, chapters: Sequence[Chapter], args: Arguments) -> None:
-    """Write the page beside the run's table and the log below --save_path, if they are wanted.
+    """Write the page beside the run's table, and the log below --save_path, as far as the options ask for them.
 
     Raises:
-        UserError: as `write_page` and `write_log`.
+        UserError: as in `write_page` and `write_log`.
     """
     if args.report and chapters:
         write_page(table, chapters, args.report)

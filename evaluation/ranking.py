@@ -1,7 +1,7 @@
 """AUROC, average precision and best F1, exact with ties, from two sorted arrays.
 
-All three change only at the values of positives, so the positives are looked up in the sorted negatives; for millions
-of pixels that is many times faster than sorting labels along.
+All three change only at the values of positives, so the positives are looked up in the sorted negatives. For millions
+of pixels this is many times faster than sorting all values together with their labels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Ranking(NamedTuple):
-    """How well scores separate; each 0 to 1, None when there are no positives or no negatives."""
+    """Measures of how well scores separate, each 0 to 1; None if there are no positives or no negatives."""
 
     auroc: float | None
     """Area under the ROC curve, ties counted half."""

@@ -1,4 +1,4 @@
-"""Compute the figures of a category, and write the table of a run."""
+"""Computing the figures of a category, and writing the table of a run."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ FIGURES = (
     "Pixel_AP",
     "Pixel_F1max",
 )
-"""`Image_F1`, and the shares of good pictures called defective and of defective ones called good, are at the threshold
-in use; the others need no threshold."""
+"""`Image_F1`, `False_alarms` (share of good pictures called defective) and `Misses` (share of defective pictures called
+good) are at the threshold in use; the others need no threshold."""
 SUMMARY = {
     "image": {"AUROC": "Image_AUROC", "AP": "Image_AP", "F1": "Image_F1", "best F1": "Image_F1max"},
     "pixel": {"AUROC": "Pixel_AUROC", "AP": "Pixel_AP", "best F1": "Pixel_F1max"},
     "AU-PRO": {"": "PRO_score", "up to 0.05": "PRO_score_0.05"},
 }
-"""FIGURES as they are printed; what the threshold decides has a line of its own."""
+"""The FIGURES in the printed line, with their names there; the threshold's decisions are printed in another line."""
 
 
 class Figures(NamedTuple):
-    """What `evaluate` finds."""
+    """The result of `evaluate`."""
 
     row: dict[str, Any]
-    """FIGURES; None where they do not exist (no masks, no defects, no good pictures). `decisions`: `decided` in a line.
-    """
+    """FIGURES by name, None if a figure does not exist (no masks, no defects, no good pictures); and `decisions`,
+    which is `decided` as a line of text."""
     decided: Decisions
     pro: ProCurve | None
-    """The curve of `PRO_score`, if that exists."""
+    """The curve of `PRO_score`; None if that does not exist."""
 
 
 def evaluate(
@@ -63,8 +63,8 @@ def evaluate(
     Args:
         predictions: one per test picture.
         defective: the truth per picture.
-        masks: bool [crop, crop] per picture; None where not known: that picture is left out of pixel figures.
-        calibration: its image threshold gives `Image_F1`.
+        masks: bool [crop, crop] per picture; None if not known: then the picture is left out of pixel figures.
+        calibration: has the image threshold for the decisions and `Image_F1`.
         pro_limit: false positive rate up to which `PRO_score` integrates; None leaves AU-PRO out.
     """
     scores, maps = [], []
@@ -105,12 +105,12 @@ class Report:
     """The figures of one seed's models."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Per category: `category` and FIGURES."""
+    """For each category: `category` and FIGURES."""
     provenance: list[dict[str, Any]] = field(default_factory=list)
-    """Per category: `deploy.results.tables.provenance_columns`."""
+    """For each category: `deploy.results.tables.provenance_columns`."""
 
     def of_all(self, joined: Callable[[list[Any]], list[Any]], order: Sequence[str]) -> Report:
-        """The figures of several processes, which `joined` puts in a row, in the `order` of the categories."""
+        """Return the figures of all processes, which `joined` collects, in the `order` of the categories."""
         found = joined(list(zip(self.rows, self.provenance)))
         found.sort(key=lambda pair: order.index(pair[0]["category"]))
         return Report([row for row, _ in found], [provenance for _, provenance in found])
@@ -122,7 +122,7 @@ def seeds_table(selection: str, seeds: Sequence[int]) -> str:
 
 
 def write_report(path: Path, report: Report) -> Path:
-    """Write `category,Image_AUROC,...` and where the figures come from, with a `mean` row."""
+    """Write the table `category,Image_AUROC,...` with provenance columns and a `mean` row."""
     lines = [
         [row["category"], *(_cell(row[f]) for f in FIGURES), *provenance.values()]
         for row, provenance in zip(report.rows, report.provenance)
@@ -133,14 +133,14 @@ def write_report(path: Path, report: Report) -> Path:
 
 
 def write_seeds_report(path: Path, reports: Sequence[Report]) -> Path:
-    """Write the mean over seeds as `category,Image_AUROC,...`, then the deviations, `Image_AUROC_deviation,...`.
+    """Write a table of means over seeds, `category,Image_AUROC,...`, and deviations, `Image_AUROC_deviation,...`.
 
-    Deviations are sample standard deviations (divided by seeds - 1). The `mean` row has those of the mean over
-    categories. A figure that does not exist for every seed is left empty.
+    Deviations are sample standard deviations (divisor seeds - 1). The row `mean` has mean and deviation of the mean
+    over categories. A figure that does not exist for every seed is left empty.
 
     Args:
-        path: of the table.
-        reports: one per seed, at least two, of the same categories in the same order.
+        path: path of the table.
+        reports: one report per seed, at least two, with the same categories in the same order.
     """
     columns = ("category", *FIGURES, *(f"{figure}_deviation" for figure in FIGURES), *reports[0].provenance[0])
     each = [[*([row[f] for f in FIGURES] for row in report.rows), means_of(report.rows)] for report in reports]
@@ -174,7 +174,7 @@ def means_of(rows: list[dict[str, Any]]) -> list[float | None]:
 
 
 def summary(row: dict[str, Any]) -> str:
-    """Return a line with the figures that exist, and one with what the threshold in use decides."""
+    """Return a line with the figures that exist, and a line with the decisions of the threshold in use."""
     told = []
     for what, figures in SUMMARY.items():
         known = [f"{name} {row[figure]:.4f}".lstrip() for name, figure in figures.items() if row[figure] is not None]

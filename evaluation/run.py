@@ -1,4 +1,4 @@
-"""Evaluate a fitted model on the test pictures of a category; used by train.py and eval.py."""
+"""Evaluation of a fitted model on the test pictures of a category; used by train.py and eval.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .contact import ContactSheet
 from .report import Figures, evaluate
 
 NAMED_REGIONS = 5
-"""Regions of a picture that are kept for the report: those with the largest map values."""
+"""Number of a picture's regions, those with the largest map values, that are kept for the report."""
 
 
 class Model(Protocol):
@@ -39,36 +39,36 @@ class Model(Protocol):
     preprocess: Preprocess
     header: dict[str, Any]
     stages: Stages
-    """Of fitting; empty where the model was read from a file."""
+    """Times of fitting; empty if the model was read from a file."""
 
     def predict(self, pictures: Sequence[Path], batch_size: int, workers: int | None) -> Iterable[Prediction]:
         """Yield predictions in order."""
 
     def predictor(self) -> Predictor:
-        """Return the program that predicts, and the times of its stages."""
+        """Return the predictor, which has the times of its stages."""
 
 
 class Wanted(NamedTuple):
-    """What is computed and written of a category."""
+    """Settings of what is computed and written for a category."""
 
     batch_size: int = 1
     workers: int | None = None
     pro_limit: float | None = None
-    """That of `evaluate`."""
+    """As in `evaluate`."""
     heat_maps: str = ALL
     """One of `deploy.command_line.parser.PICTURES`."""
     masks: bool = False
     maps: bool = False
     regions: float | None = None
-    """Those of `ScoreSheet`."""
+    """As in `ScoreSheet`, like `masks` and `maps`."""
     false_alarm: float | None = None
-    """Takes the place of the model's own rate."""
+    """False alarm rate to use instead of the model's own."""
     watch_drift: bool = False
     """Print whether the good pictures look as the training pictures did."""
 
     @classmethod
     def of(cls, args: Arguments, pro_limit: float | None, **more: Any) -> Wanted:
-        """What the options of train.py and eval.py say; regions are written for --report too."""
+        """Make the settings from the options of train.py and eval.py; regions are written for --report too."""
         regions = args.min_area if args.save_regions or args.report else None
         pictures = args.save_pic, args.save_mask, args.save_map, regions
         return cls(args.test_batch_size, args.num_workers, pro_limit, *pictures, **more)
@@ -76,7 +76,7 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """A test picture and what was found in it, without its map."""
+    """A test picture and its result, without its map."""
 
     path: Path
     kind: str
@@ -86,10 +86,11 @@ class Shown:
     called: bool
     """Whether it was called defective."""
     heat_map: Path | None
-    """Where its heat map lies, if one was drawn."""
+    """Path of its heat map, if one was drawn."""
     regions: Sequence[Region] = ()
-    """Of the largest map values, at most NAMED_REGIONS."""
+    """The regions with the largest map values, at most NAMED_REGIONS."""
     region_count: int = 0
+    """Number of all its regions."""
 
     @property
     def wrong(self) -> bool:
@@ -98,24 +99,24 @@ class Shown:
 
     @property
     def verdict(self) -> str:
-        """`missed` or `found` of a defective picture, `alarm` or `passed` of a good one."""
+        """`missed` or `found` for a defective picture, `alarm` or `passed` for a good one."""
         return ("missed", "found")[self.called] if self.defective else ("passed", "alarm")[self.called]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that is known of a category after its evaluation, for reports and logs."""
+    """All results of the evaluation of a category, for reports and logs."""
 
     name: str
     figures: Figures
     levels: Calibration
-    """Those in use."""
+    """The levels in use."""
     pictures: list[Shown]
     seconds: dict[str, float]
-    """`read` (the sum over all threads), `search` (features and search, which are one program), `metrics`, `total`;
-    empty where they are not known."""
+    """Times of `read` (the sum over all threads), `search` (features and search, which are one program), `metrics` and
+    `total`; empty if they are not known."""
     contact_sheet: Path | None = None
-    """Where it lies, if heat maps were drawn."""
+    """Path of the contact sheet, if heat maps were drawn."""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -128,11 +129,11 @@ def evaluate_category(
 ) -> Outcome:
     """Evaluate one category.
 
-    Writes `folder/eval.csv` and, as `wanted`, `folder/heatmaps/`, `contact_sheet.png`, `masks/`, `maps/`, and the files
-    of regions. `provenance` is what `provenance_columns` gives.
+    Writes `folder/eval.csv` and, if `wanted`, `folder/heatmaps/`, `contact_sheet.png`, `masks/`, `maps/`, and the files
+    of regions. `provenance` is the result of `provenance_columns`.
 
     Raises:
-        UserError: no test pictures, or one that cannot be read.
+        UserError: there are no test pictures, or one cannot be read.
     """
     begin, stages = time.perf_counter(), Stages()
     pictures, levels = category.test_pictures(), model.calibration.at(false_alarm=wanted.false_alarm)
@@ -196,7 +197,7 @@ def evaluate_category(
 
 
 def mask_note(masks: Sequence[np.ndarray | None]) -> str:
-    """One line where some masks of defective pictures are missing or empty while others are not; else no text."""
+    """Return a line if masks of defective pictures are empty, or some are missing and others are not; else no text."""
     missing = sum(mask is None for mask in masks)
     empty = sum(mask is not None and not mask.any() for mask in masks)
     if not empty and missing in (0, len(masks)):

@@ -1,4 +1,5 @@
-"""What fitting a model took, in a table beside the model: a model's own bytes are the same for the same seed."""
+"""Times of fitting a model, in a table beside the model. They are not in the model's file, whose bytes are the same for
+the same seed."""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ COLUMNS = ("stage", "seconds")
 
 
 def times_path(model_path: Path) -> Path:
-    """Where the times of the model that lies at `model_path` are."""
+    """Return the path of the table of times of the model at `model_path`."""
     return model_path.with_suffix("") / "times.csv"
 
 
 def write_times(model_path: Path, seconds: Mapping[str, float], header: Mapping[str, Any], command: str) -> Path:
-    """Write a row per stage, and which model it is of, by its `header` and `command`; UserError as `write_csv`."""
+    """Write a row per stage, with provenance columns from the model's `header` and `command`.
+
+    UserError as in `write_csv`.
+    """
     path, provenance = times_path(model_path), provenance_columns(dict(header), command)
     make_folder(path.parent)
     rows = [(stage, f"{value:.3f}", *provenance.values()) for stage, value in seconds.items()]
@@ -28,7 +32,7 @@ def write_times(model_path: Path, seconds: Mapping[str, float], header: Mapping[
 
 
 def read_times(model_path: Path, header: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds by stage; empty where there is no table, or it is of another model than `header` describes."""
+    """Read the seconds by stage; empty if there is no table, or if it belongs to another model than `header`."""
     wanted = provenance_columns(dict(header), header.get("command", ""))
     try:
         with open(times_path(model_path), newline="") as file:

@@ -22,22 +22,22 @@ from .base.spool import Spool
 from .base.tiling import MapAndScore
 
 FLOOR = 0.01
-"""A spread below this share of the mean level is taken for that much: a handful of pictures can agree by chance."""
+"""Smallest spread, as a share of the mean level: the values of a few pictures can be nearly equal by chance."""
 
 
 class Ensemble(Detector):
-    """The mean of several members' maps and scores, each divided by its spread over good pictures.
+    """The mean of several members' maps and scores, after division of each by its spread over good pictures.
 
-    The spread is the standard deviation of the member's image scores, and of its map's values, on training pictures
-    that its statistics hold nothing of. So no member outweighs the others by its unit, and test pictures play no part
-    (patchcore-inspection stretches each member by the test set's smallest and largest score). The mean level is not
-    subtracted: that would shift all scores alike, and leave 0 without its meaning.
+    A member has two spreads: the standard deviation of its image scores, and that of its map's values, both on training
+    pictures that were held out. Division by them gives all members the same weight, whatever their units, and needs no
+    test pictures (patchcore-inspection scales each member by the smallest and largest score of the test set). The mean
+    level is not subtracted: this would only shift all scores, and 0 would lose its meaning.
 
     Args:
-        members: fitted together by `fit`; of one method, with the same `k`, options and preprocessing.
+        members: models of one method, with the same `k`, options and preprocessing; `fit` fits all of them.
 
     Raises:
-        UserError: the members differ in what they must share.
+        UserError: the members differ in method, `k`, options or preprocessing.
     """
 
     def __init__(self, members: Sequence[AnomalyMethod]) -> None:
@@ -61,15 +61,15 @@ class Ensemble(Detector):
         return list(self.members)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """Return `spreads` [members, 2], of map and score, and the statistics of every member."""
+        """Return `spreads` [members, 2] (of the map, of the score), and the statistics of every member."""
         return {"spreads": self.spreads, **self._gather(lambda member: member.statistics())}
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
-        """Return those of every member."""
+        """Return the free dimensions of every member's statistics."""
         return self._gather(lambda member: member.free_dimensions())
 
     def traced_numbers(self) -> tuple[int, ...]:
-        """Return those of every member."""
+        """Return the traced numbers of all members, one after the other."""
         return tuple(number for member in self.members for number in member.traced_numbers())
 
     def constants(self) -> dict[str, paddle.Tensor]:
@@ -99,7 +99,7 @@ class Ensemble(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit the members one after the other, so that the features of one are held at a time; then the spreads."""
+        """Fit the members one after the other, so that one member's features are stored at a time; then the spreads."""
         if self.group.size > 1:
             raise UserError("an ensemble is fitted by one process: start as many as categories, or fewer")
         bad: set[str] = set()
@@ -137,7 +137,7 @@ class Ensemble(Detector):
     def _joined(
         self, maps: list[Spool], shapes: list[tuple[int, int]], scores: list[list[float]]
     ) -> Iterator[MapAndScore]:
-        """Yield the mean over the members of what they gave, in units of their spreads."""
+        """Yield the ensemble's map and score of each picture from those of the members, in units of their spreads."""
         start, spreads = 0, self.fitted["spreads"]
         for (height, width), of_members in zip(shapes, zip(*scores)):
             parts = [of.read_block(start, height * width) / spread for of, spread in zip(maps, spreads[:, 0])]
@@ -164,7 +164,7 @@ class Ensemble(Detector):
 
     @classmethod
     def load(cls, path: str | Path, method: type[AnomalyMethod], runtime: Runtime | None = None) -> Ensemble:
-        """Read what `save` wrote of an ensemble of `method`; UserError as in `AnomalyMethod.load`."""
+        """Load an ensemble of `method` that `save` wrote; UserError as in `AnomalyMethod.load`."""
         tensors, header = read_tensors(path, "model")
         members = []
         for number, own in enumerate(header["members"]):

@@ -13,10 +13,10 @@ from .threads import one_thread
 
 
 class OrthoAD(GaussianMethod):
-    """A Gaussian per position over all channels projected to `k` by a random matrix, with orthonormal columns or not.
+    """A Gaussian per position over `k` values, to which a random matrix projects the channels of all layers.
 
-    Option `orthogonal`: how a random normal matrix is made so, by `qr` or by `svd`; `none` leaves it as drawn, a plain
-    random projection. The others are those of `GaussianMethod`.
+    Option `orthogonal`: how the columns of a random normal matrix are made orthonormal, by `qr` or by `svd`; `none`
+    leaves the matrix as drawn, a plain random projection. The other options are those of `GaussianMethod`.
     """
 
     NAME = "orthoad"
@@ -24,7 +24,10 @@ class OrthoAD(GaussianMethod):
 
     @one_thread
     def make_projection(self, channels: int) -> np.ndarray:
-        """Draw float32 [channels, k]; `qr` and `svd` are both uniform over matrices with orthonormal columns."""
+        """Draw the projection, float32 [channels, k].
+
+        With `qr` and with `svd` it is uniformly distributed over all matrices with orthonormal columns.
+        """
         normal = np.random.default_rng(self.seed).standard_normal((channels, self.k))
         if self.options["orthogonal"] == "qr":
             matrix, triangle = np.linalg.qr(normal)
@@ -63,5 +66,9 @@ class OrthoAD(GaussianMethod):
         return paddle.matmul(rows, getattr(self, f"rows_{layer}")).reshape([-1, places, self.k]).transpose([0, 2, 1])
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
-        """Their sum; as additions with the first layer's part on the left, 3.3's oneDNN in bfloat16 loses a reshape."""
+        """Add the layers' projected parts.
+
+        With `add_n`, because oneDNN of Paddle 3.3 in bfloat16 loses a reshape in a chain of additions that has the
+        first layer's part on the left.
+        """
         return paddle.add_n(parts)

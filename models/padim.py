@@ -14,15 +14,15 @@ from .base.gaussian import GaussianMethod
 class PaDiM(GaussianMethod):
     """A Gaussian per position over `k` channels drawn at random from all layers.
 
-    Option `channels`: `random` over all layers together, or `even`, the same number from each layer. The others are
-    those of `GaussianMethod`.
+    Option `channels`: how they are drawn, `random` from all layers together, or `even`, the same number from each
+    layer. The other options are those of `GaussianMethod`.
     """
 
     NAME = "padim"
     OPTIONS = {**GaussianMethod.OPTIONS, "channels": "random"}
 
     def make_projection(self, channels: int) -> np.ndarray:
-        """Draw k channel numbers, int64 [k], sorted, counted through all layers."""
+        """Draw k channel numbers, int64 [k], sorted; channels are numbered through all layers."""
         random = np.random.default_rng(self.seed)
         if self.options["channels"] == "random":
             return np.sort(random.choice(channels, self.k, replace=False))
@@ -39,7 +39,7 @@ class PaDiM(GaussianMethod):
         return np.concatenate(chosen)
 
     def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
-        """Return a loaded projection as k different channel numbers; UserError when it is something else."""
+        """Return a loaded projection as k different channel numbers, sorted; UserError if it is something else."""
         fits = projection.dtype.kind in "iu" and projection.size == self.k
         numbers = np.sort(projection.ravel()) if fits else np.zeros(0)
         if not fits or len(np.unique(numbers)) < self.k or numbers[0] < 0 or numbers[-1] >= channels:
@@ -56,7 +56,7 @@ class PaDiM(GaussianMethod):
             start += feature.channels
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
-        """Select the layer's drawn channels; None when none of its channels was drawn."""
+        """Select the drawn channels of a layer; None if none of its channels was drawn."""
         channels = getattr(self, f"channels_{layer}")
         return paddle.index_select(output, channels, axis=1) if channels.shape[0] else None
 

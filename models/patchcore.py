@@ -35,30 +35,31 @@ from .memory_bank.shards import picked, starts
 
 
 class PatchCore(AnomalyMethod):
-    """A coreset memory bank of patch features; the distance to the nearest one is the anomaly.
+    """A memory bank of patch features, chosen as a coreset; a patch's anomaly is its distance to the nearest row.
 
-    `k` is the percentage of training patches, without those of copies, that the bank keeps; above 100, their number.
-    Options:
+    `k` is the percentage of the training patches that the bank keeps, not counting patches of augmented copies; above
+    100 it is the number of patches. Options:
 
-    - `sampler`: how they are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
+    - `sampler`: how the patches are chosen, see `models.memory_bank.coreset.Sampler`: `greedy` (the paper's coreset),
       `approx_greedy`, `random`, or `identity`, which keeps all.
-    - `lloyd`: how far of the way, 0 to 1, the chosen patches then move to the mean of those that are nearest to them,
-      see `models.memory_bank.clusters.Clusters`; 0 in the paper.
-    - `coreset_block`: patches that the two greedy ones look at together; of more, they choose in blocks first.
-    - `spool_dir`: where the features of all patches lie while fitting; None is the system's temporary folder.
+    - `lloyd`: 0 to 1, the share of the way that each chosen patch is then moved to the mean of the patches whose
+      nearest row it is, see `models.memory_bank.clusters.Clusters`; 0 in the paper.
+    - `coreset_block`: largest number of patches that the greedy samplers choose from at once; more are divided into
+      blocks first.
+    - `spool_dir`: folder for the features of all patches while fitting; None is the system's temporary folder.
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
-    - `grid`: the layer whose positions are the patches, None the first, as in the paper. Finer layers are averaged over
-      each of its positions (after `patch_size`), deeper ones are interpolated.
+    - `grid`: the layer whose positions are the patches; None is the first layer, as in the paper. Finer layers are
+      averaged over each of its positions (after `patch_size`), deeper layers are interpolated.
     - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
-    - `pretrain_dim`, `target_dim`: each layer's patches, then the concatenation of all layers', are pooled adaptively
-      to so many values (patchcore-inspection's; 1024 and 1024 there, not done when None).
+    - `pretrain_dim`, `target_dim`: each layer's patches are pooled adaptively to `pretrain_dim` values, and the
+      concatenation of all layers to `target_dim` values (1024 and 1024 in patchcore-inspection); None is no pooling.
     - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
-      largest 1 % of patch distances), `density` (the same of distances in units of the bank's own spacing, see
-      `models.memory_bank.neighbours.spacing`) or `smooth` (the largest value of the map).
+      largest 1 % of patch distances), `density` (as `top`, but each distance is divided by the spacing of its nearest
+      row, see `models.memory_bank.neighbours.spacing`) or `smooth` (the largest value of the map).
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
-    - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is coarse,
-      but exact with several neighbours or the image score `smooth`, which the coarse one finds only nearly.
-    - `reweight_neighbors`: b of equation 7, the bank rows around the nearest one, itself among them.
+    - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is `coarse`, but `exact` with
+      several neighbours or with the image score `smooth`, which the coarse search finds only approximately.
+    - `reweight_neighbors`: b of equation 7, the number of bank rows around the nearest row, which is counted too.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     """
 
@@ -87,7 +88,7 @@ class PatchCore(AnomalyMethod):
 
     @classmethod
     def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return all options, with the search that fits the others unless one is named."""
+        """Return all options; `search` is chosen by the others unless it is given."""
         found = {**cls.OPTIONS, **options}
         if found["search"] is None:
             coarse = found["num_neighbors"] == 1 and found["image_score"] != "smooth"
@@ -103,7 +104,7 @@ class PatchCore(AnomalyMethod):
         return float(k)
 
     def build(self) -> None:
-        """Make pooling, alignment of deeper layers to the first layer's grid, upsampling of the map, and buffers."""
+        """Make pooling, alignment of all layers to one grid, upsampling of the map, and buffers."""
         check_image_score(self.options["image_score"], ("reweighted", "max", "top", "density", "smooth"), self.NAME)
         if self.options["sampler"] not in SAMPLERS:
             raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
@@ -162,7 +163,7 @@ class PatchCore(AnomalyMethod):
             self.register_buffer(name, value)
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
-        """Locally aware patch features (equations 2, 3): [batch * positions, channels], row by row of the grid."""
+        """Locally aware patch features (equations 2 and 3): [batch * positions, channels], the grid row by row."""
         aligned = []
         for output, pool, align in zip(self.backbone(image), self.pools, self.align):
             pooled = pool(output).reshape([-1, align.height_in, align.width_in])
@@ -174,7 +175,7 @@ class PatchCore(AnomalyMethod):
         return patches if self.options["target_dim"] is None else paddle.matmul(patches, self.aggregate)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables of search and score."""
+        """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables for search and score."""
         coarse, score = self.options["search"] == "coarse", self.options["image_score"]
         names = ["memory_bank", "bank_mean", "half_norms", *(self.coarse.statistics() if coarse else [])]
         names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(score, [])
@@ -182,7 +183,7 @@ class PatchCore(AnomalyMethod):
         return {name: getattr(self, name) for name in names}
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
-        """Return those of the search's table, which has as many rows and axes as fit the bank."""
+        """Return the dimensions of the coarse search's tables that depend on the bank."""
         return self.coarse.free_dimensions() if self.options["search"] == "coarse" else {}
 
     def score_features(
@@ -217,9 +218,10 @@ class PatchCore(AnomalyMethod):
         self._start(pictures, self.k / each if self.k <= 100 else self.k, None)
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
-        """Open them, with a sampler that goes on from the bank and takes the share that the bank has of its patches.
+        """Open the spool file, and a sampler that chooses in addition to the bank.
 
-        The bank may have `max_size` rows in the end, and no more than a `k` above 100.
+        From the new patches it chooses the same share as the bank has of the patches so far. At the end the bank may
+        have at most `max_size` rows, and at most `k` if that is above 100.
         """
         limits = [size for size in (max_size, int(self.k) if self.k > 100 else None) if size is not None]
         least = max(2, self.options["num_neighbors"])
@@ -252,7 +254,7 @@ class PatchCore(AnomalyMethod):
             self._sampler.add(picture)
 
     def finish_fit(self) -> dict[str, np.ndarray]:
-        """Choose the coreset; return the memory bank, centred, with the tables of the search."""
+        """Choose the coreset; return the centred memory bank and the other statistics."""
         first = starts(self._sampler.seen, self.group)
         patches = first[-1]
         count = self._sampler.wanted(patches)
@@ -291,7 +293,7 @@ class PatchCore(AnomalyMethod):
         return self._tables(bank, mean)
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
-        """Take the pictures' rows out of the bank."""
+        """Return the statistics of the bank without the rows that came from these pictures."""
         kept = ~np.isin(self._owner, numbers)
         least = max(2, self.options["num_neighbors"])
         if kept.sum() < least:
@@ -303,9 +305,13 @@ class PatchCore(AnomalyMethod):
         return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])
 
     def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return the bank so far and new rows, centred alike, who gave each, and how many are of the bank so far.
+        """Join the bank so far and the new rows, both centred with the same mean.
 
-        Where they are more than allowed, they are chosen again among themselves.
+        If they are more rows than allowed, a coreset of them is chosen.
+
+        Returns:
+            The joined bank, the number of the picture that each row comes from, and how many of its first rows are
+            rows of the bank so far.
         """
         bank, fixed = np.concatenate([self.fitted["memory_bank"], new]), len(self.fitted["memory_bank"])
         owner = np.concatenate([self._owner, owner + self._first])
@@ -315,9 +321,9 @@ class PatchCore(AnomalyMethod):
         return bank[kept], owner[kept], int((kept < fixed).sum())
 
     def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the statistics: the centred bank and what is found in it once."""
+        """Return the statistics: the centred bank and all tables that are computed from it."""
         half_norms = half_norms_of(bank)
-        # here, as only fitting needs numba
+        # imported late, because only fitting needs numba
         from .memory_bank.neighbours import NEAR, least_spacing, neighbours, spacing
 
         near = NEAR + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
@@ -331,11 +337,14 @@ class PatchCore(AnomalyMethod):
         return {name: found[name] for name in self.statistics()}
 
     def records(self) -> dict[str, np.ndarray]:
-        """Return which picture gave each row of the bank, int32 [rows]."""
+        """Return the number of the picture that each row of the bank comes from, int32 [rows]."""
         return {"bank_owner": self._owner.astype(np.int32)}
 
     def load_records(self, tensors: dict[str, np.ndarray]) -> None:
-        """Load them; models of older versions do not know, and then each row counts as another picture's."""
+        """Load which picture each row of the bank comes from.
+
+        Models of older versions do not record it. Then each row is treated as if it came from a picture of its own.
+        """
         unknown = -1 - np.arange(len(tensors.get("memory_bank", ())))
         owner = tensors.get("bank_owner", unknown)
         if owner.shape != unknown.shape or owner.dtype.kind != "i":
@@ -355,10 +364,11 @@ class PatchCore(AnomalyMethod):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Replace the picture's rows, in place, by what stands in for them; restore them at the end.
+        """Replace the held-out picture's rows of the bank in place; restore them when the context ends.
 
-        That is another picture's patch (see `Clusters`), or else the nearest row of another picture. Rows that moved
-        towards the picture's patches are what they would be without it.
+        Each row is replaced by a patch of another picture (see `Clusters`), or, if there is none, by the nearest row
+        that comes from another picture. Rows that were moved towards patches of the held-out picture are set to where
+        they would have moved without these patches.
         """
         rows = np.flatnonzero(self._owner == self._first + pictures.start)
         changed, values = rows[:0], self.fitted["memory_bank"][:0]
@@ -377,6 +387,6 @@ class PatchCore(AnomalyMethod):
         return first, self.training_features(range(picture, picture + 1)) - mean
 
     def end_fit(self) -> None:
-        """Close the spool file, and drop what is known of the patches."""
+        """Close the spool file, and drop what was kept about the training patches."""
         del self._spool
         self._clusters, self._farthest_patches = None, None

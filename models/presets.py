@@ -1,4 +1,4 @@
-"""Named settings of the methods: what `--preset` of train.py stands for."""
+"""Named settings of the methods, which `--preset` of train.py chooses."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from .registry import METHODS, method_named
 
 
 class Preset(NamedTuple):
-    """All that decides a model but its data, its backbone and the seed."""
+    """All settings of a model except its data, its backbone and the seed."""
 
     preprocess: Preprocess
     layers: tuple[str, ...]
     k: float
     options: dict[str, Any]
-    """Those of the method's options that are not its class's defaults."""
+    """Options of the method that differ from the defaults of its class."""
     whole: int | None = None
-    """Pictures that are far from square are seen whole, with as many pixels as a square of this side; None: the crop's.
+    """Pictures far from square are seen whole, with as many pixels as a square of this side; None: as the crop.
 
-    More pixels show more of a surface's grain, and KolektorSDD's cracks are found worse then.
+    It is given where the crop is large: more pixels show more of a surface's grain, and then KolektorSDD's cracks are
+    found less well.
     """
 
 
@@ -31,7 +32,7 @@ PAPER = "paper"
 PRESETS: dict[str, dict[str, Preset]] = {
     name: {PAPER: Preset(Preprocess(256, 224), method.LAYERS, method.K, {})} for name, method in METHODS.items()
 }
-"""By method and name. `paper` is what the method's paper tells, at a ResNet-18's size."""
+"""Presets by method and name. `paper` has the settings of the method's paper for a ResNet-18."""
 PRESETS["patchcore"] |= {
     "fast": Preset(Preprocess(256, 224), ("layer1", "layer2", "layer3"), 1.0, FINE),
     "balanced": Preset(Preprocess(366, 320), ("layer1", "layer2", "layer3"), 3.0, MEANS),
@@ -44,14 +45,14 @@ PRESETS["spade"]["balanced"] = Preset(
     Preprocess(256, 256), ("layer2", "layer3"), 50, {"descriptor_layer": "layer3", "image_score": "top"}
 )
 DEFAULT = "balanced"
-"""The preset that is taken where none is named."""
+"""The preset that is used if none is given."""
 
 
 def preset(method: str, name: str | None = None) -> Preset:
-    """Return a method's preset, by any of the method's names.
+    """Return the preset called `name` of a method; `method` may be an alias.
 
     `build_model("patchcore", ["resnet18"], [found.layers], [None], k=found.k, preprocess=found.preprocess,
-    **found.options)` is a model of it.
+    **found.options)` builds a model from the preset `found`.
 
     Raises:
         UserError: the method has no preset of that name.

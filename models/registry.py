@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "svd_ortho": ("orthoad", {"orthogonal": "svd"}),
     "gaussian": ("orthoad", {"orthogonal": "none"}),
 }
-"""The predecessor's names: a method and the options that the name stands for."""
+"""Names used by this project's predecessor, each with its method and options."""
 
 
 def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
@@ -40,7 +40,7 @@ def method_named(name: str) -> tuple[type[AnomalyMethod], dict[str, Any]]:
 
 
 def variant_name(method: str, options: dict[str, Any]) -> str:
-    """Return the name of a method with these options: its own, or `h_sample`, `svd_ortho`, `gaussian`."""
+    """Return the name of a method with these options: its own name, or `h_sample`, `svd_ortho` or `gaussian`."""
     standard = method_named(method)[0].OPTIONS
     for name, (own, chosen) in ALIASES.items():
         if own == method and chosen.items() <= options.items() and not chosen.items() <= standard.items():
@@ -49,19 +49,19 @@ def variant_name(method: str, options: dict[str, Any]) -> str:
 
 
 def model_text(model: Detector) -> str:
-    """Return one line about a fitted model: what it is, its size, its threshold, and options that are no defaults."""
+    """Return one line about a fitted model: method, size, threshold, and the options that differ from the defaults."""
     shapes = {name: value.shape for name, value in model.fitted.items()}
     return header_text(model.header, shapes, *differing(model.header))
 
 
 def differing(header: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the variant's name of the model that `header` describes, and those of its options that are no defaults."""
+    """Return a model's variant name (see `variant_name`) and the options that differ from its defaults."""
     options, method = header["options"], method_named(header["method"])[0]
     name = variant_name(method.NAME, options)
     standard = method_named(name)[1]
 
     def default(option: str) -> Any:
-        """What the option would be, had it not been given and the others had."""
+        """The value that the option has if it is not given and all others are."""
         others = {other: value for other, value in options.items() if other != option}
         return {**method.resolve(header["arch"].split("+")[0], others), **standard}[option]
 
@@ -90,7 +90,7 @@ def build_model(
 
 
 def load_model(path: str | Path, runtime: Runtime | None = None) -> Detector:
-    """Load a model of whatever method its file says; errors as in `AnomalyMethod.load`."""
+    """Load a model or an ensemble; its file says of which method. Errors as in `AnomalyMethod.load`."""
     header = read_header(path, "model")
     method = method_named(header["method"])[0]
     return Ensemble.load(path, method, runtime) if "members" in header else method.load(path, runtime)

@@ -22,26 +22,28 @@ from .graph.resample import to_pixels, upsample
 from .graph.scores import check_image_score, columns, image_score
 
 READINGS = ("all_positions", "same_position")
-CELLS = 1 << 22  # position pairs compared at a time
-FAR = 1e6  # every value of a descriptor that must never be a nearest one
+CELLS = 1 << 22  # pairs of positions compared at a time, for each picture
+FAR = 1e6  # all values of a descriptor that must never be among the nearest ones
 
 
 class SPADE(AnomalyMethod):
-    """The most similar good pictures, then the distance of every position to what they show.
+    """Finds the most similar good pictures, then the distance of every position to its nearest position in them.
 
-    `k` is the number of good pictures whose feature pyramids form a picture's gallery; all, where there are fewer.
-    The pyramids of all training pictures lie on disk, memory-mapped: only the neighbours' are ever read. Options:
+    `k` is the number of most similar good pictures (neighbours) whose feature pyramids form a picture's gallery; with
+    fewer training pictures, all. The pyramids of all training pictures are on disk, memory-mapped, and only those of
+    the neighbours are read. Options:
 
     - `k_image`: the image score is the mean squared distance to this many nearest descriptors (equation 1).
-    - `descriptor_layer`: its mean over all positions is the picture's descriptor; layer4, as in the paper, or the last
-      layer of a network that has no layer4, unless another is named.
-    - `gallery`: `all_positions` of the neighbours (equation 3, the paper's reading), or `same_position`, which compares
-      a position with the same one of each neighbour (ind_knn_ad's reading; much faster, wants aligned products).
+    - `descriptor_layer`: the layer whose mean over all positions is the picture's descriptor. The default is layer4,
+      as in the paper, or the last layer of a network that has no layer4.
+    - `gallery`: `all_positions` compares a position with all positions of the neighbours (equation 3 of the paper).
+      `same_position` compares it with the same position of each neighbour (as ind_knn_ad does), which is much faster
+      but needs aligned products.
     - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth` of the pixel distances, see `models.graph.scores`.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
 
-    A position's squared distance to its nearest one in the gallery is taken per layer, and the mean over the layers,
-    each brought to the first one's grid, is its anomaly.
+    The anomaly of a position is the mean over the layers of its squared distance to the nearest position in the
+    gallery. The distances of each layer are resampled to the grid of the first layer.
     """
 
     NAME = "spade"
@@ -57,17 +59,17 @@ class SPADE(AnomalyMethod):
 
     @classmethod
     def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return all options: the descriptor's layer is the last that `arch` has, unless one is named."""
+        """Return all options; `descriptor_layer` is the last layer of `arch` unless it is given."""
         return {**cls.OPTIONS, "descriptor_layer": DEEPEST.get(arch, cls.OPTIONS["descriptor_layer"]), **options}
 
     def check_k(self, k: float) -> float:
-        """A whole number of pictures."""
+        """Return `k` as a whole number of pictures; UserError otherwise."""
         if k != int(k) or k < 1:
             raise UserError(f"--k {k:g}: {self.NAME} reads a number of pictures, a whole number of at least 1")
         return int(k)
 
     def make_backbone(self, arch: str, weights: str | Path | None) -> Backbone:
-        """The pyramid's layers, and last the descriptor's."""
+        """Return the backbone with the layers of the pyramid and, as the last one, the descriptor's layer."""
         layer = self.options["descriptor_layer"]
         try:
             return Backbone(arch, (*self.layers, layer), self.preprocess.size, weights, self.seed)
@@ -78,7 +80,7 @@ class SPADE(AnomalyMethod):
             ) from error
 
     def build(self) -> None:
-        """Alignment of the deeper layers to the first one's grid, and the map's way back to pixels."""
+        """Make alignment of the deeper layers to the first layer's grid, upsampling of the map, and buffers."""
         check_image_score(self.options["image_score"], ("knn", "max", "top", "smooth"), self.NAME)
         if self.options["gallery"] not in READINGS:
             raise UserError(f"--gallery {self.options['gallery']} is unknown: choose {' or '.join(READINGS)}")
@@ -97,18 +99,18 @@ class SPADE(AnomalyMethod):
             self.register_buffer(name, paddle.zeros([0, f.height * f.width, f.channels]))
 
     def _describe(self, output: paddle.Tensor) -> paddle.Tensor:
-        """The mean over all positions of [batch, channels, height, width]: [batch, channels]."""
+        """The descriptor: mean over all positions of [batch, channels, height, width], so [batch, channels]."""
         last = self.backbone.features[-1]
         return output.reshape([-1, last.channels, last.height * last.width]).sum(axis=2) / (last.height * last.width)
 
     def embed(self, image: paddle.Tensor) -> paddle.Tensor:
-        """One row per picture: its layers, channel by channel, and its descriptor."""
+        """Compute one row per picture, [batch, channels]: its layers, channel by channel, and its descriptor."""
         *layers, last = self.backbone(image)
         rows = [layer.reshape([-1, width]) for layer, width in zip(layers, self.widths)]
         return paddle.concat([*rows, self._describe(last)], axis=1)
 
     def _split(self, features: paddle.Tensor) -> tuple[list[paddle.Tensor], paddle.Tensor]:
-        """The pyramid, one [batch, positions, channels] per layer, and the descriptor [batch, channels]."""
+        """Split rows of `embed` into the pyramid, [batch, positions, channels] per layer, and the descriptor."""
         pyramid, start = [], 0
         for f, width in zip(self.features, self.widths):
             layer = columns(features, start, start + width).reshape([-1, f.channels, f.height * f.width])
@@ -117,12 +119,15 @@ class SPADE(AnomalyMethod):
         return pyramid, columns(features, start, self.channels)
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """descriptors [pictures, channels], the picture in the galleries that each stands for, and the galleries."""
+        """Return descriptors [pictures, channels], gallery_rows [pictures], and one gallery per layer.
+
+        `gallery_rows` says which picture of the galleries belongs to each descriptor.
+        """
         names = ("descriptors", "gallery_rows", *self.galleries)
         return {name: getattr(self, name) for name in names}
 
     def traced_numbers(self) -> tuple[int, int]:
-        """Return how many pictures are compared, and how many give the image score."""
+        """Return how many neighbours form the gallery, and how many descriptors the image score is computed from."""
         pictures = self.descriptors.shape[0]
         return min(self.k, pictures), min(self.options["k_image"], pictures - 1)
 
@@ -133,7 +138,7 @@ class SPADE(AnomalyMethod):
         gallery_rows: paddle.Tensor,
         *galleries: paddle.Tensor,
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Map and image score of rows as `embed` gives them; see the class for the equations."""
+        """Score rows of `embed`: map and image score; see the class for the equations."""
         pyramid, descriptor = self._split(features)
         count, near = self.traced_numbers()
         nearness = paddle.matmul(descriptor, descriptors, transpose_y=True) - _half_norms(descriptors)
@@ -154,7 +159,13 @@ class SPADE(AnomalyMethod):
         return anomaly_map, (offset * offset).sum(axis=[1, 2]) / near
 
     def _all_positions(self, query: paddle.Tensor, gallery: paddle.Tensor, picked: paddle.Tensor) -> paddle.Tensor:
-        """Squared distance of query [batch, positions, channels] to the nearest position of its picked pictures."""
+        """Squared distance of each position of `query` to the nearest position of the `picked` gallery pictures.
+
+        Args:
+            query: [batch, positions, channels].
+            gallery: [pictures, positions, channels].
+            picked: [batch, count], numbers of the gallery pictures for each picture of the batch.
+        """
         positions, channels = query.shape[1:]
         pictures = max(1, CELLS // positions**2)
         ones = paddle.ones_like(query.sum(axis=2, keepdim=True))
@@ -163,7 +174,7 @@ class SPADE(AnomalyMethod):
             some = columns(picked, start, min(start + pictures, picked.shape[1]))
             rows = some.shape[1] * positions
             block = paddle.index_select(gallery, some.reshape([-1])).reshape([-1, rows, channels])
-            # q b - |b|^2 / 2 is largest for the nearest b; a column of ones makes it one product, which is faster here
+            # q b - |b|^2 / 2 is largest for the nearest b; a column of ones makes it a single product, which is faster
             against = paddle.concat([block, -_half_norms(block).unsqueeze(2)], axis=2)
             nearest = paddle.argmax(paddle.matmul(wide, against, transpose_y=True), axis=2)
             picture = paddle.cumsum(paddle.ones_like(nearest), axis=0) - 1
@@ -172,7 +183,10 @@ class SPADE(AnomalyMethod):
         return best
 
     def _same_position(self, query: paddle.Tensor, gallery: paddle.Tensor, picked: paddle.Tensor) -> paddle.Tensor:
-        """Squared distance of query [batch, positions, channels] to the same position of its picked pictures."""
+        """Smallest squared distance of each position of `query` to the same position of the `picked` gallery pictures.
+
+        Arguments as for `_all_positions`.
+        """
         best = None
         for number in range(picked.shape[1]):
             one = columns(picked, number, number + 1).reshape([-1])
@@ -180,14 +194,14 @@ class SPADE(AnomalyMethod):
         return best
 
     def start_fit(self, pictures: int) -> None:
-        """Open an unnamed temporary file per layer; the system deletes it when nothing maps it any more."""
+        """Open an unnamed temporary file per layer; the system deletes a file when it is no longer mapped."""
         self._spool = [tempfile.TemporaryFile() for _ in self.features]  # noqa: SIM115
         self._descriptors: list[np.ndarray] = []
         self._own, self._added = Spool(None, self.channels), []
         self._earlier = self._limit = 0
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
-        """Start with the gallery that is there; `max_size` is how many pictures it may have in the end."""
+        """Start with the pictures of the gallery so far; at the end it may have `max_size` pictures."""
         if max_size is not None and max_size < max(pictures, 2):
             raise UserError(f"--max_size {max_size} is too small for a gallery with {pictures} new pictures")
         self.start_fit(pictures)
@@ -195,7 +209,7 @@ class SPADE(AnomalyMethod):
         self._hold(range(self._earlier))
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
-        """Take the pictures out of the gallery, unless they have left it."""
+        """Return the statistics without the pictures; those that have left the gallery before are not in it anyway."""
         ends = part_ends(self.data)
         left_before = int(ends[-1]) - len(self.fitted["descriptors"])
         owner = np.searchsorted(ends, np.arange(left_before, ends[-1]), "right")
@@ -207,14 +221,17 @@ class SPADE(AnomalyMethod):
         return self.finish_fit()
 
     def _hold(self, pictures: Iterable[int]) -> None:
-        """Take pictures of the gallery that is there."""
+        """Copy these pictures of the gallery so far into the new one."""
         self._descriptors += [self.fitted["descriptors"][picture] for picture in pictures]
         for file, name in zip(self._spool, self.galleries):
             for picture in pictures:
                 self._write(file, self.fitted[name][picture])
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Append the pyramids to the files and keep the descriptors; of several processes each keeps its own first."""
+        """Append the pyramids to the files and keep the descriptors.
+
+        With several processes, each only keeps its own features; `finish_fit` exchanges them.
+        """
         if self.group.size == 1:
             self._append(features)
         else:
@@ -239,9 +256,10 @@ class SPADE(AnomalyMethod):
             ) from error
 
     def finish_fit(self) -> dict[str, np.ndarray]:
-        """Descriptors in memory, galleries mapped; the oldest pictures leave where there are more than allowed.
+        """Return the statistics: descriptors in memory, galleries memory-mapped.
 
-        Of several processes each gets the galleries of all pictures, in their order.
+        If there are more pictures than allowed, the oldest are left out. With several processes, each gets the
+        galleries of all pictures, in the order of the pictures.
         """
         sent = 0
         for rank, count in self.group.joined([(self.group.rank, count) for count in self._added]):
@@ -260,14 +278,14 @@ class SPADE(AnomalyMethod):
         return found
 
     def training_features(self, pictures: range) -> np.ndarray:
-        """Read the pyramid of a training picture from the galleries."""
+        """Read the features of training pictures back from the galleries, as `embed` gave them."""
         own = self._places(pictures)
         layers = [self.fitted[name][own].transpose(0, 2, 1) for name in self.galleries]
         rows = [layer.reshape(len(own), -1) for layer in layers]
         return np.concatenate([*rows, self.fitted["descriptors"][own]], axis=1)
 
     def _places(self, pictures: range) -> range:
-        """Where pictures that were added last, or their tiles, are in the gallery."""
+        """Places in the gallery of pictures of the last fit or update, or of their tiles."""
         parts = self.tiling.parts(pictures)
         return range(self._earlier + parts.start, self._earlier + parts.stop)
 
@@ -275,7 +293,11 @@ class SPADE(AnomalyMethod):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Its descriptors moved far away; should all be neighbours, its galleries are other pictures'."""
+        """Move the descriptors of the held-out picture far away, so that it is not among the neighbours.
+
+        If all pictures are neighbours, because there are few, it is still among them; so its descriptors point to the
+        gallery rows of other pictures.
+        """
         descriptors, rows = self.fitted["descriptors"].copy(), self.fitted["gallery_rows"].copy()
         own = self._places(pictures)
         others = np.concatenate([rows[own.stop :], rows[: own.start]])
@@ -286,7 +308,7 @@ class SPADE(AnomalyMethod):
         yield features, {"descriptors": descriptors, "gallery_rows": rows}
 
     def describe(self) -> str:
-        """Pictures and size of the gallery."""
+        """Return one line: the number of pictures and the size of the gallery, and special cases."""
         pictures = len(self.fitted["descriptors"])
         size = sum(self.fitted[name].nbytes for name in self.galleries) / 1e6
         few = f"; --k {self.k}: all {pictures} are neighbours" if pictures <= self.k else ""
@@ -296,11 +318,11 @@ class SPADE(AnomalyMethod):
 
 
 def _half_norms(rows: paddle.Tensor) -> paddle.Tensor:
-    """Half the squared lengths of [..., channels]."""
+    """Half the squared lengths of vectors [..., channels]."""
     return (rows * rows).sum(axis=-1) / 2
 
 
 def _lower(best: paddle.Tensor | None, offset: paddle.Tensor) -> paddle.Tensor:
-    """The smaller of `best` and the squared lengths of [batch, positions, channels]."""
+    """Element-wise minimum of `best` (if given) and the squared lengths of `offset` [batch, positions, channels]."""
     squared = (offset * offset).sum(axis=2)
     return squared if best is None else paddle.minimum(best, squared)

@@ -1,4 +1,4 @@
-"""Options that the scripts share, and what they mean."""
+"""Options that the scripts share, and their interpretation."""
 
 from .arguments import (
     add_data_option,

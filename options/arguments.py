@@ -1,4 +1,4 @@
-"""Options that several scripts share."""
+"""Declaration of the options that several scripts share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ FIT_HELP = (
 
 
 def preset_defaults(value: Callable[[str], Any]) -> str:
-    """What to add to the help of an option whose default is the method's, or its preset's: `value`, None for none."""
+    """Return the text about defaults for the help of an option whose default depends on the method or its preset.
+
+    `value` returns the default for a method's name, or None if the method does not have one.
+    """
     told = {name: value(name) for name in METHODS}
     told = {name: found for name, found in told.items() if found is not None}
     if len(set(told.values())) == 1:
@@ -55,9 +58,10 @@ def _method_default(option: str, name: str) -> Any:
 
 
 def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+") -> None:
-    """Sizes of pictures: `sets` them, with the preset's as defaults, or they are only compared with the model's.
+    """Add the options for sizes of pictures.
 
-    `nargs` is None where pictures may follow, which several words of --crop_size would swallow.
+    If `sets`, they set the sizes, with the preset's as defaults; else they are only compared with the model's. `nargs`
+    is None for scripts whose arguments include pictures, since --crop_size with several words would take these too.
     """
     only = "; the model's, only checked"
     resize = preset_defaults(lambda name: preset(name).preprocess.resize) if sets else only
@@ -79,7 +83,10 @@ def add_size_options(parser: Parser, sets: bool = False, nargs: str | None = "+"
 
 
 def add_data_option(parser: Parser, what: str, several: bool) -> None:
-    """Where the data set is, of which the script takes `what`: of `several` categories or one."""
+    """Add the options that say where the data set is; `what` is the help of --data_path.
+
+    `several`: the script works on several categories, so --download and --layout are added.
+    """
     parser.group("data", f"--data_path data/mvtec --category bottle{',tile' if several else ''}")
     parser.add_argument("--data_path", default="./data/mvtec", help=what)
     if several:
@@ -97,11 +104,15 @@ def add_model_options(
     seed: int | None = None,
     category: str = "the model's category, one name",
 ) -> None:
-    """Which model: category, method, arch, k, and where it lies.
+    """Add the options that identify a model: category, method, arch, preset, k, seed, and its place.
 
-    `several` categories and seeds can be given, or one of each, the category as the help text `category` says. `archs`
-    is None where pictures may follow, which several words of --arch would swallow: A+B is one word. `seed` is the
-    default; None: the model's, whichever it is.
+    Args:
+        parser: gets the options.
+        several: whether several categories and seeds may be given.
+        archs: `nargs` of --arch; None for scripts whose arguments include pictures, since --arch with several words
+            would take these too (A+B is one word).
+        seed: default of --seed; None means the seed of the model that is found.
+        category: help of --category if only one may be given.
     """
     parser.group("data")
     if several:
@@ -167,7 +178,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "gallery": (str, "all_positions of the neighbours, or same_position"),
     "load_projection": (str, ".npy file in place of the drawn channels or projection"),
 }
-"""Options that belong to a method; one that the method does not have is an error."""
+"""Options of the methods, with type and help; it is an error to give an option that the chosen method does not have."""
 
 
 METHOD_EXAMPLES = {
@@ -181,7 +192,10 @@ METHOD_EXAMPLES = {
 
 
 def add_method_options(parser: Parser) -> None:
-    """Settings of the methods, each with the preset's or the method's own when not given, grouped by who has them."""
+    """Add the options of the methods, grouped by the methods that have them.
+
+    An option that is not given has the value of the preset, or else the method's default.
+    """
     for title, example in METHOD_EXAMPLES.items():
         parser.group(title, example)
     for name, (kind, help) in METHOD_OPTIONS.items():
@@ -192,7 +206,7 @@ def add_method_options(parser: Parser) -> None:
 
 
 def add_run_options(parser: Parser) -> None:
-    """How programs run."""
+    """Add the options of how programs run."""
     parser.group("running", "--cpu --cpu_threads 4 --num_workers 2")
     parser.flag("cpu", False, "use the CPU even where there is a GPU")
     parser.add_argument("--gpu", type=natural, default=None, help="use the GPU of this number (unmeasured)")
@@ -201,7 +215,7 @@ def add_run_options(parser: Parser) -> None:
 
 
 def add_precision_option(parser: Parser) -> None:
-    """For scripts that score with a model that is there."""
+    """Add --precision, for scripts that score with an existing model."""
     parser.group("running", "--cpu --cpu_threads 4 --num_workers 2")
     parser.add_argument(
         "--precision",
@@ -212,7 +226,7 @@ def add_precision_option(parser: Parser) -> None:
 
 
 def add_evaluation_options(parser: Parser) -> None:
-    """What is measured and drawn."""
+    """Add the options of what is evaluated, drawn and written."""
     parser.group("evaluation", "--eval_PRO --test_batch_size 4")
     parser.flag("eval_PRO", False, "also compute AU-PRO")
     parser.no_effect(

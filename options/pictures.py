@@ -1,4 +1,4 @@
-"""What the options mean for how a picture becomes the program's input."""
+"""Interpretation of the options for sizes, value range and region of interest."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from models.presets import PAPER, Preset, preset
 from .arguments import OVERLAP
 
 FAR_FROM_SQUARE = 1.15
-"""Pictures that are so many times as long as wide are not cropped, and shapes that spread by as much are mixed."""
+"""Pictures whose sides have on average at least this ratio are not cropped; shapes that vary by more than this factor
+count as mixed."""
 STEP = 32
-"""A whole picture's sides are multiples of this, as every backbone's stride."""
+"""The input's sides for whole pictures are multiples of this, which is a multiple of every layer's stride."""
 LOOKED_AT = 16
-"""Pictures whose shape and values are looked at."""
+"""Approximate number of training pictures that are examined for shape and values."""
 HEADROOM = 0.1
-"""Of the values' range, kept free below and above, since a defect may be darker or brighter than good pictures are."""
+"""Share of the value range that is added below and above: a defect may be darker or brighter than good pictures."""
 
 
 def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Callable[[str], None]) -> Preprocess:
-    """From --resize, --crop_size, --fit, --tile, --overlap, --range and --roi, or the preset's.
+    """Return the preprocessing of --resize, --crop_size, --fit, --tile, --overlap, --range and --roi, or the preset's.
 
-    Where none of the first three is given and the training pictures are far from square, all of each is seen: stretched
-    to a rectangle of their median shape, or a square where shapes are mixed, with as many pixels as the preset's. The
-    preset `paper` always crops.
+    If none of --resize, --crop_size, --fit and --tile is given and the training pictures are far from square, whole
+    pictures are used, stretched to a rectangle of their median shape, or to a square if their shapes are mixed. It has
+    about as many pixels as the preset's input. The preset `paper` always crops.
 
-    Where --range is not given and training pictures have 16 bits, it is that of their values, and HEADROOM more.
+    If --range is not given and training pictures have 16 bits, the range is that of their values, plus HEADROOM.
     """
     size, given = crop_size(args), found.preprocess
     if args.tile is not None:
@@ -63,10 +64,10 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
 
 
 def region(told: str, picture: Path) -> np.ndarray:
-    """The region of interest that --roi names, bool [height, width] of the picture.
+    """Return the region of interest of --roi, bool [height, width] of the picture, True inside.
 
     Raises:
-        UserError: neither a mask of the picture's size nor a box in it.
+        UserError: --roi is neither a mask of the picture's size nor a box inside the picture.
     """
     height, width = decode_deep(picture).shape[:2]
     if Path(told).is_file():
@@ -89,7 +90,7 @@ def region(told: str, picture: Path) -> np.ndarray:
 
 
 def value_range(pictures: Sequence[Path]) -> tuple[int, int] | None:
-    """The smallest and largest 16-bit values of some pictures, with HEADROOM; None where none has 16 bits."""
+    """Return the smallest and largest 16-bit value of some of the pictures, with HEADROOM; None if none has 16 bits."""
     found = []
     for path in filter(has_16_bits, _some(pictures)):
         with contextlib.suppress(UserError):
@@ -107,21 +108,24 @@ def _some(pictures: Sequence[Path]) -> Sequence[Path]:
 
 
 def preset_preprocess(method: str, found: Preset, pictures: Sequence[Path]) -> Preprocess:
-    """The preset's, or for pictures that are far from square and any preset but `paper`, all of each picture."""
+    """Return the preset's preprocessing, or, for pictures far from square, one that shows whole pictures.
+
+    The preset `paper` is never changed.
+    """
     given = found.preprocess
     whole = None if found is preset(method, PAPER) else whole_picture(pictures, found.whole or given.size)
     return given if whole is None else Preprocess(given.resize, whole, "stretch")
 
 
 def whole_picture(pictures: Sequence[Path], size: Size) -> tuple[int, int] | None:
-    """Height and width for pictures of this median shape, multiples of STEP; None where they are about square.
+    """Return height and width of the input for whole pictures, multiples of STEP; None if they are about square.
 
-    They have about as many pixels as `size`. Where their shapes are mixed, it is a square: a rectangle that suits the
-    tall ones leaves wide ones a third of their width.
+    The input has the pictures' median shape and about as many pixels as `size`. It is a square if their shapes are
+    mixed: in a rectangle for the tall pictures, wide ones would keep only a third of their width.
     """
     shapes = []
     for path in _some(pictures):
-        with contextlib.suppress(UserError):  # a picture that cannot be read is told about when it is its turn
+        with contextlib.suppress(UserError):  # a picture that cannot be read is reported later, when it is read
             shapes.append(decode_deep(path).shape[:2])
     logs = np.log([height / width for height, width in shapes or [(1, 1)]])
     far = math.log(FAR_FROM_SQUARE)
@@ -134,7 +138,7 @@ def whole_picture(pictures: Sequence[Path], size: Size) -> tuple[int, int] | Non
 
 
 def crop_size(args: Arguments) -> Size | None:
-    """One number, or height and width; UserError for more."""
+    """Return --crop_size as one number, or as height and width, None if not given; UserError for more numbers."""
     found = [args.crop_size] if isinstance(args.crop_size, int) else args.crop_size
     if found is not None and len(found) > 2:
         raise UserError(f"--crop_size {' '.join(map(str, found))}: give one number, or height and width")

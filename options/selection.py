@@ -1,4 +1,4 @@
-"""What the options mean: which model, its files, and the command that repeats the run."""
+"""Interpretation of the options: the model, its files, and the command that repeats the run."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ ALWAYS_RECORDED = (
     "precision",
     "save_path",
 )
-"""Options that a recorded `command` names even where they were not given; method, arch, k and seed as well."""
+"""Options that a recorded `command` always contains, even if they were not given; so are method, arch, k and seed."""
 MODELS = 4
-"""Models that are kept for further categories, one for each size of pictures."""
+"""Largest number of models that are kept for further categories, one for each preprocessing."""
 ALIKE = 2
-"""Other models that an error names where the one that was looked for is missing."""
+"""Number of other models that an error names if the wanted model is missing."""
 
 
 def categories(args: Arguments) -> list[Category]:
-    """What --data_path, --category and --layout name, after --download fetched what is missing."""
+    """Return the categories of --data_path, --category and --layout; --download fetches missing ones before."""
     if args.download:
         download(Path(args.data_path), args.category)
     return select_categories(args.data_path, args.category, args.layout)
 
 
 def method_options(args: Arguments) -> dict[str, Any]:
-    """What was given of them."""
+    """Return the options of METHOD_OPTIONS that have a value."""
     return {name: getattr(args, name) for name in METHOD_OPTIONS if getattr(args, name) is not None}
 
 
 def archs(args: Arguments) -> list[str]:
-    """The backbones of --arch."""
+    """Return the backbones of --arch."""
     words = [args.arch] if isinstance(args.arch, str) else args.arch
     return [name for word in words for name in word.split("+")]
 
 
 def per_backbone(args: Arguments) -> dict[str, list[Any]]:
-    """--layers and --weights, one entry per --arch; UserError when their numbers do not fit."""
+    """Return backbones, layers and weights, one entry per backbone; UserError if their numbers do not fit together."""
     names, layers, weights = archs(args), args.layers, args.weights or [None]
     if layers is None:
         each_layers = [None]
@@ -78,9 +78,12 @@ def per_backbone(args: Arguments) -> dict[str, list[Any]]:
 
 
 def runtime(args: Arguments) -> Runtime:
-    """The GPU that --gpu names, else the first where Paddle has one and --cpu is not given; UserError if not there.
+    """Return how programs run: on the GPU of --gpu; else on the first GPU, if there is one and --cpu is not given.
 
-    Processes of paddle.distributed.launch take the one that it gives each.
+    Each process of paddle.distributed.launch uses the GPU that the launcher assigns to it.
+
+    Raises:
+        UserError: the GPU does not exist, or the options contradict each other.
     """
     if args.cpu and args.gpu is not None:
         raise UserError(f"--cpu and --gpu {args.gpu} contradict each other: leave out one of them")
@@ -95,17 +98,17 @@ def runtime(args: Arguments) -> Runtime:
 
 
 def augment(args: Arguments) -> Augment:
-    """Which copies --augment asks for; UserError for an unknown kind, and for --augment_force alone."""
+    """Return the augmentation of --augment; UserError for an unknown kind, and for --augment_force alone."""
     if args.augment is None and args.augment_force:
         raise UserError("--augment_force enters all kinds of copies that --augment names: give it too")
     return Augment(tuple(args.augment.split(",")) if args.augment else (), args.augment_force)
 
 
 def builder(args: Arguments, seed: int) -> Callable[[Preprocess], Detector]:
-    """What makes the model that the options describe, for pictures that are prepared as its argument says.
+    """Return a function that builds the model of the options for a given preprocessing.
 
-    It gives the same model again for the same argument: fitted on one category after the other, a model reads its
-    weights and compiles its programs once.
+    For the same preprocessing it returns the same model again. So if several categories are fitted one after the other,
+    weights are read and programs are compiled only once.
     """
 
     @lru_cache(MODELS)
@@ -125,12 +128,12 @@ def builder(args: Arguments, seed: int) -> Callable[[Preprocess], Detector]:
 
 
 def pro_limit(args: Arguments) -> float | None:
-    """The false positive rate up to which PRO_score integrates; None without --eval_PRO or --report."""
+    """Return the false positive rate up to which PRO_score integrates; None without --eval_PRO and --report."""
     return 0.3 if args.eval_PRO or args.report else None
 
 
 def seeds(args: Arguments) -> list[int]:
-    """The seeds of --seed; UserError when one is there twice."""
+    """Return the seeds of --seed; UserError if one is given twice."""
     found = [args.seed] if isinstance(args.seed, int) else args.seed
     if len(set(found)) < len(found):
         raise UserError(f"--seed {' '.join(map(str, found))}: give every seed once")
@@ -138,17 +141,17 @@ def seeds(args: Arguments) -> list[int]:
 
 
 def asked_seeds(args: Arguments) -> list[int | None]:
-    """Whose models are asked for: the seeds given, or [None], whichever seed the model there has."""
+    """Return the seeds whose models are asked for; [None] if --seed is not given: then any seed is accepted."""
     return list(seeds(args)) if "seed" in args.given else [None]
 
 
 def run_name(args: Arguments) -> str:
-    """`{method}_{arch}_{k}`, with the variant's own name and the method's default k."""
+    """Return `{method}_{arch}_{k}`, with the variant's name as method and the preset's k if --k is not given."""
     return "_".join(_described(args).values())
 
 
 def _described(args: Arguments) -> dict[str, str]:
-    """Method, arch and k as the folder and the command name them."""
+    """Return method, arch and k of the options, as they are written in folder names and commands."""
     method, options = method_named(args.method)
     name = variant_name(method.NAME, {**method.OPTIONS, **options})
     return {
@@ -159,7 +162,7 @@ def _described(args: Arguments) -> dict[str, str]:
 
 
 def _described_model(header: dict[str, Any]) -> dict[str, str]:
-    """The same of a model."""
+    """Return method, arch and k of a model, in the form of `_described`."""
     name = variant_name(header["method"], header["options"])
     return {"method": name, "arch": header["arch"], "k": _number(header["k"])}
 
@@ -169,19 +172,20 @@ def _number(k: float) -> str:
 
 
 def run_folder(args: Arguments) -> Path:
-    """`{save_path}/{method}_{arch}_{k}`."""
+    """Return `{save_path}/{method}_{arch}_{k}`."""
     return Path(args.save_path) / run_name(args)
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
-    """Where one of several seeds' models and results go."""
+    """Return the folder for models and results of one seed, if several seeds are trained."""
     return folder / f"seed{seed}"
 
 
 def results_folder(args: Arguments, model: Detector, path: Path) -> Path:
-    """Where what comes of `model` goes: `{save_path}/{method}_{arch}_{k}`, by what the model is.
+    """Return the folder for the results of `model`, which was read from `path`.
 
-    Below it, the seed's folder if the model, read from `path`, is one of several seeds.
+    It is `{save_path}/{method}_{arch}_{k}` with the values of the model, or the seed's folder below it if `path` is in
+    such a folder.
     """
     folder = Path(args.save_path) / "_".join(_described_model(model.header).values())
     below = seed_folder(folder, model.header["seed"])
@@ -189,10 +193,10 @@ def results_folder(args: Arguments, model: Detector, path: Path) -> Path:
 
 
 def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
-    """--model_path, or the category's model in the run folder; its seed is `seed`, if given.
+    """Return the path of --model_path, or of the category's model in the run folder.
 
     Raises:
-        UserError: it is missing (the message says what was looked for), or of another seed.
+        UserError: the model is missing (the message says what was looked for), or has another seed than `seed`.
     """
     if args.model_path is not None:
         path = Path(args.model_path)
@@ -212,10 +216,10 @@ def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
 
 
 def model_files(args: Arguments) -> dict[str, Path]:
-    """The models that --category names, by category, or with `all` every one that a run left; see `model_file`.
+    """Return the model files of the categories of --category; `all` means all models in the run folder.
 
     Raises:
-        UserError: none is named or there, one is missing, or several are named beside --model_path.
+        UserError: no category is given, a model is missing, or several categories are given with --model_path.
     """
     [seed], asked = asked_seeds(args), args.category or ""
     if asked != "all" and "," not in asked:
@@ -239,7 +243,7 @@ def model_files(args: Arguments) -> dict[str, Path]:
 
 
 def _is_backbone(path: Path) -> bool:
-    """Whether the file is the weights that models share; a damaged one counts as a model, for its reader to tell."""
+    """Whether the file is a backbone. A damaged file counts as a model, so that its reader reports the damage."""
     try:
         return bool(read_header(path, "backbone"))
     except UserError:
@@ -247,7 +251,10 @@ def _is_backbone(path: Path) -> bool:
 
 
 def _model_below(folder: Path, name: str, seed: int | None) -> Path:
-    """A run of one seed writes into the run folder, a run of several into a folder for each."""
+    """Return the path of a model of `seed` in a run folder, or in its folder for this seed.
+
+    A run with one seed writes into the run folder itself, a run with several seeds into a folder for each.
+    """
     alone = folder / name
     if seed is None:
         return alone
@@ -256,13 +263,13 @@ def _model_below(folder: Path, name: str, seed: int | None) -> Path:
 
 
 def _seeds_there(folder: Path, name: str) -> str:
-    """What to add where no model of one seed is there, but those of several are; `name` is the file, "" any."""
+    """Return a text for an error if the folder has models of several seeds; `name` is the file's name, "" for any."""
     found = sorted({path.parent.name[4:] for path in folder.glob(f"seed*/{glob.escape(name) or '*.safetensors'}")})
     return f"; models of seeds {', '.join(found)} are there: give --seed" if found else ""
 
 
 def _others_there(args: Arguments, name: str) -> str:
-    """What to add where models called `name` of another method, arch or k lie below --save_path: the most alike."""
+    """Return a text for an error if --save_path has models called `name` with other settings: the most similar ones."""
     root, asked = Path(args.save_path), _described(args)
     found = []
     for path in sorted({*root.glob(f"*/{glob.escape(name)}"), *root.glob(f"*/seed*/{glob.escape(name)}")}):
@@ -273,7 +280,7 @@ def _others_there(args: Arguments, name: str) -> str:
             continue
         given = {name: value for name, value in held.items() if value != asked[name]}
         if args.k is None and header["k"] == preset(header["method"]).k:
-            given.pop("k", None)  # the default, of this method as of ours
+            given.pop("k", None)  # it is the default of that method, so --k need not be given
         own = root / "_".join(held.values())
         if path.parent != own:
             given["seed"] = header["seed"]
@@ -284,12 +291,12 @@ def _others_there(args: Arguments, name: str) -> str:
 
 
 def model_seed(path: Path) -> int | None:
-    """The seed that a model was trained with; UserError if `path` is no model."""
+    """Return the seed that a model was trained with; UserError if `path` is not a model."""
     return read_header(path, "model").get("seed")
 
 
 def shared_seed(paths: list[Path]) -> int:
-    """The seed of all these models, which their table is named by; UserError when they differ."""
+    """Return the seed of these models, which is part of their table's name; UserError if they have different seeds."""
     found = {path: model_seed(path) for path in paths}
     if len(set(found.values())) > 1:
         told = ", ".join(f"{path.stem} {seed}" for path, seed in found.items())
@@ -300,7 +307,7 @@ def shared_seed(paths: list[Path]) -> int:
 
 
 def one_category(args: Arguments) -> str:
-    """The single category that predict and export need."""
+    """Return the category of --category, else the name of the file of --model_path; UserError for none or several."""
     if args.category is None and args.model_path is None:
         raise UserError("--category is needed to find the model (or give --model_path)")
     if args.category is None:
@@ -311,10 +318,10 @@ def one_category(args: Arguments) -> str:
 
 
 def check_model(args: Arguments, model: Detector, path: Path) -> None:
-    """UserError when the options describe another model than the file at `path` holds."""
+    """Raise UserError if the options describe another model than `model`, which was read from `path`."""
     held = {**_described_model(model.header), **vars(model.preprocess)}
     asked = _described(args)
-    if args.model_path is not None:  # then only what was given is asked for
+    if args.model_path is not None:  # then only the given options are compared
         asked = {name: value for name, value in asked.items() if name in args.given}
     sizes = {
         "resize": getattr(args, "resize", None),
@@ -328,9 +335,9 @@ def check_model(args: Arguments, model: Detector, path: Path) -> None:
 
 
 def settle(args: Arguments) -> Preset:
-    """Set what was not given to what the preset has, as if it had been given, and return the preset.
+    """Set the options that were not given to the preset's values, as if they had been given; return the preset.
 
-    With --layers, the preset's --grid is left out, which is a layer of its own.
+    With --layers, the preset's --grid is not set, since it may not be one of these layers.
 
     Raises:
         UserError: the method has no such preset.
@@ -347,9 +354,9 @@ def settle(args: Arguments) -> Preset:
 
 
 def command(parser: Parser, args: Arguments, model: Detector | None = None) -> str:
-    """The command that repeats the run: all that was given, and what decides most even where it was not.
+    """Return the command that repeats the run: all given options, and the most important ones even if not given.
 
-    Of a `model` that was read, method, arch, k and seed are the model's.
+    If a `model` was read, its method, arch, k and seed are used.
     """
     values = {name: getattr(args, name) for name in ALWAYS_RECORDED if hasattr(args, name)}
     values |= _described(args) if model is None else _described_model(model.header)
@@ -358,5 +365,5 @@ def command(parser: Parser, args: Arguments, model: Detector | None = None) -> s
 
 
 def names(categories: list[Category]) -> str:
-    """Their names in a row."""
+    """Return the categories' names as text."""
     return ", ".join(category.name for category in categories)

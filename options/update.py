@@ -1,4 +1,4 @@
-"""What the options mean where a model is updated: they must not contradict it."""
+"""Interpretation of the options for --update; they must not contradict the model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .arguments import METHOD_OPTIONS
 from .selection import check_model
 
 OWN = ("weights", "preset", "roi", "augment", "augment_force")
-"""Options that an update never takes: the model has its own."""
+"""Options that are not allowed for an update, because the model has its own values."""
 
 
 def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
-    """Return the model that was read from `path`; UserError where it is an ensemble, or options contradict it."""
+    """Return the model, which was read from `path`; UserError if it is an ensemble, or if options contradict it."""
     if not isinstance(model, AnomalyMethod):
         raise UserError(
             f"--update {path}: it is an ensemble, which cannot be updated: train it again with all pictures"
@@ -47,12 +47,15 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
 
 
 def adds(args: Arguments) -> bool:
-    """Whether pictures are added: not where --forget is given without --data_path."""
+    """Whether pictures are added; not if --forget is given without --data_path."""
     return args.forget is None or "data_path" in args.given
 
 
 def update_category(args: Arguments, path: Path) -> Category:
-    """The category whose pictures are added: that of --category, or of the model file's name; UserError for several."""
+    """Return the category whose pictures are added: that of --category, or that of the model file's name.
+
+    UserError for several categories.
+    """
     if not adds(args):
         return Category(path.stem, Path(args.data_path) / path.stem)
     name = args.category if "category" in args.given else path.stem

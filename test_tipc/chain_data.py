@@ -23,11 +23,11 @@ from deploy.storage.files import make_folder, scratch_folder
 
 MANIFEST = ".made_by_test_tipc.json"
 FEW = 16
-"""Training pictures of `lite_train_whole_infer`."""
+"""Number of training pictures of `lite_train_whole_infer`."""
 
 
 def main() -> None:
-    """Make the folder aside, then let it take the place of one that this script made before."""
+    """Make the folder under a temporary name, then move it to its place; it may replace one that this script made."""
     parser = Parser(prog="chain_data.py", description=__doc__)
     parser.add_argument("--data", required=True, help="the config's --data_path")
     parser.add_argument("--category", required=True, help="the config's --category")
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def check_ours(target: Path) -> None:
-    """UserError unless `target` is free, or holds exactly what this script put there."""
+    """Raise UserError unless `target` does not exist, or has exactly the content that this script has written."""
     if not os.path.lexists(target):
         return
     cure = "nothing was changed; move it away, or give the config another --data_path"
@@ -71,7 +71,7 @@ def check_ours(target: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """What lies below `folder`: sha256 by file, the target by link."""
+    """Return the content of `folder`: for each file its sha256, for each link its target."""
     found = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -84,7 +84,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def draw(scratch: Path, made: Path, kind: str) -> None:
-    """A dozen drawn pictures; cracked tablets go by the config's kind of defect."""
+    """Draw a dozen pictures; cracked tablets get the name of the config's kind of defect."""
     write_sample(scratch, seed=7, train=8, good=2, bad=2, categories=["tablet"])
     for part in ("test", "ground_truth"):
         (scratch / "tablet" / part / "crack").rename(scratch / "tablet" / part / kind)
@@ -92,7 +92,7 @@ def draw(scratch: Path, made: Path, kind: str) -> None:
 
 
 def link(source: Path, target: Path, made: Path, few: int | None) -> None:
-    """Links to a category of MVTec AD, which stays where it is."""
+    """Make links to a category of MVTec AD, whose files are not moved."""
     if not (source / "train/good").is_dir() or not (source / "test").is_dir():
         raise UserError(f"no MVTec AD category at {source}: put it there, or set MVTEC to its parent folder")
     ends = source.resolve(), target.resolve()

@@ -20,9 +20,9 @@ from deploy.errors import UserError
 
 
 def scores(path: Path) -> dict[str, float]:
-    """The table `path,score,...` at the end of a log or in a file of stored results, by the pictures' names.
+    """Read the table `path,score,...` at the end of a log or in a file of stored results; return scores by picture.
 
-    A picture goes by its last two parts, KIND/NUMBER.png below its category's test folder.
+    A picture's name is the last two parts of its path, KIND/NUMBER.png below its category's test folder.
     """
     lines = path.read_text(errors="replace").splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("path,score")]
@@ -33,7 +33,7 @@ def scores(path: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """1 when a score differs or is not among the stored ones."""
+    """Compare; return 1 if a score differs or is not among the stored ones."""
     parser = Parser(prog="compare_results.py", description=__doc__)
     parser.add_argument("--gt_file", required=True, help="stored results, may hold *")
     parser.add_argument("--log_file", required=True, help="logs of inference, may hold *")
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def near(value: float, known: float, args: Namespace) -> bool:
-    """As numpy.allclose has it."""
+    """Whether two values are close, as in numpy.allclose."""
     return math.isfinite(value) and abs(value - known) <= args.atol + args.rtol * abs(known)
 
 

@@ -1,1 +1,1 @@
-"""One stage per file: its `run` measures and returns what the report shows."""
+"""One stage per file; its function `run` measures and returns a `Stage` for the report."""

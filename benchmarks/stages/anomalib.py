@@ -1,4 +1,4 @@
-"""Whole fits and predictions from files against anomalib's, where that is installed."""
+"""Whole fits and predictions from files, compared with anomalib's, if it is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREDICT, THEIR_PREDICT = "our predict", "anomalib's predict"
 
 
 def run(subject: Subject) -> Stage:
-    """One round of fits, since anomalib's takes many minutes; predictions of all test pictures in turns."""
+    """Measure one round of fits, since anomalib's takes many minutes, and predictions of all test pictures in turns."""
     category, tests = subject.category, subject.category.test_pictures()
     pictures, paths = category.train_pictures(), [picture.path for picture in tests]
     stage = Stage("anomalib", f"PatchCore from files: fit on {len(pictures)}, predict {len(paths)}", "picture")

@@ -17,7 +17,7 @@ from ..timing import in_turns
 
 
 def run(subject: Subject) -> Stage:
-    """`--archs` at `--layers`, one picture at a time; the first is the measure of the others."""
+    """Measure `--archs` with `--layers`, one picture at a time; the others are compared with the first."""
     size = subject.preprocess.crop_size
     stage = Stage("backbones", f"backbones at {' '.join(subject.layers)}, {size} x {size}, one at a time", "picture")
     image = np.random.default_rng(subject.seed).standard_normal((1, 3, size, size)).astype(np.float32)
@@ -32,6 +32,6 @@ def run(subject: Subject) -> Stage:
 
 
 def compiled(backbone: Backbone, size: int, runtime: Runtime) -> Program:
-    """The backbone as a program of its own."""
+    """Compile the backbone as a program of its own."""
     with scratch_folder() as folder:
         return Program(*save_program(backbone, [image_spec(size)], folder), runtime)

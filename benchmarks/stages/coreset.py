@@ -1,4 +1,4 @@
-"""The greedy coreset against brute force, which computes every distance, on every set and on uniform noise."""
+"""The greedy coreset compared with brute force, which computes every distance, on every set and on uniform noise."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..subject import METHODS, Subject
 from ..timing import in_turns, spread
 
 BLOCKS = (1, 2, 4, 8)
-MANY = 200_000  # rows; of more, half the share is chosen, since brute force takes minutes
+MANY = 200_000  # rows; from larger sets half the share is chosen, since brute force takes minutes
 
 
 def run(subject: Subject) -> Stage:
-    """Both on the same projected features of each set; AssertionError unless they choose the same rows."""
+    """Measure both on the same projected features of each set; AssertionError unless they choose the same rows."""
     stage = Stage("coreset", "the greedy choice; compilation and projection not counted", "run")
     compile_first()
     worst: list[tuple[float, str]] = []
@@ -51,14 +51,14 @@ def run(subject: Subject) -> Stage:
 
 
 def compile_first() -> None:
-    """Have numba compile both."""
+    """Let numba compile both before the measurements."""
     points = np.random.default_rng(0).random((64, 128), dtype=np.float32)
     for choose in (k_center, brute_force_k_center):
         choose(points, 8, 0)
 
 
 def choose_both(points: np.ndarray, count: int, rounds: int) -> tuple[tuple[list[float], list[float]], np.ndarray]:
-    """Seconds of ours and of brute force in turns, and the rows; AssertionError unless both choose the same."""
+    """Return seconds of ours and of brute force, measured in turns, and the rows; AssertionError if they differ."""
     chosen: list[np.ndarray] = [np.empty(0), np.empty(0)]
 
     def choose(number: int, function: object) -> None:
@@ -73,7 +73,7 @@ def choose_both(points: np.ndarray, count: int, rounds: int) -> tuple[tuple[list
 
 
 def in_blocks(subject: Subject, points: np.ndarray) -> list[dict[str, float]]:
-    """Time and radius of the coreset of so many blocks, merged and reduced."""
+    """Return time and radius of the coreset for several numbers of blocks (merge and reduce)."""
     features, found, exact = subject.features(), [], None
     for blocks in BLOCKS:
         block, k = math.ceil(len(features) / blocks), METHODS["patchcore"][1]
@@ -89,7 +89,7 @@ def in_blocks(subject: Subject, points: np.ndarray) -> list[dict[str, float]]:
 
 
 def radius(points: np.ndarray, chosen: np.ndarray) -> float:
-    """The largest distance from a point to its nearest chosen one."""
+    """Return the largest distance from a point to its nearest chosen point."""
     centres = points[chosen]
     norms, worst = (centres * centres).sum(1), 0.0
     for start in range(0, len(points), 1024):

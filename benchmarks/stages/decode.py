@@ -1,4 +1,4 @@
-"""Reading pictures: against the decoder alone; then together with features."""
+"""Reading pictures, compared with the decoder alone, and together with features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DECODE, FEATURES, BOTH = "all pictures: decode only", "all pictures: features on
 
 
 def run(subject: Subject) -> Stage:
-    """Seconds per training picture throughout."""
+    """Measure seconds per training picture."""
     pictures, preprocess = subject.category.train_pictures(), subject.preprocess
     stage = Stage("decode", f"{len(pictures)} training pictures", "picture")
     cv2.setNumThreads(1)
@@ -58,5 +58,5 @@ def run(subject: Subject) -> Stage:
 
 
 def add(stage: Stage, times: dict[str, list[float]], pictures: int, gflop: dict[str, float] | None = None) -> None:
-    """Times of all pictures together, as times per picture."""
+    """Add times of all pictures together to the stage, as times per picture."""
     stage.add({name: [value / pictures for value in values] for name, values in times.items()}, gflop)

@@ -1,4 +1,4 @@
-"""Whole PatchCore fits, as `train.py` does them, against decoding and features alone."""
+"""Whole PatchCore fits, as in `train.py`, compared with decoding and features alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERCENT = 1.0
 
 
 def run(subject: Subject) -> Stage:
-    """On the training pictures of each set, the crop as large as the short side; everything but imports is counted."""
+    """Measure fits on the training pictures of each set, with a crop of the short side; imports are not counted."""
     preprocess = Preprocess(subject.preprocess.resize, subject.preprocess.resize)
     title = f"crop {preprocess.crop_size}, a bank of {PERCENT:g} %: features of all pictures, coreset, calibration"
     stage, worst = Stage("fit", title, "fit"), []
@@ -33,7 +33,7 @@ def run(subject: Subject) -> Stage:
 
         name = f"{category.name}, {len(pictures)} pictures: "
         whole, part = f"{name}whole fit", f"{name}decode and features"
-        fit(pictures[:3])  # numba compiles
+        fit(pictures[:3])  # lets numba compile before the measurement
         stage.add(in_turns({whole: fit, part: features}, subject.few, warm=False))
         stage.compare(whole, part)
         worst.append((1 / spread(stage.quotients[-1][2])[0], category.name))

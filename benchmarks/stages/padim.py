@@ -1,4 +1,4 @@
-"""PaDiM's program against the same computation in ONNX Runtime, and against its backbone alone."""
+"""PaDiM's program compared with the same computation in ONNX Runtime, and with its backbone alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OURS, BACKBONE, FLAT = "our program", "backbone alone", "flat graph, ONNX Runtim
 
 
 def run(subject: Subject) -> Stage:
-    """One picture at a time, in turns; AssertionError unless both compute the same."""
+    """Measure them in turns, one picture at a time; AssertionError unless both compute the same."""
     stage = Stage("padim", "PaDiM, 100 channels, one picture at a time", "picture")
     model, size = subject.fitted("padim", subject.category), subject.preprocess.crop_size
     program, backbone = subject.scorer("padim", subject.category), compiled(model.backbone, size, subject.runtime)

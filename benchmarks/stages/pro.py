@@ -1,4 +1,4 @@
-"""AU-PRO with every value as a threshold, against the usual five hundred."""
+"""AU-PRO with every value as a threshold, compared with the usual five hundred thresholds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT = 0.3
 
 
 def run(subject: Subject) -> Stage:
-    """On PatchCore's maps of the test pictures whose masks are known."""
+    """Measure both on PatchCore's maps of the test pictures whose masks are known."""
     program = subject.scorer("patchcore", subject.category)
     pairs = zip(subject.test_images(subject.category), subject.category.test_pictures())
     found = [(program.run(image)[0][0], read_mask(picture, subject.preprocess)) for image, picture in pairs]

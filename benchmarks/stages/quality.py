@@ -1,4 +1,4 @@
-"""What the presets of every method find, over seeds, beside anomalib with the same pictures and weights."""
+"""Quality of the presets of every method over seeds, beside anomalib with the same pictures and weights."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CENTRE = 224
 
 
 class Theirs(NamedTuple):
-    """A model of anomalib; its sizes are the defaults there."""
+    """A model of anomalib, with anomalib's default sizes."""
 
     name: str
     centre: int | None
-    """The part of SIDE x SIDE pixels that it examines; None is all."""
+    """Side of the centre of the SIDE x SIDE pixels that it examines; None examines all."""
     arguments: dict[str, Any]
 
     def title(self) -> str:
@@ -42,30 +42,30 @@ class Theirs(NamedTuple):
         return f"anomalib {self.name}{given}"
 
 
-# its default ratio is 0.1, with which choosing takes it more than an hour on some sets
+# anomalib's default ratio is 0.1, with which its coreset takes more than an hour on some sets
 THEIRS = {
     "patchcore": Theirs("Patchcore", CENTRE, {"coreset_sampling_ratio": 0.01}),
     "padim": Theirs("Padim", None, {}),
 }
-"""By our names."""
+"""anomalib's models by our names of the methods."""
 TIMED = 20
-"""Test pictures that are scored one at a time for the time of a program."""
+"""Number of test pictures that are scored one at a time to measure the time of a program."""
 
 
 class Found(NamedTuple):
-    """One model's figures; the first three 0 to 1."""
+    """Figures of one model; the first three are 0 to 1."""
 
     image: float | None
     pixel: float | None
     pro: float | None
     fit: float
-    """Seconds, all from files."""
+    """Seconds of the fit, with reading the files."""
     predict: float
-    """Seconds per test picture: ours the program alone, theirs from the file on."""
+    """Seconds per test picture: for ours of the program alone, for anomalib's with reading the file."""
 
 
 def run(subject: Subject) -> Stage:
-    """Every set, method and preset; one row is the mean and the deviation over the seeds."""
+    """Evaluate every set, method and preset; a row has mean and deviation over the seeds."""
     stage = Stage(
         "quality",
         f"image AUROC, pixel AUROC, AU-PRO; mean and deviation of seeds {', '.join(map(str, subject.seeds))}",
@@ -109,7 +109,7 @@ def _ours(subject: Subject, category: Category, method: str, name: str) -> Itera
 
 
 def _program_seconds(model: Any, preprocess: Preprocess, tests: Sequence[Any]) -> float:
-    """The median over test pictures, one at a time."""
+    """Return the median time per test picture, scored one at a time."""
     program, times = model.predictor().program, []
     for picture in tests[:TIMED]:
         image = preprocess.normalise(preprocess.crop(preprocess.resized(picture.path))[None])
@@ -146,7 +146,7 @@ def _theirs(subject: Subject, category: Category, method: str) -> Iterator[Found
 def figures_of(
     scores: Sequence[float], maps: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], tests: Sequence[Any]
 ) -> tuple[float | None, float | None, float | None]:
-    """Image AUROC, pixel AUROC and AU-PRO; None where there is no truth."""
+    """Return image AUROC, pixel AUROC and AU-PRO; None if there is no ground truth."""
     truth, score = np.array([picture.defective for picture in tests]), np.array(scores)
     known = [number for number, mask in enumerate(masks) if mask is not None]
     maps, masks = [maps[number] for number in known], [masks[number] for number in known]

@@ -1,4 +1,4 @@
-"""How time and memory of a fit grow with the number of pictures."""
+"""Growth of a fit's time and memory with the number of pictures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..subject import Subject
 from .fit import PERCENT
 
 PLOT = "scaling.png"
-FROM = 209  # pictures; fewer take what a fit takes at least
+FROM = 209  # pictures; with fewer, the fixed costs of a fit dominate
 
 
 def run(subject: Subject) -> Stage:
-    """PatchCore on `--counts` pictures of every set, a fresh process each; plotted beside the report."""
+    """Fit PatchCore on `--counts` pictures of every set, in a new process each; a plot is written beside the report."""
     stage = Stage("scaling", f"whole PatchCore fits, a bank of {PERCENT:g} %, a fresh process each", "fit")
     counts, found = sorted(set(subject.counts)), {}
     for category in subject.categories:
@@ -49,7 +49,7 @@ def run(subject: Subject) -> Stage:
 
 
 def fits(subject: Subject, category: Category, counts: list[int]) -> list[dict[str, float]]:
-    """Time and memory by the number of pictures."""
+    """Return time and memory for each number of pictures."""
     found = []
     with scratch_folder() as folder:
         multiply(category.train_pictures(), counts[-1], subject.preprocess, subject.seed, folder)
@@ -62,12 +62,12 @@ def fits(subject: Subject, category: Category, counts: list[int]) -> list[dict[s
 
 
 def exponent(counts: list[int], values: list[float]) -> float:
-    """The slope of the straight line that fits the logarithms best."""
+    """Return the slope of the straight line that fits the logarithms best."""
     return float(np.polyfit(np.log(counts), np.log(values), 1)[0])
 
 
 def plot(found: dict[str, list[dict[str, float]]], path: Path) -> Path:
-    """Time and peak memory over the number of pictures, all axes logarithmic."""
+    """Plot time and peak memory over the number of pictures, with logarithmic axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""PatchCore's program in all its modes against the backbone alone, other runtimes, and faiss."""
+"""PatchCore's program in all its modes, compared with the backbone alone, other runtimes, and faiss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..timing import in_turns
 from .backbones import compiled
 
 TOLERANCE = 1e-3
-SMALL_BANK = 1.0  # percent; METHODS has the large one's
+SMALL_BANK = 1.0  # percent; the large bank's percentage is in METHODS
 BACKBONE, FEATURES, EXACT = "backbone alone", "features (backbone, pooling, alignment)", "our program, exact search"
 COARSE, COARSE16 = "our program (coarse search)", "our program (coarse search), bf16"
 OF_DEFAULT = f"{COARSE}, preset {DEFAULT}"
@@ -40,21 +40,21 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     COARSE: ("fp32", {"search": "coarse"}),
     COARSE16: ("bf16", {"search": "coarse"}),
 }
-"""Precision and options of every mode of our program; the first is what the others' answers are compared with."""
+"""Precision and options of every mode of our program; results of the others are compared with the first."""
 FLAT: dict[str, tuple[str, Callable[[bytes, int], Run]]] = {
     "flat graph, ONNX Runtime fp32": ("onnxruntime", onnxruntime),
     "flat graph, OpenVINO fp32": ("openvino", lambda graph, threads: openvino(graph, threads, "fp32")),
     "flat graph, OpenVINO bf16": ("openvino", lambda graph, threads: openvino(graph, threads, "bf16")),
 }
-"""The module and the start of every other runtime."""
-POSITIONS = 784  # of a noise picture
+"""Module and start function of every other runtime."""
+POSITIONS = 784  # number of patches of a picture of noise
 MAP_ERROR, SCORE_ERROR = "maps: largest error / the map's maximum", "image scores: largest relative error"
 Answers = list[list[np.ndarray]]
-"""Per picture: map and score."""
+"""Map and score of each picture."""
 
 
 def run(subject: Subject) -> Stage:
-    """One picture at a time, in turns, then everybody's scores of all test pictures; other runtimes on one set."""
+    """Measure in turns, one picture at a time, then compare all scores of test pictures; other runtimes on one set."""
     large = METHODS["patchcore"][1]
     stage = Stage("search", f"PatchCore, banks of {large:g} % and {SMALL_BANK:g} %, one picture at a time", "picture")
     slowest: dict[float, tuple[float, str]] = {}
@@ -77,7 +77,7 @@ def run(subject: Subject) -> Stage:
 
 
 def measure(subject: Subject, category: Category, k: float, everybody: bool, stage: Stage) -> float:
-    """Time and compare all, or our program and the backbone alone; return how many times its time ours takes."""
+    """Time and compare all contestants, or only our program and the backbone; return the ratio of these two times."""
     model, size = subject.fitted("patchcore", category, k), subject.preprocess.crop_size
     bank, here = model.fitted["memory_bank"], f"{category.name}, {k:g} %: "
     stage.notes.append(f"{here}bank {len(bank)} x {bank.shape[1]}; {model.positions} patches per picture")
@@ -107,7 +107,7 @@ def measure(subject: Subject, category: Category, k: float, everybody: bool, sta
 
 
 def contestants(subject: Subject, category: Category, k: float, everybody: bool, stage: Stage) -> dict[str, Run]:
-    """Every way to score a picture of `category`, by name; those that cannot run are named in the stage."""
+    """Return every way to score a picture of `category`, by name; those that cannot run are noted in the stage."""
     found: dict[str, Run] = {}
     for name, (precision, options) in OURS.items():
         runtime = replace(subject.runtime, precision=precision)
@@ -126,7 +126,7 @@ def contestants(subject: Subject, category: Category, k: float, everybody: bool,
 
 
 def error_of_default(subject: Subject, category: Category, stage: Stage) -> None:
-    """What the coarse search changes in the answers of the preset that people use."""
+    """Add to the stage how much the coarse search changes the results of the default preset."""
     pictures, found = category.train_pictures(), preset("patchcore")
     preprocess = preset_preprocess("patchcore", found, pictures)
     arguments = {"k": found.k, "preprocess": preprocess, "layers": found.layers, **found.options}
@@ -139,7 +139,7 @@ def error_of_default(subject: Subject, category: Category, stage: Stage) -> None
 
 
 def error_on_noise(subject: Subject, stage: Stage) -> None:
-    """The coarse search's error on features without any structure, which says nothing of time."""
+    """Add to the stage the coarse search's error on features without any structure, without times."""
     random, rows, channels = np.random.default_rng(subject.seed), subject.noise // 10, PROJECTED
     bank, query = (random.random((n, channels), dtype=np.float32) - 0.5 for n in (rows, 8 * POSITIONS))
     half_norms = (bank**2).sum(axis=1) / 2
@@ -153,7 +153,7 @@ def error_on_noise(subject: Subject, stage: Stage) -> None:
 
 
 def cannot(runtime: Runtime) -> str | None:
-    """Why this machine cannot run so, or None."""
+    """Return why this machine cannot run with these settings, or None."""
     try:
         runtime.check()
     except UserError as error:
@@ -169,7 +169,7 @@ def compare_answers(
     stage: Stage,
     preprocess: Preprocess | None = None,
 ) -> None:
-    """Everybody's scores and maps of the category's test pictures beside the exact ones, and their AUROC."""
+    """Compare the scores and maps of all contestants on the category's test pictures with the exact ones; add AUROC."""
     images, pictures, exact = subject.test_images(category, preprocess), category.test_pictures(), None
     masks = [read_mask(picture, preprocess or subject.preprocess) for picture in pictures]
     truth = np.asarray([picture.defective for picture in pictures])
@@ -189,14 +189,14 @@ def compare_answers(
 
 
 def errors(known: Answers, given: Answers) -> tuple[float, float]:
-    """Largest relative error of any image score, and of any map's value over its map's largest value."""
+    """Return the largest relative error of an image score, and of a map's value relative to its map's largest value."""
     score = max(abs(float(np.ravel(g[1])[0]) / float(np.ravel(k[1])[0]) - 1) for k, g in zip(known, given))
     maps = (np.abs(np.squeeze(g[0]) - np.squeeze(k[0])).max() / np.abs(k[0]).max() for k, g in zip(known, given))
     return score, float(max(maps))
 
 
 def faiss_search(bank: np.ndarray, query: np.ndarray, threads: int) -> Callable[[], object]:
-    """The exact nearest row of every query by faiss."""
+    """Return a function that finds the exact nearest row of every query with faiss."""
     logging.getLogger("faiss").setLevel(logging.WARNING)
     import faiss
 

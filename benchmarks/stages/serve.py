@@ -1,4 +1,4 @@
-"""The HTTP server: how long clients wait for an answer."""
+"""The HTTP server: the time that clients wait for an answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(subject: Subject) -> Stage:
-    """On the test pictures of one category, PatchCore, every client in a loop of its own."""
+    """Measure with PatchCore on the test pictures of one category; every client sends requests in a loop."""
     pictures = [picture.path for picture in subject.category.test_pictures()]
     stage = Stage("serve", f"infer.py --serve on {len(pictures)} test pictures, a bank of 10 %", "answer")
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -43,7 +43,7 @@ def run(subject: Subject) -> Stage:
         scores = [prediction.score for prediction in predictor.predict(pictures)]
         bodies = [Path(picture).read_bytes() for picture in pictures]
         with server(stats, subject) as port:
-            ask(port, bodies, 0)  # not counted
+            ask(port, bodies, 0)  # warms up, not counted
             for clients in CLIENTS:
                 begin = time.perf_counter()
                 with ThreadPoolExecutor(clients) as pool:
@@ -69,7 +69,7 @@ def run(subject: Subject) -> Stage:
 
 
 def ask(port: int, bodies: Sequence[bytes], first: int) -> list[tuple[int, float, float]]:
-    """Send every picture on one connection, from the `first` on; places, seconds and scores."""
+    """Send every picture on one connection, beginning with `first`; return places, seconds and scores."""
     client, answers = http.client.HTTPConnection("127.0.0.1", port), []
     for step in range(len(bodies)):
         place, begin = (first + step) % len(bodies), time.perf_counter()
@@ -82,7 +82,7 @@ def ask(port: int, bodies: Sequence[bytes], first: int) -> list[tuple[int, float
 
 @contextmanager
 def server(stats: Path, subject: Subject) -> Iterator[int]:
-    """A server of its own process, on the port that is given, until the end of the block."""
+    """Context manager that runs a server in a process of its own, and yields its port."""
     words = ["--serve", "0", "--stats", f"measured={stats}", "--cpu_threads", str(subject.threads)]
     words.append(f"--enable_mkldnn={subject.runtime.onednn}")
     process = subprocess.Popen([sys.executable, "infer.py", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The greedy coreset against brute force over many sizes and shares: where is it slower?"""
+"""The greedy coreset compared with brute force over many sizes and shares, to find where it is slower."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from ..report import Stage
 from ..subject import Subject
 from .coreset import choose_both, compile_first
 
-QUICK = 0.5  # seconds; what takes less is measured ROUNDS times
+QUICK = 0.5  # seconds; choices that take less are measured ROUNDS times
 ROUNDS = 5
 
 
 def run(subject: Subject) -> Stage:
-    """Both choose from so many patches of each set, with their mirrored and turned copies, and of uniform noise."""
+    """Measure both on patches of each set, with mirrored and rotated copies, and on uniform noise."""
     stage = Stage("sweep", "the greedy coreset by size, share and data", "run")
     compile_first()
     found = []

@@ -1,6 +1,6 @@
 """Training crops of the compact backbone: photographs and drawn textures, augmented.
 
-Needs numpy and OpenCV alone, so that a machine without Paddle can draw them (`benchmarks/compact_torch.py`).
+This module needs only numpy and OpenCV, so that it works on machines without Paddle (`benchmarks/compact_torch.py`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from .drawings import cloud, outline, strokes, texture
 
 TEXTURES = 0.4
-"""Share of drawn pictures."""
+"""Share of crops of drawn textures; the others are crops of photographs."""
 
 
 class Crops:
-    """Training batch number `step`, the same whenever and wherever it is asked for.
+    """Makes training batches; a batch depends only on its number and these arguments.
 
     Args:
         photographs: uint8 RGB [height, width, 3].
-        seed: decides every batch.
-        pixels: of one batch, so that all sizes cost the same; a batch has as many crops as fit.
-        sizes: of the crops in pixels, each batch has one of them; the n-th is drawn with a weight of 1 / n.
+        seed: of all batches.
+        pixels: number of pixels of a batch; it has as many crops as fit, so that all sizes take the same time.
+        sizes: sizes of crops in pixels. All crops of a batch have one size; the n-th size has a weight of 1 / n.
     """
 
     def __init__(self, photographs: Sequence[np.ndarray], seed: int, pixels: int, sizes: Sequence[int]) -> None:
@@ -32,14 +32,14 @@ class Crops:
         self.share = share / share.sum()
 
     def __call__(self, step: int) -> np.ndarray:
-        """uint8 RGB [count, size, size, 3]."""
+        """Return batch number `step`, uint8 RGB [count, size, size, 3]."""
         random = np.random.default_rng([self.seed, step])
         size = int(random.choice(self.sizes, p=self.share))
         return draw_batch(self.photographs, max(1, round(self.pixels / size**2)), size, random)
 
 
 def draw_batch(photographs: Sequence[np.ndarray], count: int, size: int, random: np.random.Generator) -> np.ndarray:
-    """`count` augmented crops, uint8 RGB [count, size, size, 3]; the generator decides everything."""
+    """Return `count` augmented crops, uint8 RGB [count, size, size, 3]; they depend on the generator `random` only."""
     return np.stack([_augmented(photographs, size, random) for _ in range(count)])
 
 
@@ -59,7 +59,7 @@ def _augmented(photographs: Sequence[np.ndarray], size: int, random: np.random.G
 
 
 def _source(photographs: Sequence[np.ndarray], size: int, random: np.random.Generator) -> np.ndarray:
-    """A crop of a photograph or texture, scaled, turned, sheared and mirrored: uint8 [size, size, 3]."""
+    """Return a crop of a photograph or texture, scaled, rotated, sheared and mirrored: uint8 [size, size, 3]."""
     if random.random() < TEXTURES:
         picture, scale = texture(size, random), np.exp(random.uniform(-0.3, 0.5))
     else:
@@ -72,7 +72,7 @@ def _source(photographs: Sequence[np.ndarray], size: int, random: np.random.Gene
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     squeeze = np.exp(random.normal(0, 0.12))
     linear = turn @ np.diag([squeeze * random.choice([-1, 1]), 1 / squeeze]) * scale
-    # a point of the picture whose surroundings fill the crop, as far as there are any
+    # the crop's centre in the picture; if the picture is large enough, the whole crop lies in it
     room = np.array(picture.shape[1::-1], float)
     margin = np.minimum(size / scale / 2, room / 2)
     centre = random.uniform(margin, room - margin)
@@ -81,7 +81,7 @@ def _source(photographs: Sequence[np.ndarray], size: int, random: np.random.Gene
 
 
 def _composed(first: np.ndarray, second: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """`first` with a shape, a cloud or a piece of `second` in it, sometimes on an even ground; uint8."""
+    """Blend `second` into `first` through a mask of shapes or clouds, sometimes on a plain background; uint8."""
     size = len(first)
     mask = np.zeros((size, size), np.float32)
     kind = random.random()
@@ -102,14 +102,14 @@ def _composed(first: np.ndarray, second: np.ndarray, random: np.random.Generator
 
 
 def _mark(picture: np.ndarray, random: np.random.Generator) -> None:
-    """Scratches over a float picture, in place."""
+    """Draw scratches on a float picture, in place."""
     for _ in range(random.integers(1, 4)):
         line = strokes(np.zeros(picture.shape[:2], np.float32), random)
         picture += line[..., None] * random.normal(150, 60, 3).astype(np.float32)
 
 
 def _coloured(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Other light, contrast, tint and saturation; float [size, size, 3] about 0 to 255."""
+    """Change light, contrast, tint and saturation; float [size, size, 3], about 0 to 255."""
     if random.random() < 0.25:
         picture = np.repeat(picture @ np.full((3, 1), 1 / 3, np.float32), 3, 2)
     elif random.random() < 0.3:

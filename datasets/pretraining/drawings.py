@@ -1,7 +1,7 @@
-"""Pictures drawn by code for training the compact backbone: surfaces and things that photographs lack.
+"""Textures drawn by code for training the compact backbone: surfaces and objects that the photographs lack.
 
-Every one is a height field, float [size, size] about 0 to 1, coloured through a palette. Periods, angles, grain and
-colours are drawn at random, so that no two are alike.
+Each texture is a height field, float [size, size], about 0 to 1, that is coloured by a palette. Periods, angles, grain
+and colours are random.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LETTERS = "ABCDEFGHKLMNPRSTUVXZabcdeghkmnprsuvxyz0123456789.-/#+"
 
 
 def texture(size: int, random: np.random.Generator) -> np.ndarray:
-    """One picture, uint8 RGB [size, size, 3], of a kind drawn from `KINDS`."""
+    """Return a picture, uint8 RGB [size, size, 3], of a random kind of `KINDS`."""
     height = KINDS[random.integers(len(KINDS))](size, random)
     if random.random() < 0.4:
         height = height + random.uniform(0.02, 0.3) * (cloud(size, random, random.uniform(0.5, 3)) - 0.5)
@@ -193,4 +193,4 @@ def ramp(size: int, random: np.random.Generator) -> np.ndarray:
 
 
 KINDS = (weave, weave, grid, grid, waves, fractal, cells, cells, brushed, text, text, leaves, leaves, solid, ramp)
-"""What is drawn, as often as it is listed."""
+"""Kinds of textures; a kind that is listed twice is drawn twice as often."""

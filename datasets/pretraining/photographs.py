@@ -1,7 +1,7 @@
 """Free photographs that the compact backbone is trained on.
 
-They come inside the scikit-image and scikit-learn wheels, nothing is downloaded. Of scikit-image's only those are taken
-that its documentation calls public domain or CC0.
+They are part of the wheels of scikit-image and scikit-learn, so nothing is downloaded. From scikit-image, only pictures
+are used that its documentation calls public domain or CC0.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ PHOTOGRAPHS = {
     "sklearn/datasets/images/china.jpg": "CC BY 2.0 (danielbuechele)",
     "sklearn/datasets/images/flower.jpg": "CC BY 2.0 (vultilion)",
 }
-"""Place inside the installed packages, and licence."""
+"""Paths inside the installed packages, and licences."""
 
 
 def load_photographs() -> list[np.ndarray]:
-    """Every one of `PHOTOGRAPHS`, uint8 RGB [height, width, 3]; UserError when a package or file is missing."""
+    """Read all `PHOTOGRAPHS`, uint8 RGB [height, width, 3]; UserError if a package or file is missing."""
     pictures = []
     for place in PHOTOGRAPHS:
         package, inside = place.split("/", 1)
@@ -53,5 +53,5 @@ def load_photographs() -> list[np.ndarray]:
 
 
 def pictures_sha256(pictures: list[np.ndarray]) -> str:
-    """One fingerprint over all pixels."""
+    """Return one fingerprint of the pixels of all pictures."""
     return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()

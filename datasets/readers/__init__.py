@@ -1,4 +1,4 @@
-"""Data sets on disk: their categories, pictures and masks, in the layouts of `LAYOUTS`."""
+"""Reading data sets on disk, in the layouts of `LAYOUTS`: their categories, pictures and masks."""
 
 from .category import Category, LabelledPicture, read_mask
 from .layouts import LAYOUTS, find_categories, select_categories

@@ -1,4 +1,4 @@
-"""A category, that is one product: which pictures to fit on, which to test on, and what is known of them."""
+"""Base class of categories. A category is one product, with its pictures to fit on and to test on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deploy.pictures.preprocess import Preprocess
 
 GOOD = "good"
 GOOD_NAMES = (GOOD, "ok", "normal")
-"""What folders of good pictures are called, in any case."""
+"""Names of folders of good pictures, in upper or lower case."""
 SOUNDS_GOOD = {"okay", "pass", "passed", "nominal", "io", "non_defective", "no_defect"}
-"""Names of folders that may mean good pictures: they count as a kind of defect, and we say so."""
+"""Names of folders that may mean good pictures. They count as a kind of defect, and a note says so."""
 TEST_EVERY = 5
-"""Where a layout does not say which good pictures are for testing, every fifth is."""
+"""If a layout does not define which good pictures are for testing, every fifth one is."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LabelledPicture:
     defect: str
     """`good`, or the kind of defect."""
     masks: tuple[Path, ...] = ()
-    """Where its defects are marked, all of them together; empty for good pictures and where it is not known."""
+    """Masks that mark all its defects together; empty for good pictures, and if there are no masks."""
 
     @property
     def defective(self) -> bool:
@@ -40,36 +40,36 @@ class LabelledPicture:
 
 @dataclass(frozen=True)
 class Category:
-    """One product, whose pictures lie below `folder`; a layout is a subclass."""
+    """One product, whose pictures are below `folder`; each layout is a subclass."""
 
     name: str
     folder: Path
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
-        """Every category of this layout in `data_path`, sorted by name; empty where it is of another layout."""
+        """Return all categories of this layout in `data_path`, sorted by name; empty if it has another layout."""
         raise NotImplementedError
 
     def train_pictures(self) -> list[Path]:
-        """The good pictures to fit on, sorted; UserError when there are none."""
+        """Return the good pictures to fit on, sorted; UserError if there are none."""
         raise NotImplementedError
 
     def test_pictures(self) -> list[LabelledPicture]:
-        """The pictures to test on, sorted by kind and name; UserError when there are none."""
+        """Return the pictures to test on, sorted by kind and name; UserError if there are none."""
         raise NotImplementedError
 
     def unused_masks(self) -> list[Path]:
-        """What lies in the layout's folders of masks and is of no picture, sorted; where it has none, nothing."""
+        """Return the files in the layout's folders of masks that belong to no picture, sorted."""
         return []
 
 
 def is_good(folder: str) -> bool:
-    """Whether a folder of this name holds good pictures."""
+    """Whether a folder of this name has good pictures."""
     return folder.strip().lower() in GOOD_NAMES
 
 
 def good_folder(folder: Path) -> Path | None:
-    """The folder of good pictures directly in `folder`; UserError where there are several."""
+    """Return the folder of good pictures directly in `folder`, or None; UserError if there are several."""
     found = [path for path in sorted(folder.iterdir()) if path.is_dir() and is_good(path.name)]
     if len(found) > 1:
         raise UserError(f"{folder} holds {' and '.join(path.name for path in found)}: put good pictures into one")
@@ -77,9 +77,9 @@ def good_folder(folder: Path) -> Path | None:
 
 
 def pictures_by_kind(folder: Path, leave_out: Iterable[str] = ()) -> list[tuple[Path, str]]:
-    """Every picture in a folder of folders, with its kind: GOOD, or the name of its folder.
+    """Return every picture in a folder of folders with its kind: GOOD, or the name of its folder.
 
-    Folders named in `leave_out` are passed over. UserError where a picture lies in no folder.
+    Folders named in `leave_out` are ignored. UserError if a picture is not in a folder of its kind.
     """
     found = []
     for path in list_pictures(folder):
@@ -97,7 +97,7 @@ def pictures_by_kind(folder: Path, leave_out: Iterable[str] = ()) -> list[tuple[
 
 
 def mask_of(place: Path, stem: str) -> tuple[Path, ...]:
-    """The mask in the folder `place` of the picture that is called `stem`, if there is one."""
+    """Return the mask in the folder `place` for the picture with the name `stem`, if there is one."""
     for name in (f"{stem}_mask", stem):
         for suffix in SUFFIXES:
             if (place / f"{name}{suffix}").is_file():
@@ -106,18 +106,18 @@ def mask_of(place: Path, stem: str) -> tuple[Path, ...]:
 
 
 def divide(good: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Good pictures to fit on and to test on: of every TEST_EVERY in this order, the last is for testing."""
+    """Divide good pictures into those to fit on and those to test on: every TEST_EVERY-th one is for testing."""
     kept = [path for number, path in enumerate(good, 1) if number % TEST_EVERY]
     return kept, good[TEST_EVERY - 1 :: TEST_EVERY]
 
 
 def draw(pictures: list[Path], shots: int | None, seed: int) -> list[Path]:
-    """`shots` of the pictures, in their order, drawn by `seed`; all of them where it is None.
+    """Draw `shots` of the pictures at random by `seed`, and keep their order; None returns all pictures.
 
-    Of one seed, those of fewer shots are among those of more.
+    With the same seed, the pictures for fewer shots are a subset of those for more.
 
     Raises:
-        UserError: there are fewer than `shots`, or it is below 2.
+        UserError: there are fewer than `shots` pictures, or `shots` is below 2.
     """
     if shots is None:
         return pictures
@@ -129,9 +129,9 @@ def draw(pictures: list[Path], shots: int | None, seed: int) -> list[Path]:
 def read_mask(
     picture: LabelledPicture, preprocess: Preprocess, shape: tuple[int, int] | None = None
 ) -> np.ndarray | None:
-    """Ground truth in the map's geometry, bool [height, width]; all False for good pictures, None if not known.
+    """Read the ground truth in the size of the map, bool [height, width]: all False for good pictures, None if unknown.
 
-    UserError when a mask is not of the picture's own `shape`, height and width, where that is given. Tiles need it.
+    `shape` is the picture's height and width; tiled pictures need it. UserError if a mask has another shape.
     """
     if not picture.defective:
         return np.zeros(preprocess.map_shape(*shape) if shape else preprocess.size, bool)

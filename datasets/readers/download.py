@@ -1,4 +1,4 @@
-"""Fetching MVTec AD: resumed where it was cut, checked, and unpacked into nothing but its own folders."""
+"""Download of MVTec AD: it can be resumed, is verified, and is unpacked only into its own folders."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LICENCE = (
 
 
 class Archive(NamedTuple):
-    """One file to fetch."""
+    """One file to download."""
 
     url: str
     digest: str
-    """`sha256:` or `md5:` and the file's, in hexadecimal digits."""
+    """`sha256:` or `md5:`, followed by the file's digest in hexadecimal digits."""
 
 
 SHARE = "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f282/download"
@@ -61,20 +61,20 @@ ARCHIVES = {
 }
 BLOCK = 1 << 20
 TRIES = 4
-"""How often a connection that was cut is taken up again."""
+"""Number of attempts to download a file, each of which resumes the one before."""
 TIMEOUT = 60  # seconds without a byte
 MOST_BYTES, MOST_FILES = 20 << 30, 100_000
-"""What one archive may unpack to; the whole data set is 5 GB in 6,700 files."""
+"""Limits for the content of one archive; the whole data set has 5 GB in 6,700 files."""
 
 
 def download(data_path: Path, selection: str) -> None:
-    """Fetch those of MVTec AD's categories that `selection` names and `data_path` lacks.
+    """Download the categories of MVTec AD that `selection` names and that `data_path` lacks.
 
-    `all`, and more than half of them, come as the one archive of all.
+    If they are more than half of all categories, the archive of the whole data set is downloaded.
 
     Raises:
-        UserError: no such category, no connection, a wrong checksum, no space; nothing half is left in `data_path`, and
-            what was fetched so far is kept for the next try.
+        UserError: no such category, no connection, a wrong checksum, or no space. No incomplete category is left in
+            `data_path`, and the bytes downloaded so far are kept for the next attempt.
     """
     wanted = _missing(data_path, selection)
     if not wanted:
@@ -101,12 +101,12 @@ def _missing(data_path: Path, selection: str) -> list[str]:
 
 
 def cache() -> Path:
-    """Where archives lie until they are unpacked."""
+    """Return the folder where archives are kept until they are unpacked."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddlepatch"
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The archive's file in `folder`, complete and checked; goes on with what an earlier call left there."""
+    """Download an archive to `folder`, resuming an earlier attempt, and verify it; return its path."""
     kind, digest = archive.digest.split(":")
     place = make_folder(folder) / PurePosixPath(archive.url).name
     part = place.with_name(f"{place.name}.{digest[:8]}.part")
@@ -125,7 +125,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def _complete(url: str, part: Path) -> None:
-    """Fetch what `part` lacks, taking the connection up again where it is cut."""
+    """Download the bytes that the file `part` lacks; if the connection breaks, resume it, up to TRIES times."""
     for attempt in range(TRIES):
         before = part.stat().st_size if part.is_file() else 0
         try:
@@ -143,7 +143,7 @@ def _complete(url: str, part: Path) -> None:
             if total is None or part.stat().st_size == total:
                 return
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing is left to fetch
+            if error.code == 416:  # the range is empty: the file is complete
                 return
             raise UserError(f"cannot fetch {url}: the server answers {error.code} {error.reason}") from error
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
@@ -164,12 +164,12 @@ def _cut(url: str, why: str) -> UserError:
 
 
 def unpack(file: Path, data_path: Path, wanted: Iterable[str]) -> None:
-    """Unpack the `wanted` top folders of a tar file into `data_path`, each whole or not at all.
+    """Unpack the `wanted` top folders of a tar file into `data_path`, each completely or not at all.
 
-    Only files and folders below these are taken, links and devices are not, and what lies there already stays.
+    Only files below these folders are unpacked, no links and no devices. Folders that exist already are not changed.
 
     Raises:
-        UserError: the archive is damaged, leads out of its folder, or holds more than MOST_BYTES or MOST_FILES.
+        UserError: the archive is damaged, has paths that lead out of its folder, or exceeds MOST_BYTES or MOST_FILES.
     """
     with scratch_folder(beside=data_path) as aside:
         try:
@@ -190,7 +190,10 @@ def unpack(file: Path, data_path: Path, wanted: Iterable[str]) -> None:
 
 
 def _members(file: Path, archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, tuple[str, ...]]]:
-    """Every file of the archive with the parts of its path; UserError for one that leads elsewhere, or too many."""
+    """Yield every file of the archive with the parts of its path.
+
+    UserError for a path that leads out of the folder, and for too many files or bytes.
+    """
     size = 0
     for number, member in enumerate(archive):
         path = PurePosixPath(member.name)

@@ -1,4 +1,4 @@
-"""What training on so many pictures will take, before it is started."""
+"""Estimate of the time, memory and disk space that training takes, before it is started."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from deploy.pictures.stream import cores
 
 SECONDS, SECONDS_EACH = 5.0, 0.6
-"""Of processor time, for a run and for each picture, where a product takes PRODUCT. Measured with the default model
-(PatchCore, ResNet-18, `balanced`) on hazelnut, KolektorSDD, bottle and magnetic tile, 50 to 280 pictures: 24, 44, 133
-and 171 seconds."""
+"""Processor time of a run, and of each picture, on a machine where a matrix product takes PRODUCT. It was measured with
+the default model (PatchCore, ResNet-18, `balanced`) on hazelnut, KolektorSDD, bottle and magnetic tile, 50 to 280
+pictures: 24, 44, 133 and 171 seconds."""
 GIGABYTES, GIGABYTES_EACH = 0.8, 0.001
-"""Of memory; measured there: 0.87, 0.87, 1.09 and 1.09."""
+"""Memory of a run, and of each picture; measured in the same runs: 0.87, 0.87, 1.09 and 1.09 GB."""
 FEATURES_EACH = 0.0029
-"""Gigabytes of features on disk: 1600 patches of 448 values."""
+"""Gigabytes on disk for the features of a picture: 1600 patches of 448 values."""
 PRODUCT, SIDE = 0.031, 1024
-"""Seconds of processor time that a product of two float32 matrices of this side took on that machine."""
+"""Seconds of processor time of a product of two float32 matrices of this side, on the machine of the measurements."""
 
 
 def training_takes(pictures: int) -> str:
-    """One line about time, memory and disk that the default model takes here for so many good pictures."""
+    """Return a line about time, memory and disk space that the default model takes on this machine."""
     seconds = (SECONDS + SECONDS_EACH * pictures) * _slowness() / cores()
     told = (
         f"{seconds:.0f} s"
@@ -38,7 +38,7 @@ def training_takes(pictures: int) -> str:
 
 
 def _slowness() -> float:
-    """How many times as long as there a product takes here, the least of some."""
+    """Time of a matrix product on this machine (the least of four), relative to the machine of the measurements."""
     values, times = np.ones((SIDE, SIDE), np.float32), []
     for _ in range(4):
         begin = time.process_time()

@@ -3,8 +3,9 @@
 kos01/Part0.jpg
 kos01/Part0_label.bmp     0 good, else defect; all 0 where the part is good
 
-It does not say what to fit on: the good parts of every fifth item, sorted by name, are for testing, those of the others
-for fitting. Parts of one item look alike, so they stay together. All defective parts are for testing.
+The layout does not define which pictures to fit on. Here the good parts of every fifth item, sorted by name, are for
+testing, and those of the other items for fitting. Parts of one item look alike, so they are not divided. All defective
+parts are for testing.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ class Kolektor(Category):
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
-        """`data_path` if it holds items, else every folder in it that does."""
+        """Return `data_path` if it has items, else every folder in it that has items."""
         folders = [data_path] if _labels(data_path) else [p for p in sorted(data_path.iterdir()) if p.is_dir()]
         return [cls(folder.resolve().name, folder) for folder in folders if _labels(folder)]
 
     def train_pictures(self) -> list[Path]:
-        """Good parts of all items but every fifth."""
+        """Return the good parts of all items except every fifth one."""
         found = [picture.path for picture, tested in self._parts if not (tested or picture.defective)]
         if not found:
             raise UserError(f"{self.folder}: no good part to fit on, that is none whose *{LABEL}.bmp is empty")
         return found
 
     def test_pictures(self) -> list[LabelledPicture]:
-        """Good parts of every fifth item, and all defective ones."""
+        """Return the good parts of every fifth item, and all defective parts."""
         found = [picture for picture, tested in self._parts if tested or picture.defective]
         return sorted(found, key=lambda picture: (picture.defect != GOOD, picture.path))
 
     @cached_property
     def _parts(self) -> list[tuple[LabelledPicture, bool]]:
-        """Every part, and whether its item is one for testing."""
+        """Every part, and whether its item is for testing."""
         found = []
         for number, (_, labels) in enumerate(groupby(_labels(self.folder), key=lambda path: path.parent), 1):
             for label in labels:

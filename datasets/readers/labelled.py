@@ -1,4 +1,4 @@
-"""Pictures with a verdict, to set a threshold by: a folder, or a table."""
+"""Labelled pictures, by which a threshold is set, from a folder or a table."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from .table import SUFFIXES, read_rows
 
 COLUMNS = ("path", "label")
 VERDICTS = {GOOD: False, "0": False, "defective": True, "1": True}
-"""What a table may say in its column `label`."""
+"""Allowed values of a table's column `label`, and whether they mean defective."""
 DIGITS = 16
 
 
 def labelled_pictures(place: str | Path) -> list[tuple[Path, bool]]:
-    """Each picture with whether it is defective.
+    """Return the pictures at `place`, each with whether it is defective.
 
-    `place` is a folder that holds `good/` and one or more other folders, of defective pictures, such as `test/` of
-    MVTec AD; or a table, .csv or .jsonl, with the columns `path`, relative to the table's folder, and `label`, one of
-    VERDICTS.
+    `place` is a folder with `good/` and one or more other folders of defective pictures, such as `test/` of MVTec AD;
+    or a table, .csv or .jsonl, with the columns `path`, relative to the table's folder, and `label`, one of VERDICTS.
 
     Raises:
-        UserError: neither, or a row that cannot be understood.
+        UserError: `place` is neither, or a row of the table is not valid.
     """
     place = Path(place)
     if place.is_dir():
@@ -43,7 +42,7 @@ def _table(place: Path) -> list[tuple[Path, bool]]:
             raise UserError(f"{row['row']}: label {label!r} is none of {', '.join(VERDICTS)}")
         path = place.parent / row["path"]
         if not path.is_file():
-            path = place.parent / original(row["path"])  # of a table that we wrote
+            path = place.parent / original(row["path"])  # undoes the escaping of tables written by PaddlePatch
         if not path.is_file():
             raise UserError(f"{row['row']}: no picture at {path}")
         found.append((path, VERDICTS[label]))
@@ -51,5 +50,5 @@ def _table(place: Path) -> list[tuple[Path, bool]]:
 
 
 def picture_digests(paths: list[Path]) -> list[str]:
-    """One short fingerprint per picture, of its file's bytes."""
+    """Return a short fingerprint of each picture's file."""
     return [file_sha256(path)[:DIGITS] for path in paths]

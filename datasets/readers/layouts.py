@@ -1,4 +1,4 @@
-"""Which layout a folder is of, and its categories."""
+"""Finding the layout of a folder, and its categories."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LAYOUTS: dict[str, type[Category]] = {
     "kolektor": Kolektor,
     "plain": Plain,
 }
-"""By the name that --layout takes, in the order in which they are tried."""
+"""Layouts by their names in --layout, in the order in which they are tried."""
 
 
 def find_categories(data_path: str | Path, layout: str | None = None) -> list[Category]:
-    """Every category of `data_path`, in `layout`, or in the first of LAYOUTS of which there is one.
+    """Return all categories of `data_path` in `layout`; if not given, in the first of LAYOUTS that has any there.
 
     Raises:
-        UserError: there is nothing at `data_path`, or no category in it.
+        UserError: `data_path` does not exist, or has no category.
     """
     place = Path(data_path)
     if not place.exists():
@@ -50,7 +50,7 @@ def find_categories(data_path: str | Path, layout: str | None = None) -> list[Ca
 
 
 def layout_of(category: Category) -> str:
-    """The first name of a category's layout."""
+    """Return the name of a category's layout, the first one if it has several."""
     return next(name for name, kind in LAYOUTS.items() if type(category) is kind)
 
 
@@ -63,7 +63,10 @@ def _why_nothing(place: Path, layout: str | None) -> str:
 
 
 def select_categories(data_path: str | Path, selection: str, layout: str | None = None) -> list[Category]:
-    """Categories by `NAME[,NAME...]`, `all` that are there, or MVTec's `textures` or `objects` that are there."""
+    """Return the categories of `data_path` that `selection` names; UserError if one is missing.
+
+    `selection` is `NAME[,NAME...]`, `all`, or `textures` or `objects` for those of MVTec AD that are there.
+    """
     found = {category.name: category for category in find_categories(data_path, layout)}
     groups = {"all": tuple(found), "textures": TEXTURES, "objects": OBJECTS}
     if selection in groups:

@@ -1,8 +1,8 @@
-"""MVTec LOCO AD's layout: MVTec AD's, but each defective picture has a folder of masks, one per defect.
+"""MVTec LOCO AD's layout: as MVTec AD, but each defective picture has a folder of masks, one mask per defect.
 
 CATEGORY/ground_truth/DEFECT/PICTURE/000.png
 
-Its validation/good is left out: thresholds come from the training pictures.
+Its validation/good is not used, because thresholds are computed from the training pictures.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .mvtec import MVTec
 
 
 class LOCO(MVTec):
-    """Several masks per picture."""
+    """A category of MVTec LOCO AD."""
 
     @classmethod
     def is_category(cls, folder: Path) -> bool:
-        """Whether it is MVTec AD's and its masks lie in folders that are called like test pictures."""
+        """Whether `folder` has MVTec AD's layout, with masks in folders that are named like test pictures."""
         if not super().is_category(folder):
             return False
         folders = [place for place in (folder / cls.MASKS).glob("*/*") if place.is_dir()]
@@ -28,6 +28,6 @@ class LOCO(MVTec):
         return any((place.parent.name, place.name) in tests for place in folders)
 
     def masks_of(self, path: Path) -> tuple[Path, ...]:
-        """All pictures in the folder that is called like the picture."""
+        """Return all masks of a test picture: the files in the folder that is named like the picture."""
         place = self.folder / self.MASKS / path.relative_to(self.folder / self.TEST).with_suffix("")
         return tuple(list_pictures(place)) if place.is_dir() else ()

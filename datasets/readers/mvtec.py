@@ -1,4 +1,4 @@
-"""MVTec AD's layout, and that of all who took it over: BTAD (ok and ko), MPDD, one's own pictures.
+"""MVTec AD's layout, which other data sets use too: BTAD (folders ok and ko), MPDD, users' own pictures.
 
 CATEGORY/train/good/*.png            good pictures to fit on
 CATEGORY/test/good/*.png             good pictures to test on
@@ -33,15 +33,15 @@ MASKS = "ground_truth"
 
 
 class MVTec(Category):
-    """Folders train, test and ground_truth."""
+    """A category with the folders train, test and ground_truth."""
 
     TEST: ClassVar[str] = "test"
     MASKS: ClassVar[str] = MASKS
-    """Where the test pictures' masks are, below the category."""
+    """Folder of the test pictures' masks, below the category."""
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
-        """Every folder that holds train/good; `data_path` itself if it does."""
+        """Return `data_path` if it has train/good, else every folder in it that has train/good."""
         if cls.is_category(data_path):
             return [cls(data_path.resolve().name, data_path)]
         return [cls(p.name, p) for p in sorted(data_path.iterdir()) if cls.is_category(p)]
@@ -52,11 +52,11 @@ class MVTec(Category):
         return (folder / "train").is_dir() and good_folder(folder / "train") is not None
 
     def train_pictures(self) -> list[Path]:
-        """Those of train/good."""
+        """Return the pictures of train/good."""
         return list_pictures(good_folder(self.folder / "train") or self.folder / "train" / GOOD)
 
     def test_pictures(self) -> list[LabelledPicture]:
-        """Those of test, one kind per folder."""
+        """Return the pictures of test, one kind per folder."""
         test = self.folder / self.TEST
         if not test.is_dir():
             raise UserError(
@@ -66,11 +66,11 @@ class MVTec(Category):
         return [LabelledPicture(path, kind, () if kind == GOOD else self.masks_of(path)) for path, kind in kinds]
 
     def unused_masks(self) -> list[Path]:
-        """Masks of no test picture; UserError when there are no test pictures."""
+        """Return the masks that belong to no test picture; UserError if there are no test pictures."""
         known = {mask for picture in self.test_pictures() for mask in self.masks_of(picture.path)}
         return sorted(set(walk_pictures(self.folder / self.MASKS)) - known)
 
     def masks_of(self, path: Path) -> tuple[Path, ...]:
-        """The masks of a test picture; in ground_truth/defective/DEFECT as well, as some tools write."""
+        """Return the mask of a test picture; also from ground_truth/defective/DEFECT, where some tools write it."""
         below, masks = path.relative_to(self.folder / self.TEST).parent, self.folder / self.MASKS
         return mask_of(masks / below, path.stem) or mask_of(masks / "defective" / below, path.stem)

@@ -4,8 +4,8 @@ gasket/good/*.png, gasket/ok/*.png   good pictures
 gasket/ANYTHING/*.png                defective ones, one folder per kind
 gasket/masks/KIND/*.png              their masks (optional), called like the picture or PICTURE_mask; or ground_truth/
 
-or pictures directly in a folder: all of them good. Where there are defective ones, every fifth good picture, sorted by
-name, is for testing; else all are for fitting.
+Or pictures directly in a folder, which are all good. If there are defective pictures, every fifth good picture, sorted
+by name, is for testing; else all good pictures are for fitting.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MASKS = ("masks", "ground_truth")
 
 
 class Plain(Category):
-    """One folder per kind."""
+    """A category with one folder per kind of picture, or with good pictures directly in its folder."""
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
-        """`data_path` itself if it holds good pictures, else every folder in it that has a folder of them."""
+        """Return `data_path` if it has pictures or a folder of good ones, else its folders with such a folder."""
         if not data_path.is_dir():
             return []
         if good_folder(data_path) or _direct(data_path):
@@ -33,19 +33,19 @@ class Plain(Category):
         return [cls(p.name, p) for p in sorted(data_path.iterdir()) if p.is_dir() and good_folder(p)]
 
     def train_pictures(self) -> list[Path]:
-        """The good ones, but for those to test on."""
+        """Return the good pictures, without those to test on."""
         good = self._good()
         return divide(good)[0] if self._defective() else good
 
     def test_pictures(self) -> list[LabelledPicture]:
-        """Every fifth good one, and all defective ones."""
+        """Return every fifth good picture, and all defective pictures."""
         defective = self._defective()
         if not defective:
             raise UserError(f"{self.folder} holds good pictures alone: without defective ones there is nothing to test")
         return [LabelledPicture(path, GOOD) for path in divide(self._good())[1]] + defective
 
     def unused_masks(self) -> list[Path]:
-        """Masks of no picture."""
+        """Return the masks that belong to no picture."""
         pictures = [*self._good(), *(picture.path for picture in self._defective())]
         known = {mask for path in pictures for mask in self._masks(path)}
         return sorted({path for place in MASKS for path in walk_pictures(self.folder / place)} - known)

@@ -1,4 +1,4 @@
-"""What a category holds, looked at picture by picture before an hour is spent on it."""
+"""Check of a category's pictures and masks before training."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from .estimate import training_takes
 
 THUMBNAIL = 32
 ALIKE = 1.5
-"""Thumbnails whose root mean square difference is so many grey levels or less are of one photograph.
+"""Largest root mean square difference, in grey levels, of the thumbnails of two pictures that count as nearly equal.
 
-A photograph saved again as JPEG of quality 80, or at .7 of its size, is at most 1.4 from itself on bottle, hazelnut,
-KolektorSDD and magnetic tile; the nearest two different photographs there are 2.1 apart (bottle). Bits of a perceptual
-hash do not tell these apart: of 256, up to 20 differ between copies (hazelnut), and 2 between photographs (bottle).
+This was measured on bottle, hazelnut, KolektorSDD and magnetic tile. A photograph saved again as JPEG of quality 80, or
+at .7 of its size, differs from itself by at most 1.4. The nearest two different photographs differ by 2.1 (bottle). The
+bits of a perceptual hash do not separate the two: of 256 bits, up to 20 differ between copies (hazelnut), and only 2
+between different photographs (bottle).
 """
 LEAST = 2
-"""Good pictures that fitting needs."""
+"""Number of good pictures that fitting needs."""
 WANTED = 20
-"""Good pictures that a false alarm rate of .05 needs."""
+"""One more than the good pictures to fit on that a false alarm rate of .05 needs."""
 NAMED = 3
-"""Files that one line names."""
+"""Number of files that one line names."""
 
 
 class Look(NamedTuple):
-    """What is seen of one picture."""
+    """Properties of one picture."""
 
     shape: tuple[int, int]
     """Height and width."""
     kind: str
-    """Type and channels of what the file holds, as `uint8 x 3`."""
+    """Type and number of channels in the file, for instance `uint8 x 3`."""
     digest: str
     thumbnail: np.ndarray
     """float32 [THUMBNAIL * THUMBNAIL], grey levels 0-255."""
@@ -50,7 +51,7 @@ class Look(NamedTuple):
 
 @dataclass
 class Survey:
-    """One category: what is there, what is odd, and why training would fail."""
+    """Result for one category: facts, warnings, and errors with which training would fail."""
 
     name: str
     facts: list[str] = field(default_factory=list)
@@ -59,7 +60,7 @@ class Survey:
 
 
 def survey(category: Category, workers: int | None = None) -> Survey:
-    """Read every picture and mask of a category, in `workers` threads (one per core where None)."""
+    """Read every picture and mask of a category, in `workers` threads (None: one per core)."""
     found = Survey(category.name)
     try:
         train = category.train_pictures()
@@ -97,7 +98,7 @@ def survey(category: Category, workers: int | None = None) -> Survey:
 
 
 def test_overview(test: Sequence[LabelledPicture]) -> str:
-    """One line about how many test pictures there are of which kind."""
+    """Return a line about the number of test pictures of each kind."""
     kinds = Counter(picture.defect for picture in test if picture.defective)
     good, masked = sum(not picture.defective for picture in test), sum(bool(picture.masks) for picture in test)
     named = _named((f"{name} {count}" for name, count in sorted(kinds.items())), 8)
@@ -106,7 +107,7 @@ def test_overview(test: Sequence[LabelledPicture]) -> str:
 
 
 def look(path: Path) -> Look:
-    """Read one picture; UserError when it cannot be read."""
+    """Read one picture; UserError if it cannot be read."""
     picture = decode_deep(path)
     data = np.fromfile(path, np.uint8)
     stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -147,7 +148,8 @@ def _sizes(looks: Iterable[Look]) -> list[str]:
 
 
 def _copies(train: list[Path], test: list[Path], looks: dict[Path, Look]) -> list[str]:
-    """Lines about the same file, and nearly the same picture, twice: among the pictures to fit on, and across."""
+    """Return lines about equal files and nearly equal pictures: within the pictures to fit on, and between these and
+    test pictures."""
     lines = []
     fitted, tested = ([path for path in paths if path in looks] for paths in (train, test))
     first: dict[str, Path] = {}
@@ -168,7 +170,7 @@ def _copies(train: list[Path], test: list[Path], looks: dict[Path, Look]) -> lis
 
 
 def _near(some: list[Path], others: list[Path], looks: dict[Path, Look]) -> list[tuple[Path, Path]]:
-    """Each of `some` with the first of `others` that looks the same; where both are one list, with an earlier one."""
+    """Pair each of `some` with the first of `others` that is nearly equal; in a single list, with an earlier one."""
     if not some or not others:
         return []
     table = np.stack([looks[path].thumbnail for path in others])
@@ -176,7 +178,7 @@ def _near(some: list[Path], others: list[Path], looks: dict[Path, Look]) -> list
     pairs = []
     for number, path in enumerate(some):
         end = number if some is others else len(others)
-        # exact only for the few that the product calls near: it loses digits
+        # the product loses digits, so it only selects candidates, whose distances are then computed exactly
         query = looks[path].thumbnail
         rough = lengths[:end] + float(query @ query) - 2.0 * (table[:end] @ query)
         for row in np.flatnonzero(rough < 2 * ALIKE**2 * query.size + 1e-6 * lengths[:end]):
@@ -187,7 +189,7 @@ def _near(some: list[Path], others: list[Path], looks: dict[Path, Look]) -> list
 
 
 def _masks(test: list[LabelledPicture], looks: dict[Path, Look], workers: int | None) -> tuple[list[str], list[str]]:
-    """Errors and warnings about the masks of defective pictures."""
+    """Return errors and warnings about the masks of defective pictures."""
     defective = [picture for picture in test if picture.defective]
     without = [picture.path for picture in defective if not picture.masks]
     errors, empty = [], []

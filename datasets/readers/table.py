@@ -1,8 +1,8 @@
-"""A table of pictures, .csv or .jsonl, with the columns path and label, and if wanted mask, split and category.
+"""A table of pictures, .csv or .jsonl, with the columns path and label, and optionally mask, split and category.
 
 Paths are relative to the table's folder. `label` is good (ok, normal, 0), defective (1), or a kind of defect; `split`
-is train or test. Where it is missing or empty, every fifth good picture in the table's order is for testing, and all
-defective ones are.
+is train or test. If it is missing or empty, every fifth good picture, in the table's order, is for testing, and so are
+all defective pictures.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SPLITS = ("train", "test", "")
 
 @dataclass(frozen=True)
 class TableCategory(Category):
-    """The rows of one category."""
+    """A category made of rows of a table."""
 
     fitted: tuple[Path, ...] = field(default=(), repr=False)
     tested: tuple[LabelledPicture, ...] = field(default=(), repr=False)
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
-        """Every category that the table names; without that column one, called like the table."""
+        """Return every category in the table; without the column `category`, a single one named after the table."""
         if data_path.suffix.lower() not in SUFFIXES or not data_path.is_file():
             return []
         rows = read_rows(data_path, ("path", "label"))
@@ -41,20 +41,20 @@ class TableCategory(Category):
 
     @classmethod
     def of_rows(cls, rows: Iterable[dict[str, str]], folder: Path) -> list[Category]:
-        """Every category of the rows; their `row` is where they stand, for messages."""
+        """Return every category of these rows; the value `row` of each is its position in the table, for messages."""
         grouped: dict[str, list[dict[str, str]]] = {}
         for row in rows:
             grouped.setdefault(row["category"], []).append(row)
         return [_category(cls, name, found, folder) for name, found in sorted(grouped.items())]
 
     def train_pictures(self) -> list[Path]:
-        """The good ones to fit on."""
+        """Return the good pictures to fit on."""
         if not self.fitted:
             raise UserError(f"category {self.name} has no good picture to fit on")
         return list(self.fitted)
 
     def test_pictures(self) -> list[LabelledPicture]:
-        """The others."""
+        """Return the pictures to test on."""
         if not self.tested:
             raise UserError(f"category {self.name} has no picture to test on; train without --eval")
         return sorted(self.tested, key=lambda picture: (picture.defect, picture.path))
@@ -85,7 +85,7 @@ def _category(kind: type[TableCategory], name: str, rows: list[dict[str, str]], 
 
 
 def defect_of(row: dict[str, str]) -> str:
-    """GOOD, or the kind of defect that a row's label names; UserError where it is empty."""
+    """Return GOOD, or the kind of defect in a row's label; UserError if the label is empty."""
     label = (row["label"] or "").strip()
     if not label:
         raise UserError(f"{row['row']}: label is empty; give good, defective or the kind of defect")
@@ -93,10 +93,10 @@ def defect_of(row: dict[str, str]) -> str:
 
 
 def read_rows(place: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a .csv or .jsonl in UTF-8 with at least `columns`; `row` is where one stands, for messages.
+    """Read the rows of a .csv or .jsonl file in UTF-8; the value `row` is added to each, its position for messages.
 
     Raises:
-        UserError: it cannot be read, is empty, or lacks a column.
+        UserError: the file cannot be read, is empty, or a row lacks one of `columns`.
     """
     try:
         with open(place, newline="", encoding="utf-8-sig") as file:

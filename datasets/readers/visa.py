@@ -1,4 +1,4 @@
-"""VisA's layout: a table says what is where.
+"""VisA's layout, which has a table of all pictures.
 
 split_csv/1cls.csv        object,split,label,image,mask; split is train or test, label is normal or anomaly
 CATEGORY/Data/Images/Normal/0000.JPG
@@ -14,15 +14,15 @@ from .table import TableCategory, read_rows
 
 TABLE = Path("split_csv", "1cls.csv")
 NAMES = {"object": "category", "image": "path"}
-"""What our own tables call these columns."""
+"""VisA's names of columns, with the names in our own tables."""
 
 
 class VisA(TableCategory):
-    """The rows of one object."""
+    """A category made of the rows of one object."""
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
-        """Every object of the table."""
+        """Return every object of the table as a category."""
         place = data_path / TABLE
         if not place.is_file():
             return []

@@ -1,4 +1,4 @@
-"""Lamp, lens and sensor of the sample data: a surface goes in, a picture comes out."""
+"""Lamp, lens and sensor of the sample data, which turn a surface into a picture."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .surface import COLUMNS, ROWS, SIZE, Random, Surface
 
 
 class Camera:
-    """One shot's lamp, lens and sensor; each shot draws its own."""
+    """Lamp, lens and sensor of one shot, with random parameters."""
 
     def __init__(self, random: Random) -> None:
         self.azimuth = random.uniform(0, 2 * np.pi)
         self.elevation = float(np.radians(random.uniform(38, 62)))
         self.exposure = random.uniform(0.86, 1.14)
-        self.diffuse = random.uniform(0.45, 0.6)  # share of the light that comes from everywhere
+        self.diffuse = random.uniform(0.45, 0.6)  # share of the light that comes from all directions
         self.falloff = random.uniform(0.0, 0.22)  # how much darker it is on the far side
         self.vignette = random.uniform(0.02, 0.16)
         self.warmth, self.tint = random.normal(0, 0.02), random.normal(0, 0.008)
@@ -23,7 +23,7 @@ class Camera:
         self.grain = random.uniform(0.7, 1.7)
 
     def look(self, surface: Surface) -> np.ndarray:
-        """The picture before the sensor's noise: float32 [SIZE, SIZE, 3], 0 to 255."""
+        """Return the picture before the sensor's noise: float32 [SIZE, SIZE, 3], 0 to 255."""
         across, up = float(np.cos(self.elevation)), float(np.sin(self.elevation))
         right, down = float(np.cos(self.azimuth)) * across, float(np.sin(self.azimuth)) * across  # towards the lamp
         height = surface.height
@@ -58,7 +58,7 @@ class Camera:
         return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
     def _shadow(self, height: np.ndarray, right: float, down: float, steep: float) -> np.ndarray:
-        # Towards the lamp, does anything stand above the line of sight to it?
+        # a point is in shadow if, in the lamp's direction, a higher point blocks the line to the lamp
         norm = np.hypot(right, down)
         above = np.zeros_like(height)
         for step in (1.5, 3, 5, 7, 10, 14):

@@ -1,4 +1,4 @@
-"""What can be wrong with a product. A flaw changes a product's plan or its surface, and returns the surface."""
+"""The flaws of the sample data. A flaw changes a product's plan or its surface, and returns the surface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Product(Protocol):
 
 
 def _place(product: np.ndarray, random: Random, margin: int = 12) -> tuple[float, float]:
-    """A point (y, x) on the product, `margin` pixels from its edges, and within the picture's centre crop."""
+    """Return a point (y, x) on the product, at least `margin` pixels from its edges and inside the centre crop."""
     inner = cv2.erode(product.astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
     inner[:36], inner[-36:], inner[:, :36], inner[:, -36:] = 0, 0, 0, 0
     points = np.argwhere(inner)
@@ -29,7 +29,7 @@ def _place(product: np.ndarray, random: Random, margin: int = 12) -> tuple[float
 
 
 def _edge(product: np.ndarray, random: Random) -> tuple[float, float]:
-    """A point (y, x) on the product's edge."""
+    """Return a point (y, x) on the product's edge."""
     points = np.argwhere(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) - product)
     y, x = points[random.integers(len(points))]
     return float(y), float(x)
@@ -73,7 +73,7 @@ def _blot(product: Product, random: Random, spread: float, depth: float, tints: 
 
 
 def dent(product: Product, random: Random) -> Surface:
-    """A shallow knock: nothing but the shading changes."""
+    """A shallow dent, which changes the shading only."""
     done = product.surface()
     at, radius = _place(done.product, random), random.uniform(7, 12)
     y, x = ROWS - at[0], COLUMNS - at[1]

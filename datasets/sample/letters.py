@@ -1,4 +1,4 @@
-"""The letters printed on the sample data's products, as strokes: OpenCV's own differ from version to version."""
+"""The letters printed on the sample data's products, as strokes. OpenCV's own letters differ between versions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .surface import stroke
 
 Line = list[tuple[float, float]]
 WIDTH, GAP = 0.6, 0.3
-"""Of a letter and of the space after it; letters are 1 high."""
+"""Width of a letter and of the space after it; the height of a letter is 1."""
 
 
 def _arc(right: float, down: float, across: float, along: float, start: float, end: float) -> Line:
-    """Part of an ellipse around (right, down); angles in degrees, from the right clockwise."""
+    """Return part of an ellipse around (right, down); angles are in degrees, clockwise from the right."""
     turns = np.radians(np.linspace(start, end, 16))
     return list(zip(right + across * np.cos(turns), down + along * np.sin(turns)))
 
@@ -33,7 +33,10 @@ LETTERS: dict[str, list[Line]] = {
 
 
 def lettering(text: str, centre: np.ndarray, turn: float, size: float) -> np.ndarray:
-    """`text` around `centre` (y, x), turned by `turn` radians, float32 [256, 256], 0 to 1; letters `size` high."""
+    """Draw `text` around `centre` (y, x), rotated by `turn` radians, with letters of height `size` pixels.
+
+    Returns float32 [256, 256], 0 to 1.
+    """
     cos, sin = size * np.cos(turn), size * np.sin(turn)
     lines, start = [], -(len(text) * (WIDTH + GAP) - GAP) / 2
     for letter in text:

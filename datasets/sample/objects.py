@@ -1,7 +1,7 @@
 """Products that lie on a background: a turned washer, a printed tablet and a pin header.
 
-Each is drawn in two steps, so that a flaw may change the plan or the finished surface: the constructor decides
-everything at random, `surface` builds it.
+Each product is drawn in two steps: the constructor makes a random plan, and `surface` builds the surface from it. So a
+flaw may change the plan or the finished surface.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ class Tablet:
         return done
 
     def place(self, line: int) -> np.ndarray:
-        """Where the middle of a line of print is, (y, x)."""
+        """Return the middle of a line of print, (y, x)."""
         right, down = self.shift[line] + (0, -31 if line == 0 else 31)
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         return np.array(self.centre) + (right * sin + down * cos, right * cos - down * sin)
 
     def printed(self) -> np.ndarray:
-        """The ink, float32 [SIZE, SIZE], 0 to 1."""
+        """Return the opacity of the ink, float32 [SIZE, SIZE], 0 to 1."""
         sheets = [
             lettering(text, self.place(line) + strike, self.turn + self.skew, self.letters)
             for line, text in enumerate(self.lines)
@@ -119,7 +119,7 @@ class Connector:
         self.lean = random.normal(0, 0.008, self.PINS)  # radians
         self.shine = random.normal(1, 0.06, self.PINS)
         self.solder = random.uniform(0.85, 1.15, (self.PINS, 2))
-        self.bridges: list[int] = []  # between which pads solder ran over, as the left pad's number
+        self.bridges: list[int] = []  # numbers of pads that solder joins with the next pad to the right
         self.matte, self.mould = cloud(random, 0.9), cloud(random, 1.6)
         self.mask, self.dust = cloud(random, 18), random.uniform(0.92, 1.08)
         self.wave = cloud(random, 6)
@@ -166,7 +166,7 @@ class Connector:
         done.paint(silk * 0.75, (0.8, 0.82, 0.78))
 
     def _near(self, start: float) -> tuple[slice, slice]:
-        """The columns that a pin and its solder may reach."""
+        """Return the part of the picture, a range of columns, that a pin and its solder may reach."""
         column = round(self.centre[1] + start * self.grow)
         return slice(None), slice(max(0, column - 28), column + 28)
 

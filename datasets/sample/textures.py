@@ -1,4 +1,4 @@
-"""Products that fill the picture: woven cloth and a varnished board. Drawn in two steps, as objects are."""
+"""Products that fill the picture: woven cloth and a varnished board. They are drawn in two steps, like the objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Fabric:
         self.thick = random.normal(0, 0.03, (2, 200))
         self.fibre, self.fuzz = cloud(random, 0.7), cloud(random, 1.8)
         self.dye, self.tone = cloud(random, 30), random.uniform(0.92, 1.08)
-        self.floats: list[tuple[int, int, int]] = []  # runs (warp yarn, first and last weft) that miss the weft
+        self.floats: list[tuple[int, int, int]] = []  # (warp yarn, first and last weft): the warp stays on top there
 
     def surface(self) -> Surface:
         """The cloth as planned."""
@@ -54,7 +54,7 @@ class Wood:
         drift = 16 * cloud(random, 130, 60) + 2.2 * cloud(random, 45, 8)
         rings = (down + drift + random.uniform(-3e-4, 3e-4) * (right - 128) ** 2) / random.uniform(15, 19)
         pace = np.interp(np.arange(-60, 60, 0.5), np.arange(-60, 61), random.normal(0, 0.22, 121))
-        rings = rings + np.interp(rings, np.arange(-60, 60, 0.5), pace)  # no two years are alike
+        rings = rings + np.interp(rings, np.arange(-60, 60, 0.5), pace)  # years of different width
         self.year = (rings % 1).astype(np.float32)
         self.fibre, self.streak = cloud(random, 26, 0.8), cloud(random, 60, 3)
         self.pores = np.clip(cloud(random, 7, 0.7) + 0.7 * (self.year - 0.6) - 1.5, 0, 1)

@@ -1,8 +1,8 @@
-"""A sample data set in MVTec AD's layout, drawn by this code: seeded, licence-free, with exact masks.
+"""A sample data set in MVTec AD's layout, drawn by code: reproducible by a seed, free of licences, with exact masks.
 
-Objects on a background (`washer`, `tablet`, `connector`) and textures (`fabric`, `wood`), each with several kinds of
-flaws, some of them faint. Pictures of one category differ as an inspection camera's do: in position and turn, in the
-lamp's direction, strength and colour, in focus and grain, and in what the material does by itself.
+It has objects on a background (`washer`, `tablet`, `connector`) and textures (`fabric`, `wood`), each with several
+kinds of flaws, some of them faint. Pictures of one category differ like those of an inspection camera: in position and
+rotation, in the lamp's direction, strength and colour, in focus and grain, and in the variation of the material.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ CATEGORIES: dict[str, tuple[type, dict[str, Flaw]]] = {
     ),
 }
 BORDER = 18
-"""Flaws keep this far from the picture's edges: a centre crop of 224 shows all of them."""
+"""Smallest distance in pixels between a flaw and the picture's edges, so that a centre crop of 224 shows all flaws."""
 VISIBLE = 4.0
-"""A flaw's mask is where it changes the picture by more than this many grey levels (of any colour, noise aside), and
-its mean change there is at least twice as much: fainter ones are drawn again."""
+"""A pixel belongs to a flaw's mask if the flaw changes one of its colours by more than VISIBLE levels, without noise.
+The mean change in the mask is at least twice as large: fainter flaws are drawn again."""
 
 
 def write_sample(
@@ -74,15 +74,15 @@ def write_sample(
     The same seed writes the same bytes; with another numpy or OpenCV some pixels differ by a grey level or two.
 
     Args:
-        folder: receives washer/, fabric/ and so on.
-        seed: decides every picture.
-        train: good pictures to fit on, per category.
-        good: good pictures to test on, per category.
-        bad: pictures per kind of flaw.
-        categories: which ones, all of `CATEGORIES` when None. A category's pictures don't depend on the others.
+        folder: washer/, fabric/ and so on are written there.
+        seed: of all pictures.
+        train: number of good pictures to fit on, per category.
+        good: number of good pictures to test on, per category.
+        bad: number of pictures per kind of flaw.
+        categories: names of categories; None means all of `CATEGORIES`. A category's pictures do not depend on others.
 
     Raises:
-        UserError: a category is unknown, or a category's folder holds another file than this call writes: nothing is
+        UserError: a category is unknown, or a category's folder has a file that this call would not write. Nothing is
             overwritten.
     """
     names = list(CATEGORIES if categories is None else categories)
@@ -101,12 +101,12 @@ def write_sample(
 
 
 def mask_of(path: Path) -> Path:
-    """The ground truth of a flawed picture."""
+    """Return the path of the mask of a picture with a flaw."""
     return path.parents[2] / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
 
 
 def check_free(folders: Sequence[Path], pictures: set[Path]) -> None:
-    """Raise UserError when one of `folders` holds a file that is not among `pictures` and their masks."""
+    """Raise UserError if one of `folders` has a file that is not among `pictures` and their masks."""
     ours = pictures | {mask_of(path) for path in pictures}
     for folder in folders:
         other = next((path for path in sorted(folder.rglob("*")) if not path.is_dir() and path not in ours), None)
@@ -115,7 +115,7 @@ def check_free(folders: Sequence[Path], pictures: set[Path]) -> None:
 
 
 def write_once(path: Path, data: bytes) -> None:
-    """Write a file, or leave it when it holds `data` already; UserError when it holds something else."""
+    """Write a file, unless it has this content already; UserError if it has another content."""
     if not path.exists():
         write_whole(path, data)
     elif path.read_bytes() != data:
@@ -123,10 +123,10 @@ def write_once(path: Path, data: bytes) -> None:
 
 
 def draw(category: str, kind: str, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """One picture: uint8 [SIZE, SIZE, 3] and its mask, bool [SIZE, SIZE].
+    """Draw a picture, uint8 [SIZE, SIZE, 3], and its mask, bool [SIZE, SIZE].
 
-    `kind` is a flaw of the category or `good`. With the same seed and number, a picture with a flaw and the good one
-    show the same product under the same lamp with the same noise: outside the mask they are the same picture.
+    `kind` is a flaw of the category, or `good`. With the same seed and number, a picture with a flaw and a good picture
+    show the same product under the same lamp with the same noise, so they differ only in the mask and close to it.
     """
     make, kinds = CATEGORIES[category]
     flaw = None if kind == "good" else kinds[kind]
@@ -145,7 +145,10 @@ def draw(category: str, kind: str, seed: int, number: int) -> tuple[np.ndarray, 
 def _flawed(
     look: Callable[[np.random.Generator], np.ndarray], picture: np.ndarray, key: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The picture with a flaw, and its mask: the first of `look`'s that can be seen and lies far from the border."""
+    """Return the picture with a flaw, and its mask.
+
+    `look` draws random flaws; the first one is taken that is visible and far enough from the border.
+    """
     random = np.random.default_rng(key)
     for _ in range(100):
         flawed = look(random)
@@ -159,7 +162,7 @@ def _flawed(
 
 
 def _pieces(seen: np.ndarray) -> np.ndarray:
-    """One region or few from what was seen, bool [SIZE, SIZE]: gaps closed, holes filled, stray pixels gone."""
+    """Clean a mask, bool [SIZE, SIZE]: gaps are closed, holes filled, and regions of a few pixels removed."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     closed = cv2.morphologyEx(np.pad(seen.astype(np.uint8), 8), cv2.MORPH_CLOSE, disc)[8:-8, 8:-8].copy()
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -169,7 +172,7 @@ def _pieces(seen: np.ndarray) -> np.ndarray:
 
 
 def _jobs(folder: Path, train: int, good: int, bad: int) -> Iterator[tuple[Path, int]]:
-    """Each picture's path and number; the numbers of training, good and flawed pictures never meet."""
+    """Yield each picture's path and number; training, good and flawed pictures have different numbers."""
     for number in range(train):
         yield folder / "train/good" / f"{number:03d}.png", number
     for number in range(good):

@@ -1,1 +1,1 @@
-"""The scripts' command-line conventions: options, exit codes, progress bars."""
+"""Command-line conventions of the scripts: options, exit codes, progress bars."""

@@ -1,4 +1,4 @@
-"""Command-line conventions shared by the scripts: strict options, `--flag`, `--flag True` and `--flag=False` alike."""
+"""Options of the scripts: no abbreviations; flags may be given as `--flag`, `--flag True` or `--flag=False`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..errors import UserError, report
 
 
 class Arguments(argparse.Namespace):
-    """The options' values, and which of them the user gave."""
+    """The options' values, and which options the user gave."""
 
-    __slots__ = ("given",)  # no option's value, so `vars` does not show it
+    __slots__ = ("given",)  # a slot, so that `vars` shows option values only
     given: tuple[str, ...]
     """Names of the options that were on the command line, in the parser's order."""
 
@@ -22,20 +22,20 @@ class Arguments(argparse.Namespace):
 NOT_GIVEN = object()
 ALL, WRONG, NONE = PICTURES = ("all", "wrong", "none")
 """Values of --save_pic: which pictures get a heat map; `wrong` are misses and false alarms."""
-MOST_THREADS = 1024  # more make the system refuse, and Paddle abort
+MOST_THREADS = 1024  # with more, the system may refuse, and Paddle aborts
 KEPT = "kept from Anomaly.Paddle"
-"""The group of options that are accepted and decide nothing; --help shows it last."""
+"""Group of options that are accepted but have no effect; --help shows it last."""
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Examples stay on their lines, and an option without a default says nothing of one."""
+    """Help formatter that keeps the line breaks of examples, and shows no default for options without one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser with named groups that knows no abbreviations and reports a bad option in one line, exit 2."""
+    """An argparse parser with named groups and without abbreviations; a wrong option raises UserError (exit code 2)."""
 
     def __init__(self, **keywords: Any) -> None:
         self._group: argparse._ArgumentGroup | None = None
@@ -45,30 +45,30 @@ class Parser(argparse.ArgumentParser):
         self._only_with: dict[str, tuple[str, ...]] = {}
 
     def group(self, title: str, example: str = "") -> None:
-        """Put the options that are added next into this group of --help; `example` is shown with a new one."""
+        """Put the options that are added next into this group of --help; `example` is shown with a new group."""
         if title not in self._groups:
             self._groups[title] = self.add_argument_group(title, f"example: {example}" if example else None)
         self._group = self._groups[title]
 
     def add_argument(self, *names: Any, **keywords: Any) -> argparse.Action:
-        """As argparse's, into the group that was named last."""
+        """Add an option as argparse does, to the current group."""
         return (self._group.add_argument if self._group else super().add_argument)(*names, **keywords)
 
     def format_help(self) -> str:
-        """The text of --help."""
+        """Return the text of --help."""
         self._action_groups.sort(key=lambda group: group.title == KEPT)
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raise what `run_script` turns into one line and exit code 2."""
+        """Raise UserError, which `run_script` turns into one line and exit code 2."""
         raise UserError(f"{self.prog}: {message} (see {self.prog} --help)")
 
     def flag(self, name: str, default: bool, help: str) -> None:
-        """Add a boolean option that works bare and with a value."""
+        """Add a boolean option that may be given with or without a value."""
         self.add_argument(f"--{name}", type=boolean, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
     def pictures(self, help: str, labelled: bool = False) -> None:
-        """Add --save_pic, whose value is one of PICTURES; `wrong` only where pictures are `labelled`."""
+        """Add --save_pic, whose value is one of PICTURES; `wrong` is allowed only if pictures are `labelled`."""
         words = "|".join(PICTURES if labelled else (ALL, NONE))
         self.add_argument(
             "--save_pic",
@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def files_for_machines(self) -> None:
-        """Add the options of what is written of a picture for programs to read, see `deploy.results.tables`."""
+        """Add the options for output that programs read: masks, raw maps and regions, see `deploy.results.tables`."""
         self.flag("save_mask", False, "write a mask per picture: 255 defective, 0 good, 127 outside the crop")
         self.flag("save_map", False, "write the map of each picture as a 16-bit png; the table has its map_step")
         self.flag("save_regions", False, "write each region above the pixel threshold: a table and COCO json")
@@ -89,11 +89,11 @@ class Parser(argparse.ArgumentParser):
         self.only_with("min_area", "save_regions", "report", "serve")
 
     def only_with(self, name: str, *others: str) -> None:
-        """Refuse the option `name` where none of the `others`, that this parser has, is in use."""
+        """Refuse the option `name` unless one of the `others` that this parser has is in use."""
         self._only_with[name] = others
 
     def no_effect(self, name: str, reason: str, *more_names: str) -> None:
-        """Accept an option of Anomaly.Paddle that has no effect here; using it prints `reason`."""
+        """Accept an option of Anomaly.Paddle that has no effect in this script; if it is given, `reason` is printed."""
         before = self._group
         self.group(KEPT, f"--{name}")
         self.add_argument(
@@ -102,10 +102,10 @@ class Parser(argparse.ArgumentParser):
         self._group, self._no_effect[name] = before, reason
 
     def parse(self, argv: Sequence[str] | None = None) -> Arguments:
-        """Parse `argv`; unknown options raise UserError, moot ones that were given are named on stderr."""
+        """Parse `argv`; unknown options raise UserError, given options without effect are reported on stderr."""
         values = vars(self.parse_args(argv))
         marked = argparse.Namespace(**dict.fromkeys(values, NOT_GIVEN))
-        self.parse_args(argv, marked)  # leaves alone what is not on the command line
+        self.parse_args(argv, marked)  # changes only the options that are on the command line
         given = [name for name in values if getattr(marked, name) is not NOT_GIVEN]
         for name, reason in self._no_effect.items():
             if name in given:
@@ -119,7 +119,7 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def command(self, args: Arguments, values: dict[str, Any]) -> str:
-        """The command that repeats a run: all that was given, and `values` by option name in place of that."""
+        """Return the command that repeats a run: all given options, with `values` (by option name) replacing theirs."""
         shown = {**{name: getattr(args, name) for name in args.given}, **values}
         actions = [action for action in self._actions if action.dest in shown]
         options = {a.option_strings[-1][2:]: shown[a.dest] for a in actions if a.option_strings}
@@ -128,7 +128,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def boolean(text: str) -> bool:
-    """`True`, `yes`, `1`, `on` and their opposites, in any case."""
+    """Convert `True`, `yes`, `1`, `on` and their opposites, in upper or lower case, to bool."""
     word = text.strip().lower()
     if word in ("true", "yes", "y", "t", "1", "on"):
         return True
@@ -138,7 +138,7 @@ def boolean(text: str) -> bool:
 
 
 def which_pictures(text: str, labelled: bool) -> str:
-    """One of PICTURES; what `boolean` takes means ALL or NONE."""
+    """Convert a value of --save_pic to one of PICTURES; the words of `boolean` mean ALL or NONE."""
     word = text.strip().lower()
     if word == WRONG and not labelled:
         raise argparse.ArgumentTypeError(f"{text!r} needs labelled pictures, as eval.py has: give all or none")
@@ -152,17 +152,17 @@ def which_pictures(text: str, labelled: bool) -> str:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Convert to a whole number of at least 1."""
     return _whole(text, 1)
 
 
 def natural(text: str) -> int:
-    """A whole number of at least 0."""
+    """Convert to a whole number of at least 0."""
     return _whole(text, 0)
 
 
 def threads(text: str) -> int:
-    """A number of threads, 1 to MOST_THREADS."""
+    """Convert to a number of threads, 1 to MOST_THREADS."""
     return _whole(text, 1, MOST_THREADS)
 
 
@@ -178,7 +178,7 @@ def _whole(text: str, least: int, most: int = 10**12) -> int:
 
 
 def rate(text: str) -> float:
-    """A number above 0 and below 1."""
+    """Convert to a number above 0 and below 1."""
     try:
         value = float(text)
     except ValueError:
@@ -189,9 +189,9 @@ def rate(text: str) -> float:
 
 
 def command_line(program: str, options: dict[str, Any], words: Sequence[Any] = ()) -> str:
-    """`program` called with `words` and `options`, those that are None left out; quoted for a shell.
+    """Return the command that calls `program` with `words` and `options`, quoted for a shell; None is left out.
 
-    A script, `NAME.py`, is run by python; anything else is a command as it stands.
+    A script, `NAME.py`, is run with python; any other program is a command itself.
     """
     command = ["python", program] if program.endswith(".py") else program.split()
     command += [f"./{word}" if str(word).startswith("-") else str(word) for word in words]

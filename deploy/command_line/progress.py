@@ -1,4 +1,4 @@
-"""A progress bar where somebody is watching."""
+"""Progress bars, which are shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Item = TypeVar("Item")
 def progress(
     items: Iterable[Item], total: int | None, what: str, unit: str = "picture", delay: float = 0
 ) -> Iterable[Item]:
-    """Show a tqdm bar while `items` is consumed; none when stderr is no terminal or tqdm is not installed.
+    """Show a tqdm bar while `items` is consumed; none if stderr is not a terminal or tqdm is not installed.
 
-    `delay` is for stages that are often short: the bar appears after so many seconds.
+    The bar appears after `delay` seconds, which is useful for stages that are often short.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return items
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
-    except ImportError:  # infer.py runs on machines that carry the deployment packages only
+    except ImportError:  # infer.py may run on machines that have the deployment packages only
         return items
     return tqdm(items, total=total, desc=what, unit=unit, delay=delay, leave=False)
 

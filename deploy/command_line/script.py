@@ -1,4 +1,4 @@
-"""How a script ends: its exit code, and what it says when it was given something wrong."""
+"""The end of a script: its exit code, and one line for an error of the user."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..errors import UserError, report
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's `main` and exit: 0 done, 2 bad input (one line on stderr), 1 a bug (traceback), 130 on Ctrl-C.
 
-    Where stdout is closed before the end, as `| head` does it, the run ends there with 141, as other programs do.
+    If stdout is closed before the end, for example by `| head`, the run ends with 141, like other programs.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
-            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
+        if isinstance(stream, io.TextIOWrapper):  # not so in a notebook
+            stream.reconfigure(errors="backslashreplace")  # names of files may not be valid text
     try:
-        gc.freeze()  # what was imported stays: no look for garbage goes through it, as after each run of the app's page
+        gc.freeze()  # imported modules stay in memory, so garbage collection (after each run of the app) may skip them
         code = main() or 0
         sys.stdout.flush()
     except UserError as error:
@@ -36,7 +36,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
         code = 130
     except BrokenPipeError:
         report("error: stopped before the end, since what it prints is not read any more: let its reader run on")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left there is flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the rest of the buffer, flushed at exit
         code = 141
-    gc.freeze()  # or Python, as it ends, looks twice for circles in all that Paddle made: half a second
+    gc.freeze()  # else Python collects garbage twice at its end, among all objects of Paddle: half a second
     sys.exit(code)

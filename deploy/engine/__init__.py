@@ -1,4 +1,4 @@
-"""Scoring with Ray, on one machine or many. The packages of the extra `ray` are imported when it is used."""
+"""Scoring with Ray, on one machine or many. The packages of the extra `ray` are imported only when it is used."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NOT_FOR_RAY = (
     *("watch", "serve", "save_mask", "save_map", "save_regions", "min_area"),
     *("gpu", "enable_benchmark", "model_name"),
 )
-"""Options that are not for Ray: its workers give scores back and write nothing, and it says which GPU is whose."""
+"""Options that do not work with Ray: its workers only return scores and write no files, and Ray assigns the GPUs."""
 
 
 def ray_predictor(args: Arguments, runtime: Runtime) -> RayPredictor:
-    """The export that infer.py's options name, to be run by Ray. No heat maps are drawn.
+    """Return the export that infer.py's options name, ready to be run by Ray. No heat maps are drawn.
 
     Raises:
-        UserError: other options do not go with it, a package is missing, or the export cannot be read.
+        UserError: an option does not work with Ray, a package is missing, or the export cannot be read.
     """
     moot = [name for name in NOT_FOR_RAY if name in args.given]
     moot += ["save_pic"] if "save_pic" in args.given and args.save_pic == ALL else []
@@ -34,7 +34,7 @@ def ray_predictor(args: Arguments, runtime: Runtime) -> RayPredictor:
     args.save_pic = NONE
     try:
         from .ray_data import RayPredictor
-    except ImportError as error:  # pyarrow's own names no module: it wants a newer numpy
+    except ImportError as error:  # error.name is None if pyarrow needs a newer numpy
         package = (error.name or "pyarrow").partition(".")[0]
         if package not in ("ray", "pyarrow", "pandas", "fsspec"):
             raise

@@ -1,4 +1,4 @@
-"""Pictures that Parquet files name or hold."""
+"""Pictures from Parquet files, which hold the pictures' paths or bytes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..results.parquet import SUFFIX
 from .parts import Listed, Stored
 
 PATH, BYTES = "path", "bytes"
-AT_ONCE = 16  # pictures in memory
-BUFFER = 1 << 20  # bytes; without one, a column of a whole row group is read at once
+AT_ONCE = 16  # number of pictures in memory
+BUFFER = 1 << 20  # bytes; without a buffer, the column of a whole row group would be read at once
 
 
 def parquet_files(place: str | Path) -> list[Path]:
-    """The Parquet files that `place` stands for: itself, or those in this folder, by name; empty if it has none."""
+    """Return the Parquet files at `place`: the file itself, or those in the folder, sorted by name; empty if none."""
     place = Path(place)
     if place.is_dir():
         return sorted(path for path in place.glob(f"*{SUFFIX}") if not path.name.startswith((".", "_")))
@@ -29,13 +29,13 @@ def parquet_files(place: str | Path) -> list[Path]:
 
 
 def listed(files: Sequence[Path]) -> list[Listed]:
-    """The pictures of Parquet files, a row each.
+    """List the pictures of Parquet files; each row is a picture.
 
-    The column `bytes` holds pictures as they are in a file, and `path`, if it is there, names them. Without `bytes`,
-    `path` is where they are, relative to the working folder.
+    The column `bytes` has the contents of picture files, and the optional column `path` has their names. Without
+    `bytes`, `path` has the paths of the pictures, relative to the working folder.
 
     Raises:
-        UserError: a file is not Parquet, has neither column, or they hold something else; or there is no row.
+        UserError: a file is not Parquet, has neither column, or a column has a wrong type; or there are no rows.
     """
     found: list[Listed] = []
     for file in files:
@@ -58,7 +58,7 @@ def listed(files: Sequence[Path]) -> list[Listed]:
 
 
 def contents(stored: Sequence[Stored]) -> Iterator[Encoded]:
-    """The bytes of pictures, of which those of a file follow each other; few are in memory at a time."""
+    """Yield the bytes of stored pictures, few of which are in memory; those of the same file must be consecutive."""
     for file, some in groupby(stored, lambda one: one.file):
         names = {one.row: one.name for one in some}
         with _told(file), ParquetFile(file, buffer_size=BUFFER) as parquet:

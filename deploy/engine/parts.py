@@ -1,4 +1,4 @@
-"""A list of pictures cut into parts, each of which is scored in one piece and finished in a file of its own."""
+"""Division of a list of pictures into parts. Each part is scored as a whole, and its result is kept in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..storage.files import ASIDE, write_whole
 
 SIZE = 32
-"""Pictures of a part, at least: what a worker that dies takes with it."""
+"""Smallest number of pictures of a part (the last may have fewer). If a worker dies, the work on its part is lost."""
 
 
 class Stored(NamedTuple):
@@ -33,31 +33,31 @@ Listed = Union[Path, Stored]
 
 
 class Part(NamedTuple):
-    """Consecutive pictures."""
+    """Consecutive pictures of the list."""
 
     name: str
-    """A fingerprint of the pictures and of all that their scores depend on."""
+    """Fingerprint of the pictures and of everything that their scores depend on."""
     pictures: str
-    """json: a path, or file, row and name of a `Stored`, for each."""
+    """json list: for each picture its path, or file, row and name of a `Stored`."""
     count: int
 
 
 class Result(NamedTuple):
-    """What became of a part's pictures, in their order."""
+    """Result of a part, in the order of its pictures."""
 
     scores: list[tuple[str, float, float]]
-    """Name, score and brightness of each that could be read, as in `Prediction`."""
+    """Name, score and brightness (see `Prediction`) of each picture that could be read."""
     skipped: list[tuple[str, str]]
-    """Name, and why it could not be read, of each of the others."""
+    """Name of each picture that could not be read, and the reason."""
 
 
 def cut(pictures: Sequence[Listed], batch_size: int, depends: Any) -> Iterator[Part]:
-    """Cut a list into parts of whole batches.
+    """Divide a list into parts of whole batches.
 
     Args:
-        pictures: what to score.
-        batch_size: pictures of a run of the program.
-        depends: whatever else the scores depend on, as json types.
+        pictures: the pictures to score.
+        batch_size: number of pictures per run of the program.
+        depends: everything else that the scores depend on, as json types.
     """
     size, remaining, stamps = -(-SIZE // batch_size) * batch_size, iter(pictures), {}
     while some := list(islice(remaining, size)):
@@ -70,7 +70,7 @@ def cut(pictures: Sequence[Listed], batch_size: int, depends: Any) -> Iterator[P
 
 
 def _stamp(path: str | Path) -> tuple[int, int] | None:
-    """What changes with a file's content: its size in bytes, and when it was written; None where it is not there."""
+    """Return size and modification time of a file, to notice changes of its content; None if it does not exist."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -79,10 +79,10 @@ def _stamp(path: str | Path) -> tuple[int, int] | None:
 
 
 class Store:
-    """The finished parts in a folder, a file for each, which is there only when it is whole.
+    """The finished parts in a folder, in one file each; a file exists only when it is complete.
 
-    Their names are fingerprints, so that what a stopped run has left is used if, and only if, the same would be scored
-    again.
+    The files are named by fingerprints. So the parts that a stopped run has left are used if, and only if, the same
+    pictures would be scored again in the same way.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -92,11 +92,11 @@ class Store:
         return self._file(part).is_file()
 
     def write(self, part: Part, text: str) -> None:
-        """Keep what became of a part, the json of a `Result`. UserError where that cannot be written."""
+        """Write the result of a part, the json text of a `Result`; UserError if that is not possible."""
         write_whole(self._file(part), text)
 
     def read(self, part: Part) -> Result:
-        """What became of a part; UserError where its file cannot be read, or has not as many pictures as the part."""
+        """Read the result of a part; UserError if its file cannot be read, or has another number of pictures."""
         path = self._file(part)
         try:
             result = Result(*json.loads(path.read_text()))
@@ -108,11 +108,11 @@ class Store:
         return result
 
     def remove(self) -> None:
-        """Remove all parts, those of stopped runs with other settings too."""
+        """Remove all parts, including those of stopped runs with other settings."""
         for pattern in (f"{'[0-9a-f]' * 64}.json", f"{ASIDE}*"):
             for path in self.folder.glob(pattern):
                 path.unlink()
-        with suppress(OSError):  # other files lie there
+        with suppress(OSError):  # raised if there are other files in it
             self.folder.rmdir()
 
     def _file(self, part: Part) -> Path:

@@ -1,4 +1,4 @@
-"""Ray Data over an export: the pictures are shared out in parts, and finished parts are kept."""
+"""Scoring with Ray Data: the pictures are divided into parts for the workers, and finished parts are kept."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from .parts import Listed, Part, Store, cut
 from .scorer import Scorer
 
 GROUP = 4
-"""Cores of a worker unless --cpu_threads says otherwise, or those of the smallest node."""
+"""Cores of a worker if --cpu_threads is not given; fewer if the smallest node has fewer."""
 OBJECTS = 256 << 20
-"""Bytes of shared memory of a cluster that is started here: scores and paths go through it, and no pictures."""
+"""Bytes of shared memory of a cluster that is started here. Scores and paths pass through it, but no pictures."""
 PATIENCE = 10.0
-"""Seconds in which a cluster must answer."""
+"""Seconds to wait for the answer of a cluster."""
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
 class RayPredictor:
-    """What `Predictor` is to infer.py, with the program in Ray's workers; predictions have no maps.
+    """Replaces `Predictor` in infer.py; the program runs in Ray's workers, and predictions have no maps.
 
     Args:
-        stats, model_file, params_file: as in `Predictor.load`; every node must see them at the same path.
-        runtime: how a worker runs the program; `threads` are the cores of each.
-        folder: keeps finished parts until `finish`, so that a stopped run goes on where it was.
+        stats, model_file, params_file: as in `Predictor.load`; every node must see the files at the same paths.
+        runtime: how a worker runs the program; `threads` is the number of cores of each worker.
+        folder: keeps finished parts until `finish`, so that a stopped run can continue.
 
     Raises:
-        UserError: as `Predictor.load`.
+        UserError: as in `Predictor.load`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RayPredictor:
         self._store = Store(folder)
 
     def pictures(self, place: str | Path) -> list[Listed]:
-        """The pictures of Parquet files, see `parquet.listed`, or what `list_pictures` finds."""
+        """List the pictures at `place`: those of Parquet files (see `parquet.listed`), or those of `list_pictures`."""
         files = parquet_files(place)
         return listed(files) if files else [*list_pictures(place)]
 
@@ -80,11 +80,11 @@ class RayPredictor:
         workers: int | None,
         on_bad: Callable[[str, UserError], None],
     ) -> Iterator[Prediction]:
-        """Score pictures; yields in their order what is finished, while Ray goes on; see `Predictor.predict`.
+        """Score pictures; yield predictions in order while Ray continues with other parts. See `Predictor.predict`.
 
         Raises:
             UserError: the cluster cannot be reached or is too small, a worker cannot run the program, or workers died
-                again and again. Parts that are finished stay.
+                repeatedly. Finished parts are kept.
         """
         runtime = self.runtime
         numbers = runtime.use_gpu, runtime.onednn, runtime.precision, runtime.tensorrt, runtime.ir_optim
@@ -105,11 +105,11 @@ class RayPredictor:
                     yield Prediction(name, score, NO_PIXELS[..., 0], NO_PIXELS, (0, 0), brightness)
 
     def finish(self) -> None:
-        """Remove the parts: call it when their scores are in a table."""
+        """Remove the parts; to be called when their scores are in a table."""
         self._store.remove()
 
     def _scored(self, parts: Sequence[Part], batch_size: int, workers: int | None) -> Iterator[tuple[Part, str]]:
-        """Each part, in the order in which they are finished, with the json of its `Result`."""
+        """Score parts with Ray; yield each part, in the order in which they finish, with the json of its `Result`."""
         with _cluster():
             count, threads = _pool(self.runtime)
             count = min(count, len(parts))
@@ -139,10 +139,13 @@ class RayPredictor:
 
 
 def _attempts() -> Any:
-    """An actor that counts how often each part was begun. Ray itself begins again and again what kills its workers."""
+    """Start an actor that counts how often each part was begun.
+
+    It is needed because Ray itself retries without end a part that kills its workers.
+    """
 
     @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-    class Attempts:  # here, so that its process need not import Paddle
+    class Attempts:  # defined in the function, so that its process need not import this module and Paddle
         def __init__(self) -> None:
             self.begun: dict[int, int] = {}
 
@@ -154,7 +157,7 @@ def _attempts() -> Any:
 
 
 def _pool(runtime: Runtime) -> tuple[int, int]:
-    """How many workers the cluster has room for, and the cores of each; UserError where it is none."""
+    """Return how many workers the cluster has room for, and the cores of each; UserError if there is no room."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     each = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
     if not each:
@@ -172,7 +175,7 @@ def _pool(runtime: Runtime) -> tuple[int, int]:
 
 @contextmanager
 def _cluster() -> Iterator[None]:
-    """Join the cluster of $RAY_ADDRESS, or start one on this machine that ends with this process."""
+    """Connect to the cluster of $RAY_ADDRESS, or start one on this machine that ends with this process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = os.environ.get("RAY_ADDRESS")
@@ -196,17 +199,18 @@ def _cluster() -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """OSError where nobody answers at HOST:PORT: Ray tries for minutes, and says nothing of it."""
+    """Raise OSError if nothing answers at HOST:PORT; Ray itself would try for minutes, without a message."""
     place = urlsplit(address if "://" in address else f"//{address}")
-    if place.port:  # not in `auto`
+    if place.port:  # the address `auto` has no port
         socket.create_connection((place.hostname, place.port), PATIENCE).close()
 
 
 def _environment() -> dict[str, Any]:
-    """What workers get from here: this package, in this version, and its limit of pixels.
+    """Return the environment of the workers: this package in this version, and the limit of pixels.
 
-    Ray runs `Scorer` in a thread. Threads but the first have heaps of 64 MB: larger blocks would be given back to the
-    system after every run and taken anew, which costs 45 % more CPU time. With a single arena they stay.
+    MALLOC_ARENA_MAX: Ray runs `Scorer` in a thread. All threads but the first have heaps of 64 MB; larger blocks would
+    be returned to the system after every run and requested again, which costs 45 % more CPU time. With a single arena,
+    the process keeps them.
     """
     package = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
     return {**package, "env_vars": {MOST_VARIABLE: str(most_pixels()), "MALLOC_ARENA_MAX": "1"}}
@@ -214,7 +218,7 @@ def _environment() -> dict[str, Any]:
 
 @contextmanager
 def _stderr_closed() -> Iterator[None]:
-    """Keep from the user that Ray follows RAY_BACKEND_LOG_LEVEL, which it says of itself; errors are raised."""
+    """Suppress stderr: Ray prints a notice that it uses RAY_BACKEND_LOG_LEVEL. Errors are still raised."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -228,7 +232,7 @@ def _stderr_closed() -> Iterator[None]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what ends a cluster into a UserError; exceptions in `Scorer` are bugs, and stay what they are."""
+    """Turn errors of the cluster into a UserError; exceptions in `Scorer` are bugs and are not changed."""
     try:
         yield
     except RayTaskError:

@@ -1,4 +1,4 @@
-"""What runs in Ray's worker processes."""
+"""The code that runs in Ray's worker processes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .parts import Result, Stored
 
 
 class Scorer:
-    """A worker: holds the program, loaded once, and scores one part after another.
+    """A worker: loads the program once, and scores one part after another.
 
     Args:
-        folder: where relative paths begin.
+        folder: relative paths are relative to this folder.
         files: stats, model and params file of the export, as in `Predictor.load`.
         runtime: how the program is run.
-        batch_size: pictures of a run.
-        workers: decoding threads.
-        attempts: handle of an actor whose `begin(number)` returns how often that part was begun.
+        batch_size: number of pictures per run.
+        workers: number of decoding threads.
+        attempts: handle of an actor whose `begin(number)` counts and returns how often this part was begun.
     """
 
     MOST_ATTEMPTS = 4
-    """How often a part is begun when its workers die."""
+    """How often a part is begun at most, if its workers die."""
 
     def __init__(
         self, folder: str, files: tuple[str, ...], runtime: Runtime, batch_size: int, workers: int, attempts: Any
@@ -45,11 +45,11 @@ class Scorer:
             self.predictor = Predictor.load(*files, runtime=runtime)
         except OSError as error:
             self.refusal = f"cannot enter {folder}: {error.strerror}; every node must see the same files"
-        except UserError as error:  # told with the first part: Ray would start one worker after another in vain
+        except UserError as error:  # reported with the first part: if raised here, Ray would start workers repeatedly
             self.refusal = str(error)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Score parts: json of the `pictures` of each in, and its `number`; json of its `Result` out, or `error`."""
+        """Score parts, given by `number` and the json of their `pictures`; return the json of `Result`s or `error`s."""
         done: dict[str, list[Any]] = {"number": [], "result": [], "error": []}
         for number, pictures in zip(batch["number"].tolist(), batch["pictures"].tolist()):
             result, error = "", self.refusal
@@ -64,11 +64,10 @@ class Scorer:
         return done
 
     def score(self, number: int, pictures: list[Any]) -> Result:
-        """Score what a `Part` lists.
+        """Score the pictures of a `Part`. A picture that cannot be read is skipped.
 
         Raises:
-            UserError: the program or a Parquet file fails, or one worker after another has died of the part. A picture
-                that cannot be read is skipped.
+            UserError: the program or a Parquet file fails, or MOST_ATTEMPTS workers have died while scoring the part.
         """
         if begun(self.attempts, number) > self.MOST_ATTEMPTS:
             first, last = (one[-1] if isinstance(one, list) else one for one in (pictures[0], pictures[-1]))
@@ -88,7 +87,7 @@ class Scorer:
 
 
 def opened(pictures: list[Any]) -> Iterator[Path | Encoded]:
-    """The pictures that a `Part` lists, as `Predictor.predict` takes them."""
+    """Yield the pictures of a `Part` in a form that `Predictor.predict` takes."""
     for stored, some in groupby(pictures, lambda one: isinstance(one, list)):
         if stored:
             yield from contents([Stored(*one) for one in some])
@@ -97,5 +96,5 @@ def opened(pictures: list[Any]) -> Iterator[Path | Encoded]:
 
 
 def begun(attempts: Any, number: int) -> int:
-    """Note that a part is begun; how often it was, this time included."""
+    """Count that a part is begun; return how often it was begun, including this time."""
     return ray.get(attempts.begin.remote(number))

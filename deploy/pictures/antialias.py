@@ -1,7 +1,8 @@
-"""Resizing with antialiasing as Pillow and torchvision do it: a triangle filter as wide as the scale.
+"""Resizing with antialiasing as in Pillow and torchvision: a triangle filter whose width grows with the scale.
 
-Each side is one product with a band matrix (Pillow's coefficients, `Image.BILINEAR`), block by block, so that the zeros
-outside of the band are left out. Results are within one grey level of Pillow's, which rounds between both sides.
+Rows and columns are resized by a product with a band matrix each (Pillow's coefficients, `Image.BILINEAR`). The product
+is computed in blocks, which leave out the zeros outside of the band. Results differ from Pillow's by at most one grey
+level, because Pillow rounds between the two products.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-BLOCK = 8  # output rows of one product
+BLOCK = 8  # output rows per product
 
 
 class Band(NamedTuple):
-    """A block of rows of the matrix: output `start` onwards is `weights` times the input from `first`."""
+    """A block of rows of the matrix: outputs from `start` on are `weights` times the inputs from `first` on."""
 
     start: int
     first: int
@@ -29,7 +30,7 @@ def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     rows = _one_side(picture.reshape(len(picture), -1), height)
     turned = rows.reshape(height, -1, channels).transpose(1, 0, 2)
     columns = _one_side(np.ascontiguousarray(turned).reshape(len(turned), -1), width)
-    rounded = cv2.convertScaleAbs(columns).reshape(width, height, channels)  # halves to even, never above 255
+    rounded = cv2.convertScaleAbs(columns).reshape(width, height, channels)  # rounds halves to even, clips at 255
     return np.ascontiguousarray(rounded.transpose(1, 0, 2))
 
 
@@ -38,17 +39,17 @@ def _one_side(values: np.ndarray, size: int) -> np.ndarray:
     output = np.empty((size, values.shape[1]), np.float32)
     for start, first, weights in bands(len(values), size):
         count, given = weights.shape
-        given_rows = values[first : first + given].astype(np.float32, copy=False)  # never all of a large picture
+        given_rows = values[first : first + given].astype(np.float32, copy=False)  # not all at once, to save memory
         np.matmul(weights, given_rows, out=output[start : start + count])
     return output
 
 
 @lru_cache(256)
 def bands(size_in: int, size_out: int) -> tuple[Band, ...]:
-    """Return the weights of every output position, float32, each row's sum 1.
+    """Return the weights of every output position, float32, in blocks; each row's sum is 1.
 
-    Output i lies at (i + 0.5) * scale, where scale is size_in / size_out. An input at distance d from there weighs
-    1 - d / max(scale, 1), at least 0; the filter never reaches beyond the picture.
+    The centre of output i is (i + 0.5) * scale, where scale is size_in / size_out. An input at distance d from it has
+    the weight 1 - d / max(scale, 1), at least 0, before normalisation; the filter does not reach beyond the picture.
     """
     scale = size_in / size_out
     reach = max(scale, 1.0)

@@ -19,7 +19,7 @@ class Encoded(NamedTuple):
     """A picture file's content, in memory."""
 
     name: str
-    """What stands for a path in messages and results."""
+    """Name to use instead of a path in messages and results."""
     data: bytes
 
     def __str__(self) -> str:
@@ -28,12 +28,13 @@ class Encoded(NamedTuple):
 
 File = Union[str, Path, Encoded]
 Picture = Union[File, np.ndarray]
-"""A path or a file's content, or an array uint8 [height, width, 3] in RGB, values 0-255."""
+"""A path, a file's content, or a uint8 array [height, width, 3] in RGB, values 0-255."""
 
 MOST_VARIABLE = "PADDLEPATCH_MAX_PIXELS"
 MOST_PIXELS = 1 << 27
-"""Pixels of the largest picture that is decoded unless MOST_VARIABLE says otherwise: 11,585 x 11,585."""
+"""Number of pixels of the largest picture that is decoded (11,585 x 11,585), unless MOST_VARIABLE is set."""
 DARK = 1 << 12
+"""A 16-bit picture whose values are all below this holds 12-bit data, and is refused unless limits are given."""
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
@@ -52,19 +53,20 @@ class TooLarge(UserError):
 
 
 def decode(path: File) -> np.ndarray:
-    """`decode_bgr` with the channels in the order red, green, blue."""
+    """Decode a file to uint8 RGB [height, width, 3], values 0-255; see `decode_bgr`."""
     return cv2.cvtColor(decode_bgr(path), cv2.COLOR_BGR2RGB)
 
 
 def decode_bgr(path: File, limits: tuple[int, int] | None = None) -> np.ndarray:
     """Decode a file to uint8 BGR [height, width, 3], values 0-255.
 
-    Grey, palette, CMYK and 16-bit pictures are converted, alpha is dropped, and the EXIF orientation is applied. Of 16
-    bits, values up to the first of `limits` become 0 and from the second on 255; without limits the upper 8 bits stay.
+    Grey, palette, CMYK and 16-bit pictures are converted, alpha is dropped, and the EXIF orientation is applied. In
+    16-bit pictures, values up to the first of `limits` become 0 and values from the second on become 255. Without
+    `limits`, the upper 8 bits are kept.
 
     Raises:
-        UserError: the file is missing, cut short, no picture, larger than `most_pixels`, or there are no limits and the
-            upper four of its 16 bits are never used.
+        UserError: the file is missing, cut short, not a picture, or larger than `most_pixels`; or it has 16-bit values
+            that are all below DARK, and no limits are given.
     """
     picture = decode_deep(path)
     if picture.dtype == np.uint8:
@@ -82,12 +84,15 @@ def decode_bgr(path: File, limits: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def decode_deep(path: File) -> np.ndarray:
-    """Decode a file to BGR [height, width, 3], uint16 where it has 16 bits, else uint8; errors as `decode_bgr`."""
+    """Decode a file to BGR [height, width, 3], uint16 if it has 16 bits per value, else uint8.
+
+    Errors as `decode_bgr`, but dark 16-bit pictures are accepted.
+    """
     return _decoded(path, cv2.IMREAD_COLOR)
 
 
 def has_16_bits(path: str | Path) -> bool:
-    """Whether a file's header says that it has 16 bits a value; False where it cannot be read."""
+    """Whether a file has 16 bits per value according to its header; False if it cannot be read."""
     try:
         return _stated(path).bits == 16
     except UserError:
@@ -95,7 +100,10 @@ def has_16_bits(path: str | Path) -> bool:
 
 
 def picture_shape(picture: Picture) -> tuple[int, int]:
-    """Height and width of a picture, of a file by its header, before it is turned; UserError where it has none."""
+    """Height and width of a picture, before the EXIF orientation is applied; of a file only the header is decoded.
+
+    UserError if the file cannot be read or is not a picture.
+    """
     if isinstance(picture, np.ndarray):
         return picture.shape[:2]
     told = _stated(picture)
@@ -103,7 +111,7 @@ def picture_shape(picture: Picture) -> tuple[int, int]:
 
 
 def _stated(path: File) -> Stated:
-    """What a file's header says; UserError where it cannot be read."""
+    """Size and bits of a picture according to the file's header; UserError if it cannot be read."""
     try:
         told = stated(_content(path).tobytes())
     except ValueError as error:
@@ -114,12 +122,15 @@ def _stated(path: File) -> Stated:
 
 
 def decode_mask(path: str | Path) -> np.ndarray:
-    """Decode a mask of 8 or 16 bits to bool [height, width]: whether a pixel is above 0; errors as `decode_bgr`."""
+    """Decode a mask of 8 or 16 bits to bool [height, width], True where a pixel is above 0; errors as `decode_bgr`."""
     return _decoded(path, cv2.IMREAD_GRAYSCALE) > 0
 
 
 def most_pixels() -> int:
-    """Pixels that a picture may have, by the environment variable MOST_VARIABLE; UserError when that is no number."""
+    """Largest number of pixels of a picture, from the environment variable MOST_VARIABLE or MOST_PIXELS.
+
+    UserError if the variable is not a number.
+    """
     told = os.environ.get(MOST_VARIABLE, "")
     if told and not (told.isascii() and told.isdigit() and int(told) > 0):
         raise UserError(f"${MOST_VARIABLE} {told} is no number of pixels: give a whole number of at least 1")
@@ -127,7 +138,7 @@ def most_pixels() -> int:
 
 
 def _content(path: File) -> np.ndarray:
-    """The file's bytes, at least one; UserError where there are none, it is no regular file, or cannot be read."""
+    """The bytes of a file; UserError if it is empty, not a regular file, or cannot be read."""
     data = np.frombuffer(path.data, np.uint8) if isinstance(path, Encoded) else _read(path)
     if data.size == 0:
         raise UserError(f"cannot read picture {path}: the file is empty")
@@ -154,7 +165,7 @@ def _read(path: str | Path) -> np.ndarray:
 
 
 def _decoded(path: File, colours: int) -> np.ndarray:
-    """The file's picture, uint8, or uint16 where the file has 16 bits."""
+    """Decode a file to uint8, or to uint16 if it has 16 bits per value; `colours` is OpenCV's flag for the channels."""
     data = _content(path)
     plain = data.tobytes()
     try:

@@ -1,4 +1,4 @@
-"""What a picture file says of itself, read before a decoder takes memory for it; and whether all of it is there."""
+"""Reads the size of a picture from the file's header, before a decoder allocates memory, and finds truncated files."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import NamedTuple
 
 PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", {b"II": "<", b"MM": ">"}
 JP2_BOX, JP2_STREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
-FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers in front of height and width
+FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers of segments that hold height and width
 SCAN, END = 0xDA, 0xD9
-DEFLATE = (8, 32946)  # TIFF's compressions that carry a checksum
-MOST_PIECES = 1 << 20  # of a TIFF: strips or tiles
+DEFLATE = (8, 32946)  # TIFF's compressions that have a checksum
+MOST_PIECES = 1 << 20  # largest number of strips or tiles of a TIFF
 WIDTH, HEIGHT, BITS, COMPRESSION = 256, 257, 258, 259  # TIFF's tags
 PIECES = ((273, 279), (324, 325))
-"""Where strips begin and how long they are, and tiles."""
+"""TIFF's tags for offsets and lengths, of strips and of tiles."""
 TAGS = {WIDTH, HEIGHT, BITS, COMPRESSION, *PIECES[0], *PIECES[1]}
 
 
 class Stated(NamedTuple):
-    """A file's own word of its picture."""
+    """Size of a picture according to the file's header."""
 
     width: int
     height: int
     bits: int = 8
-    """Per channel."""
+    """Bits per channel."""
 
 
 def stated(data: bytes) -> Stated | None:
-    """Width, height and bits by the file's header; None for a kind of file that we do not take.
+    """Read width, height and bits from the file's header; None for a format that is not supported.
 
-    These are PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000 and PNM. ValueError when the header is damaged or cut short.
+    Supported are PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000 and PNM. ValueError if the header is damaged or cut short.
     """
     try:
         if data[:8] == PNG:
@@ -61,9 +61,10 @@ def stated(data: bytes) -> Stated | None:
 
 
 def check_whole(data: bytes, told: Stated) -> None:
-    """Raise ValueError where a file of that header is cut short, or its checksums are wrong.
+    """Raise ValueError if a PNG, JPEG or TIFF file is cut short, or if a TIFF's checksums are wrong.
 
-    Decoders fill such parts with grey in silence. Flipped bits of a JPEG's data cannot be told from a picture.
+    Decoders would fill the missing parts with grey, without an error. Flipped bits in the data of a JPEG cannot be
+    detected.
     """
     if data[:8] == PNG:
         _check_png(data)
@@ -76,14 +77,14 @@ def check_whole(data: bytes, told: Stated) -> None:
 def _check_png(data: bytes) -> None:
     at = 8
     while data[at + 4 : at + 8] != b"IEND":
-        # OpenCV takes memory for whatever length a chunk states
+        # a chunk's length must be checked: OpenCV would allocate memory for any length
         at += 12 + int.from_bytes(data[at : at + 4], "big")
         if at + 8 > len(data):
             raise ValueError("the file is cut short; copy it again")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """A JPEG's marker, and where its segment's content begins and ends; up to and with the first scan's or the end."""
+    """Yield each segment of a JPEG up to the first scan: its marker, and the begin and end of its content."""
     at = 2
     while True:
         while data[at : at + 2] == b"\xff\xff":
@@ -107,7 +108,7 @@ def _jpeg(data: bytes) -> Stated:
 
 
 def _check_jpeg(data: bytes) -> None:
-    marker, _, end = list(_segments(data))[-1]  # thumbnails lie in segments before: their ends do not count
+    marker, _, end = list(_segments(data))[-1]  # end markers of thumbnails are in earlier segments and do not count
     if marker != SCAN or data.find(b"\xff\xd9", end) < 0:
         raise ValueError("the file is cut short; copy it again")
 
@@ -132,7 +133,7 @@ def _jpeg_2000(data: bytes) -> Stated:
 
 
 def _tiff_tags(data: bytes) -> dict[int, list[int]]:
-    """Those of TAGS that are in a TIFF's first directory."""
+    """Values of those TAGS that are in a TIFF's first directory."""
     order = TIFF[data[:2]]
     (start,) = struct.unpack(order + "I", data[4:8])
     (count,) = struct.unpack(order + "H", data[start : start + 2])
@@ -153,13 +154,13 @@ def _check_tiff(data: bytes, told: Stated) -> None:
     if any(start + size > len(data) for start, size in zip(starts, sizes)) or sum(sizes) > len(data):
         raise ValueError("the file is cut short; copy it again")
     if tags.get(COMPRESSION, [1])[0] in DEFLATE:
-        left = 1 << 20 | told.width * told.height * 32  # more cannot belong to the picture
+        left = 1 << 20 | told.width * told.height * 32  # a picture cannot have more bytes than this
         for start, size in zip(starts, sizes):
             left -= _inflated(data[start : start + size], left)
 
 
 def _inflated(piece: bytes, most: int) -> int:
-    """How many bytes deflated data hold, up to `most`; ValueError where they end early or have another checksum."""
+    """Number of bytes of deflated data after inflation; stops above `most`. ValueError if the data are damaged."""
     reader, count = zlib.decompressobj(), 0
     try:
         while piece and not reader.eof and count <= most:

@@ -1,4 +1,4 @@
-"""Finding pictures on disk: a file, a folder, a pattern, or a list."""
+"""Finding pictures on disk by a file, a folder, a pattern, or a list."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .mark import is_marked
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 OTHER_SUFFIXES = (".jfif", ".jpe", ".jp2", ".gif", ".heic", ".avif", ".pgm", ".ppm", ".pbm", ".dng", ".raw")
-"""Pictures that we do not look for in folders, and say so."""
+"""Pictures of these types are not looked for in folders; a note says that they were passed over."""
 LIST_SUFFIX = ".txt"
 
 
 def list_pictures(place: str | Path) -> list[Path]:
-    """The pictures that `place` stands for: a picture, all below a folder, a pattern's, or a list file's.
+    """List the pictures at `place`: a picture, all pictures below a folder, those of a pattern, or of a list file.
 
-    Folders and patterns (`*`, `?`, `[...]`; `**` for any folders) are sorted by path, and heat maps and masks that we
-    wrote are left out. A list file, .txt, has a picture per line, relative to the working folder; empty lines are
-    passed over. UserError when there is none.
+    Pictures of folders and patterns (`*`, `?`, `[...]`; `**` for any folders) are sorted by path, and PaddlePatch's own
+    heat maps and masks are left out. A list file, .txt, has one picture per line, relative to the working folder; empty
+    lines are ignored. UserError if there are no pictures.
 
-    What is called like a picture is listed, whatever it is: `decode` says of each what is wrong with it.
+    Everything with a picture's suffix is listed; only `decode` finds out whether it can be read.
     """
     place = Path(place)
     if place.is_file() and place.suffix.lower() == LIST_SUFFIX:
@@ -56,11 +56,11 @@ def list_pictures(place: str | Path) -> list[Path]:
 def walk_pictures(
     folder: Path, passed: list[Path] | None = None, on_error: Callable[[OSError], None] | None = None
 ) -> Iterator[Path]:
-    """Everything below `folder` that is called like a picture, in any order.
+    """Yield everything below `folder` that has a picture's suffix, in any order.
 
-    Names that start with a dot (editors' and systems' own files) are passed over, and so are all below them. Added to
-    `passed` are pictures of kinds that we do not look for, and folders that are links, which are not entered. What
-    says that a folder cannot be read goes to `on_error`; without it the folder is passed over.
+    Files and folders whose names start with a dot (files of editors and systems) are ignored. Pictures of
+    OTHER_SUFFIXES, and folders that are links (which are not entered), are added to `passed`. The error of a folder
+    that cannot be read is passed to `on_error`; without it the folder is ignored.
     """
     for place, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -79,7 +79,7 @@ def _unread(error: OSError) -> None:
 
 
 def _passed_over(place: Path, passed: list[Path]) -> str:
-    """The line about what in a folder is passed over."""
+    """Return the line that says what was passed over in a folder."""
     links = sum(path.is_dir() for path in passed)
     kinds = sorted({path.suffix.lower() for path in passed if not path.is_dir()})
     told = [f"{len(passed) - links} files of other kinds ({', '.join(kinds)})"] if kinds else []
@@ -90,7 +90,7 @@ def _passed_over(place: Path, passed: list[Path]) -> str:
 def _listed(place: Path) -> list[Path]:
     try:
         data = place.read_bytes()
-        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of Windows' editors
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # written by editors of Windows
         text = data.decode("utf-16") if wide else data.decode("utf-8-sig", errors="surrogateescape")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {place} as a list of pictures, one path per line: {error}") from error

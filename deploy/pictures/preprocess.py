@@ -20,10 +20,10 @@ from .tiles import STEP, Tiles
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LONGEST = 32
-"""A picture's long side is at most this many short sides: the crop shows no more than that part of it, and the whole
-would be enlarged to many megabytes."""
+"""Largest ratio of a picture's sides. In a longer picture, the crop would show only a small part of it, and the resized
+picture would have many megabytes."""
 BLANK = tuple(round(255 * level) for level in IMAGENET_MEAN)
-"""The colour outside of a region of interest."""
+"""Colour of the pixels outside of a region of interest."""
 FITS = ("crop", "stretch", "pad")
 TILE = "tile"
 Size = Union[int, Sequence[int]]
@@ -35,22 +35,22 @@ def _sides(size: Size) -> tuple[Any, ...]:
 
 
 def height_width(size: Size) -> tuple[int, int]:
-    """A size as two numbers."""
+    """Return a size as (height, width)."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A picture becomes the program's input: resized with antialiasing, cut, /255, minus mean, over std (RGB).
+    """Converts pictures to the program's input: resize with antialiasing, crop, / 255, minus mean, / std (RGB).
 
-    `fit` says how it becomes `crop_size`, which is one number or height and width:
+    `crop_size` is one number, or height and width. `fit` decides how a picture is brought to it:
 
-    - `crop`: its short side is resized to `resize` (or to more, where a `crop_size` of two numbers needs it), and the
+    - `crop`: the short side is resized to `resize` (or to more, if a `crop_size` of two numbers needs it), and the
       centre is cut out; the rest is not examined;
-    - `stretch`: the whole picture is resized to `crop_size`, its sides each by their own factor;
-    - `pad`: the whole picture is resized to fit into `crop_size`, and its border's colours are repeated around it;
-    - `tile`: the whole picture, its short side resized to `resize`, or in its own size where that is None, is examined
-      in tiles of `crop_size` that share `overlap` pixels; what is said below of the input is of a tile.
+    - `stretch`: the whole picture is resized to `crop_size`, with different factors for its two sides;
+    - `pad`: the whole picture is resized to fit into `crop_size`, and the border's colours are repeated around it;
+    - `tile`: the whole picture is examined in tiles of `crop_size` that overlap by `overlap` pixels. Before, its short
+      side is resized to `resize`; None keeps its own size. The program's input is then a tile.
     """
 
     resize: int | None = 256
@@ -59,13 +59,15 @@ class Preprocess:
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     value_range: tuple[int, int] | None = None
-    """Of 16-bit pictures, the values that become 0 and 255; None keeps their upper 8 bits."""
+    """The values of 16-bit pictures that become 0 and 255; None keeps their upper 8 bits."""
     overlap: int | None = None
-    """Of tiles, in pixels."""
+    """Overlap of neighbouring tiles, in pixels."""
     roi: tuple[int, ...] | None = None
-    """The region of interest in the input, row by row: how many pixels are outside, then inside, then outside, ...
+    """Region of interest in the input, run-length coded row by row: how many pixels are outside, then inside, then
+    outside, and so on.
 
-    What is outside is grey in every picture, so that it is neither learned nor scored. None: all is inside.
+    Pixels outside have the same colour in every picture, so that they are neither learned nor scored. None: all pixels
+    are inside.
     """
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class Preprocess:
                 raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
         if not isinstance(self.crop_size, int):
             height, width = self.crop_size
-            # as one number where it is one: a square, however it was given, is the same setting
+            # a square is stored as one number, so that both ways to give it are the same setting
             object.__setattr__(self, "crop_size", height if height == width else (height, width))
         if self.fit == "crop" and min(self.size) > self.resize:
             raise UserError(
@@ -105,7 +107,7 @@ class Preprocess:
 
     @property
     def tiled(self) -> bool:
-        """Whether a picture is examined in tiles."""
+        """Whether pictures are examined in tiles."""
         return self.fit == TILE
 
     def tiles(self, height: int, width: int) -> Tiles:
@@ -113,27 +115,30 @@ class Preprocess:
         return Tiles.over((height, width), self.size, self.overlap)
 
     def parts(self, crop: np.ndarray) -> Iterator[np.ndarray]:
-        """What the program sees of a picture that `crop` gave: itself, or its tiles; uint8 RGB [*size, 3] each."""
+        """Return the program's inputs for a cropped picture: itself, or its tiles; uint8 RGB [*size, 3] each."""
         return self.tiles(*crop.shape[:2]).cut(crop) if self.tiled else iter([crop])
 
     def join(self, maps: Iterable[np.ndarray], height: int, width: int) -> np.ndarray:
-        """The map of a picture, [height, width] as `crop` gave it, from those of its `parts`, taken one at a time."""
+        """Return the map [height, width] of a picture from those of its `parts`, which are taken one at a time.
+
+        `height` and `width` are those of the cropped picture.
+        """
         return self.tiles(height, width).stitch(maps) if self.tiled else next(iter(maps))
 
     @cached_property
     def inside(self) -> np.ndarray | None:
-        """The region of interest, bool [height, width] of the input; None where it is all."""
+        """The region of interest, bool [height, width] of the input; None if all pixels are inside."""
         if self.roi is None:
             return None
         return np.repeat(np.arange(len(self.roi)) % 2 == 1, self.roi).reshape(self.size)
 
     def within(self, mask: np.ndarray) -> Preprocess:
-        """The same with a region of interest: bool [height, width] of a picture, True inside.
+        """Return a copy with a region of interest. `mask` is bool [height, width] of a picture, True inside.
 
-        A pixel of the input is inside where all pixels that are resized to it are.
+        A pixel of the input is inside if all pixels of the picture that contribute to it are.
 
         Raises:
-            UserError: nothing inside is in the input.
+            UserError: no pixel of the input is inside.
         """
         whole = self.resized(np.where(mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=2))
         inside = (self.crop((whole[..., 0] == 255) & self.resized_mask(mask))).ravel()
@@ -148,7 +153,7 @@ class Preprocess:
         return height_width(self.crop_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as plain json types, for `from_dict`."""
+        """Return the settings as plain json types, for `from_dict`."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
@@ -161,19 +166,19 @@ class Preprocess:
         return cls(values.get("resize"), size, fit, mean, std, limits, overlap, roi)
 
     def resized(self, picture: Picture) -> np.ndarray:
-        """A path or uint8 RGB array [height, width, 3] as uint8 RGB [*resized_shape, 3], of which `crop` is the input.
+        """Read and resize a picture, a path or uint8 RGB array [height, width, 3]: uint8 RGB [*resized_shape, 3].
 
         Raises:
-            UserError: it cannot be read, is no such array, or is longer than LONGEST times its short side.
+            UserError: it cannot be read, is not such an array, or its long side is over LONGEST times the short one.
         """
         return self.resized_with_shape(picture)[0]
 
     def resized_with_shape(self, picture: Picture) -> tuple[np.ndarray, tuple[int, int]]:
-        """What `resized` gives, and the picture's own height and width."""
+        """Return the result of `resized`, and the picture's height and width before resizing."""
         if not isinstance(picture, np.ndarray):
             decoded = decode_bgr(picture, self.value_range)
             self._check_sides(decoded, f"picture {picture}")
-            # Resizing treats channels alike, so they are swapped in the small picture.
+            # Resizing treats all channels alike, so they are swapped afterwards, in the smaller picture.
             return cv2.cvtColor(self._smaller(decoded), cv2.COLOR_BGR2RGB), decoded.shape[:2]
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
             raise UserError(f"a picture array must be uint8 [height, width, 3], got {picture.dtype} {picture.shape}")
@@ -206,21 +211,21 @@ class Preprocess:
         return cv2.copyMakeBorder(small, top, bottom, left, right, border)
 
     def _border(self, height: int, width: int) -> tuple[int, int]:
-        """How much is padded above and left of a picture that was resized to this height and width."""
+        """Pixels that are padded above and to the left of a picture that was resized to this height and width."""
         return (self.size[0] - height) // 2, (self.size[1] - width) // 2
 
     def resized_mask(self, mask: np.ndarray) -> np.ndarray:
-        """A mask [height, width] (0 good, else defect) in the resized geometry, nearest neighbour, bool."""
+        """Resize a mask [height, width] (0 good, else defect) like its picture, by nearest neighbour: bool."""
         height, width = self._scaled_shape(*mask.shape)
         small = cv2.resize((mask > 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         return self._padded(small, cv2.BORDER_CONSTANT) > 0
 
     def resized_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of `resized` of a picture of this height and width."""
+        """Height and width of the result of `resized`, for a picture of this height and width."""
         return self.size if self.fit == "pad" else self._scaled_shape(height, width)
 
     def _scaled_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the picture's own part of it, without what is padded."""
+        """Height and width of a picture of this size after resizing, without padding."""
         if self.fit == "stretch":
             return self.size
         if self.fit == "pad":
@@ -233,7 +238,7 @@ class Preprocess:
         return max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
 
     def window(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of what is examined of a resized picture: its centre, or all of it by tiles."""
+        """Top, left, height and width of the examined part of a resized picture: its centre, or all if tiled."""
         if self.tiled:
             return 0, 0, height, width
         return (height - self.size[0]) // 2, (width - self.size[1]) // 2, *self.size
@@ -243,20 +248,21 @@ class Preprocess:
         return self._scaled_shape(height, width) if self.tiled else self.size
 
     def to_picture(self, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Points of a map in a picture of this height and width: float [n, 2] of x and y, both ways.
+        """Convert points, float [n, 2] of x and y, from a map to a picture of this height and width.
 
-        Pixel edges are whole numbers: the map's left edge is 0. What was padded comes to the picture's border.
+        Coordinates are whole numbers at pixel edges: the map's left edge is 0. Points in the padding are moved to the
+        picture's border.
         """
         scaled = self._scaled_shape(height, width)
-        # of the centre crop, or where padding begins before the picture
+        # offset of the centre crop, or the negative width of the padding
         top, left = (-edge for edge in self._border(*scaled)) if self.fit == "pad" else self.window(*scaled)[:2]
         whole = (points + (left, top)) * (width / scaled[1], height / scaled[0])
         return np.clip(whole, 0, (width, height))
 
     def crop(self, resized: np.ndarray) -> np.ndarray:
-        """The part of a resized picture or mask that is examined, see `window`.
+        """Return the part of a resized picture or mask that is examined, see `window`.
 
-        Outside of the region of interest a picture is BLANK, and a mask is 0.
+        Outside of the region of interest, a picture has the colour BLANK, and a mask is 0.
         """
         top, left, height, width = self.window(*resized.shape[:2])
         seen = resized[top : top + height, left : left + width]
@@ -267,7 +273,7 @@ class Preprocess:
         return np.where(self.inside[..., None], seen, np.array(BLANK, np.uint8))
 
     def normalise(self, crops: np.ndarray) -> np.ndarray:
-        """uint8 RGB [batch, *size, 3] to the program's input: float32 [batch, 3, *size]."""
+        """Convert uint8 RGB [batch, *size, 3] to the program's input: float32 [batch, 3, *size]."""
         scale, shift = self.scale_and_shift()
         output = np.empty((len(crops), 3, *crops.shape[1:3]), np.float32)
         for channel in range(3):
@@ -276,6 +282,6 @@ class Preprocess:
         return output
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [3] each: the program receives value * scale[c] + shift[c] for a value 0-255 of channel c."""
+        """Return scale and shift, float32 [3] each: a value 0-255 of channel c becomes value * scale[c] + shift[c]."""
         scale = (1.0 / (255.0 * np.asarray(self.std))).astype(np.float32)
         return scale, (-np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)

@@ -1,7 +1,8 @@
-"""Background threads with bounded memory: they decode pictures before the program runs and write results after it.
+"""Background threads with bounded memory: they decode pictures before the program runs, and write results after it.
 
-Threads and not processes, measured on Paddle 3.3.1 and two cores: `Predictor.run` keeps Python's lock, so decoding
-happens between runs, but on all cores, and a run takes all cores as well. Processes were no faster.
+They are threads and not processes, because processes were no faster (measured with Paddle 3.3.1 on two cores).
+`Predictor.run` holds Python's lock, so pictures are decoded between runs, but on all cores, and a run uses all cores
+as well.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from ..errors import UserError
 from .decode import Picture
 from .preprocess import Preprocess
 
-MOST_WORKERS = 1024  # two pictures per worker wait in memory
-PREFETCH = 16  # pictures: a batch or two
+MOST_WORKERS = 1024  # limit, since two pictures per worker wait in memory
+PREFETCH = 16  # pictures decoded ahead: one or two batches
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -33,21 +34,24 @@ class Loaded(NamedTuple):
     name: str
     """Its path, or `picture N` for the N-th array."""
     resized: np.ndarray
-    """uint8 RGB; `Preprocess.crop` of it is what is examined."""
+    """uint8 RGB, resized; `Preprocess.crop` returns the part of it that is examined."""
     shape: tuple[int, int]
-    """The picture's own height and width."""
+    """Height and width of the picture before resizing."""
     seconds: float
-    """Time that decoding and resizing took."""
+    """Time of decoding and resizing."""
 
 
 def cores() -> int:
-    """The number of processors that this process may use; of several that Paddle's launcher started here, its share."""
+    """Number of processors that this process may use, at least 1.
+
+    If Paddle's launcher started several processes on this machine, it is this process's share.
+    """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 
 
 def picture_name(picture: Picture, index: int) -> str:
-    """The name of a picture: its path, or `picture N` for an array."""
+    """Return a picture's name: its path, or `picture N` for an array."""
     return f"picture {index}" if isinstance(picture, np.ndarray) else str(picture)
 
 
@@ -59,9 +63,9 @@ def stream(
 ) -> Iterator[Loaded]:
     """Decode and resize `pictures` ahead of their use, in the given order.
 
-    `workers` is that of `prefetch`; pictures that are examined in tiles may be large, and are decoded one at a time. A
-    picture that cannot be read raises its UserError, or is handed to `on_bad(name, error)` and left out when that is
-    given.
+    `workers` is as in `prefetch`; but tiled pictures, which may be large, are decoded one at a time. For a picture that
+    cannot be read, `on_bad(name, error)` is called and the picture is left out; without `on_bad` its UserError is
+    raised.
     """
 
     def loaded(item: tuple[int, Picture]) -> Loaded:
@@ -80,7 +84,7 @@ def stream(
 
 
 def load(picture: Picture, preprocess: Preprocess, index: int = 0) -> Loaded:
-    """Decode and resize one picture, the `index`-th; UserError where it cannot be read."""
+    """Decode and resize one picture, the `index`-th; UserError if it cannot be read."""
     begin = time.perf_counter()
     resized, shape = preprocess.resized_with_shape(picture)
     return Loaded(picture_name(picture, index), resized, shape, time.perf_counter() - begin)
@@ -89,12 +93,13 @@ def load(picture: Picture, preprocess: Preprocess, index: int = 0) -> Loaded:
 def prefetch(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[tuple[Item, Callable[[], Result]]]:
-    """Yield each item, in order, with a function that returns `work(item)` or raises what that raised.
+    """Yield each item, in order, with a function that returns `work(item)` or raises its exception.
 
-    `workers` threads (default: one per core) run at most PREFETCH items, or two per thread if that is more, ahead of
-    the caller; with 0 the work runs in the caller's thread. OpenCV and numpy release Python's lock while they work.
+    `workers` threads (default: one per core) work ahead of the caller by at most PREFETCH items, or two per thread if
+    that is more. With 0 workers, the work runs in the caller's thread. OpenCV and numpy release Python's lock while
+    they work.
     """
-    cv2.setNumThreads(1)  # one picture per thread is faster than one picture on all threads
+    cv2.setNumThreads(1)  # decoding one picture per thread is faster than one picture with all threads
     workers = cores() if workers is None else workers
     if not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
         raise UserError(f"--num_workers {workers}: give a whole number from 0 to {MOST_WORKERS}")
@@ -123,17 +128,20 @@ class BackgroundTasks:
         self._running: deque[Future[Any]] = deque()
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Run `call(*arguments)` in a thread. Raises what an earlier call raised, and drops the calls not started."""
+        """Run `call(*arguments)` in a thread.
+
+        If an earlier call failed, `submit` raises its error, and the calls that have not started are dropped.
+        """
         self._wait_until(2 * cores())
         self._running.append(self._pool.submit(call, *arguments))
 
     def wait(self) -> None:
-        """Wait until all calls are done; raises as `submit` does."""
+        """Wait until all calls are done; raises errors as `submit` does."""
         self._wait_until(0)
         self._pool.shutdown()
 
     def stop(self) -> None:
-        """Drop the calls that have not started, and wait for those that have."""
+        """Drop the calls that have not started, and wait for the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _wait_until(self, allowed: int) -> None:

@@ -1,4 +1,4 @@
-"""Large pictures as overlapping tiles: how they are cut, and how the tiles' maps become one map."""
+"""Cutting large pictures into overlapping tiles, and stitching the tiles' maps to one map."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import cv2
 import numpy as np
 
 STEP = 32
-"""Tiles begin at multiples of this, as every backbone's stride, so that one place has the same patches in any tile."""
+"""Tiles begin at multiples of this, which is a multiple of every layer's stride. So a place of the picture has the same
+patches in every tile."""
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Where the tiles of one picture lie: at every combination of a row and a column, row by row.
+    """Positions of the tiles of one picture: every combination of a row and a column, row by row.
 
-    Neighbours share at least the overlap that was asked for; where the sides do not divide evenly, all share a little
-    more. The last ones may extend up to STEP - 1 pixels beyond the picture, or further if it is smaller than a tile;
-    its border's colours are repeated there.
+    Neighbours overlap by at least the pixels that were asked for; if the sides do not divide evenly, all overlap by a
+    little more. The last tiles may extend up to STEP - 1 pixels beyond the picture, or further if the picture is
+    smaller than a tile. There the colours of the picture's border are repeated.
     """
 
     shape: tuple[int, int]
@@ -26,13 +27,13 @@ class Tiles:
     size: tuple[int, int]
     """Height and width of a tile."""
     rows: tuple[int, ...]
-    """Where tiles begin, from the top."""
+    """First row of the tiles, for each row of tiles."""
     columns: tuple[int, ...]
-    """Where they begin, from the left."""
+    """First column of the tiles, for each column of tiles."""
 
     @classmethod
     def over(cls, shape: tuple[int, int], size: tuple[int, int], overlap: int) -> Tiles:
-        """The tiles of this size that cover a picture of this shape; size minus overlap is a multiple of STEP."""
+        """The tiles of this size that cover a picture of this shape; size minus overlap must be a multiple of STEP."""
         rows, columns = (_places(length, tile, overlap) for length, tile in zip(shape, size))
         return cls(shape, size, rows, columns)
 
@@ -40,7 +41,7 @@ class Tiles:
         return len(self.rows) * len(self.columns)
 
     def cut(self, picture: np.ndarray) -> Iterator[np.ndarray]:
-        """The tiles [*size, channels] of a picture [*shape, channels]; views of it where they lie within."""
+        """Yield the tiles [*size, channels] of a picture [*shape, channels]; they are views if they lie within it."""
         height, width = self.size
         for top in self.rows:
             for left in self.columns:
@@ -50,10 +51,10 @@ class Tiles:
                 yield cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_REPLICATE) if border else tile
 
     def stitch(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """The map of the whole, float32 [*shape], from those of the tiles, [*size] each, in the order of `cut`.
+        """Stitch the tiles' maps, [*size] each, in the order of `cut`; return the picture's map, float32 [*shape].
 
-        Where tiles overlap, one fades into the other in the middle half of what they share: at its border a tile's map
-        suffers from the zeros that convolutions see there. The maps are taken one at a time.
+        Where two tiles overlap, one map fades into the other in the middle half of the overlap. At the border of a tile
+        its map is less reliable, because convolutions see padded zeros there. The maps are taken one at a time.
         """
         down, across = (_weights(*sides) for sides in zip((self.rows, self.columns), self.size, self.shape))
         whole, found = np.zeros(self.shape, np.float32), iter(maps)
@@ -66,7 +67,7 @@ class Tiles:
 
 
 def _places(length: int, tile: int, overlap: int) -> tuple[int, ...]:
-    """Where tiles begin along one side."""
+    """Start positions of the tiles along one side."""
     if length <= tile:
         return (0,)
     last = -(-(length - tile) // STEP) * STEP
@@ -75,12 +76,12 @@ def _places(length: int, tile: int, overlap: int) -> tuple[int, ...]:
 
 
 def _weights(places: tuple[int, ...], tile: int, length: int) -> list[np.ndarray]:
-    """What each tile along one side counts at its pixels within the picture, float32; everywhere the sum is 1."""
+    """Weights of each tile along one side, float32, at its pixels within the picture; at each pixel their sum is 1."""
     found = []
     for number, place in enumerate(places):
         weight, at = np.ones(tile), np.arange(tile) + 0.5
         before, after = places[max(0, number - 1)], places[min(number + 1, len(places) - 1)]
-        if place > before:  # without an overlap it is 1 from the first pixel on
+        if place > before:  # without an overlap, the weight is 1 from the first pixel on
             weight = np.minimum(weight, np.clip(2 * at / max(before + tile - place, 0.1) - 0.5, 0, 1))
         if after > place:
             weight = np.minimum(weight, np.clip(2 * (tile - at) / max(place + tile - after, 0.1) - 0.5, 0, 1))

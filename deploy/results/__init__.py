@@ -1,1 +1,1 @@
-"""Results out: score tables, heat maps, masks, and the folder service that adds to them."""
+"""Output of results: score tables, heat maps and masks, and the folder service that adds to them."""

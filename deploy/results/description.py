@@ -1,4 +1,4 @@
-"""What a model is, in one line for people; all the rest is in the header of its file."""
+"""One-line descriptions of a model for people; the header of its file has everything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZES = {
     "position_mean": ("Gaussians of {} channels", 1),
     "descriptors": ("gallery of {} pictures", 0),
 }
-"""Statistics that tell how large a model is, by their names in its files: the words, and which dimension counts."""
+"""Statistics that show a model's size, by their names in its files: the words, and which dimension is the size."""
 
 
 def header_text(
@@ -22,10 +22,10 @@ def header_text(
     """Return the line: method, backbone, layers, sizes, number of pictures and threshold.
 
     Args:
-        header: of a model or stats file.
-        shapes: of the statistics, by name.
+        header: header of a model or stats file.
+        shapes: shapes of the statistics, by name.
         method: the method's name.
-        options: those of its options that are worth telling.
+        options: the method's options that are shown.
     """
     parts = [
         f"{method} on {header['arch']} ({' '.join(header['layers'])})",
@@ -40,12 +40,12 @@ def header_text(
 
 
 def levels_text(levels: Calibration) -> str:
-    """Return the line about a run's threshold, and a second one where it promises more than it can."""
+    """Return the line about a run's threshold, and a second line if there are too few pictures for its rate."""
     return "\n".join(filter(None, (str(levels), levels.warning())))
 
 
 def sizes_text(preprocess: Mapping[str, Any]) -> str:
-    """Return what becomes of a picture, from the header's part about it."""
+    """Return how a picture is resized and cropped, from the header's `preprocess`."""
     size, resize = preprocess["crop_size"], preprocess.get("resize")
     words = size if isinstance(size, int) else f"{size[0]} x {size[1]}"
     if preprocess["fit"] == "tile":
@@ -55,13 +55,13 @@ def sizes_text(preprocess: Mapping[str, Any]) -> str:
 
 
 def copies_text(header: Mapping[str, Any]) -> str:
-    """Return which copies of the training pictures were entered too; empty if none."""
+    """Return which augmented copies of the training pictures the model was trained on; empty if none."""
     kept = header.get("copies", {}).get("kept")
     return f" with copies ({' '.join(kept)})" if kept else ""
 
 
 def size_text(shapes: Mapping[str, Sequence[int]]) -> str:
-    """Return the size of what was fitted, of every member of an ensemble; empty if the statistics are not there."""
+    """Return the model's size, for an ensemble that of every member; empty if the statistics are not in `shapes`."""
     told = []
     for statistic, (words, dimension) in SIZES.items():
         found = [str(shape[dimension]) for name, shape in shapes.items() if name.endswith(statistic)]
@@ -71,9 +71,10 @@ def size_text(shapes: Mapping[str, Sequence[int]]) -> str:
 
 
 def recorded(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the method's name and its options as the command that fitted the model named them.
+    """Return the method's name and the options that were given in the command that fitted the model.
 
-    A file knows all options but not which are defaults. A model that was fitted without a command names none.
+    The header has the values of all options, but does not say which are defaults. For a model that was fitted without a
+    command, no options are returned.
     """
     try:
         words = shlex.split(header.get("command", ""))

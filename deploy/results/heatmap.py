@@ -1,4 +1,4 @@
-"""Pictures for people: what was seen, what was found, on a colour scale that is the model's and never the picture's."""
+"""Pictures of results for people. The colour scale of a heat map belongs to the model, not to the single picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..predictor import Prediction
 from .regions import Region
 
 TILE = 320  # height of each picture in a panel
-LARGE = 960  # of pictures that are examined in tiles, about as many pixels are shown as a square of this side has
+LARGE = 960  # tiled pictures are shown with at most about as many pixels as a square of this side
 BAR = 70  # width of the colour bar with its numbers
 TITLE = 30
 GAP = 8
@@ -24,11 +24,12 @@ INK = (30, 30, 30)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 HOT = (255, 0, 255)
 OPACITY = 0.8
-"""Magenta, more opaque the hotter it is, up to `OPACITY`: the hottest is the most conspicuous, to colour-blind people
-as well (docs/outputs.md tells what was measured, tests/test_colours.py checks it)."""
-BACKDROP = 128  # the grey that the colour bar lies over
+"""Heat is shown in magenta. It becomes more opaque with the map's value, up to `OPACITY`, so that the highest values
+are the most conspicuous, to colour-blind people as well (docs/outputs.md has measurements, tests/test_colours.py checks
+it)."""
+BACKDROP = 128  # grey behind the colour bar
 DULL = (np.arange(3 * 255 + 1) / 3 * 0.4 + 110).astype(np.uint8)
-"""The grey of what was not looked at, by the sum of a pixel's colours."""
+"""Grey level of pixels that are not examined, by the sum of the pixel's three colours."""
 
 
 def panel(
@@ -38,7 +39,10 @@ def panel(
     mask: np.ndarray | None = None,
     regions: Sequence[Region] = (),
 ) -> np.ndarray:
-    """One strip of `tiles`, uint8 RGB [height, width, 3], with the verdict and a colour bar; arguments as there."""
+    """Draw the pictures of `tiles` beside each other, with verdict and colour bar: uint8 RGB [height, width, 3].
+
+    Arguments as for `tiles`.
+    """
     return strip(prediction, calibration, tiles(prediction, calibration, preprocess, mask, regions))
 
 
@@ -49,18 +53,18 @@ def tiles(
     mask: np.ndarray | None = None,
     regions: Sequence[Region] = (),
 ) -> list[tuple[str, np.ndarray]]:
-    """The picture, the ground truth if `mask` is given, and the map over the picture, each with its title.
+    """Draw the picture, the ground truth if `mask` is given, and the map over the picture; return them with titles.
 
     Args:
-        prediction: what `Predictor.predict` returned.
-        calibration: gives the colour scale and the contour's level.
-        preprocess: gives the place of the map inside the picture.
+        prediction: a result of `Predictor.predict`.
+        calibration: has the colour scale and the contour's level.
+        preprocess: has the position of the map in the picture.
         mask: bool [height, width] of the crop, True where defective.
-        regions: those whose numbers are drawn.
+        regions: regions whose numbers are drawn.
 
     Returns:
-        uint8 RGB [height, width, 3] each, the map last. What lies outside the crop, or the region of interest, was
-        not looked at; it is hatched.
+        uint8 RGB [height, width, 3] each, the map last. Pixels outside of the crop, or of the region of interest, were
+        not examined; they are hatched.
     """
     resized = prediction.resized
     scale, way = TILE / resized.shape[0], cv2.INTER_LINEAR
@@ -74,7 +78,7 @@ def tiles(
 
     anomaly_map = cv2.resize(prediction.anomaly_map, (width, height), interpolation=way)
     above = anomaly_map > calibration.pixel_threshold
-    if scale < 1 and preprocess.tiled:  # nothing found is too small to be seen
+    if scale < 1 and preprocess.tiled:  # keeps small regions visible in the reduced picture
         found = np.where(prediction.anomaly_map > calibration.pixel_threshold, np.uint8(255), np.uint8(0))
         above = cv2.resize(found, (width, height), interpolation=way) > 0
     inside = np.ones((height, width), bool)
@@ -98,12 +102,12 @@ def tiles(
 
 
 def heated(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """The picture below the colour of heat.
+    """Draw the colour of heat over a picture.
 
     Args:
         picture: uint8 RGB [height, width, 3].
-        share: [height, width], where the map lies on the colour scale: at 0 and below the picture is as it was, at 1
-            and above the colour covers it by `OPACITY`.
+        share: [height, width], the map's values on the colour scale: up to 0 the picture is not changed, from 1 on the
+            colour covers it with `OPACITY`.
 
     Returns:
         uint8 RGB [height, width, 3].
@@ -113,7 +117,7 @@ def heated(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def strip(prediction: Prediction, calibration: Calibration, tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """The tiles beside each other, below the verdict; uint8 RGB [height, width, 3]."""
+    """Draw the pictures in `tiles` beside each other, below the verdict: uint8 RGB [height, width, 3]."""
     defect = calibration.is_defect(prediction.score)
     verdict = (
         f"{'DEFECT' if defect else 'good'}: score {prediction.score:.3f}, threshold {calibration.image_threshold:.3f}"
@@ -123,35 +127,35 @@ def strip(prediction: Prediction, calibration: Calibration, tiles: list[tuple[st
 
 OUTSIDE = 127
 MAP_LEVELS = 8192
-"""Steps of a raw map from 0 to `map_high`; 16 bits hold eight times that."""
+"""Steps of a raw map from 0 to `map_high`; 16 bits can hold eight times as many."""
 
 
 def defect_mask(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
-    """Where the map exceeds the pixel threshold, uint8 [height, width] in the resized picture's geometry.
+    """Return a mask of the pixels above the pixel threshold, uint8 [height, width], in the size of the resized picture.
 
-    255 is defective, 0 good, OUTSIDE what lies outside the crop or the region of interest and was not looked at.
+    255 is defective, 0 is good. OUTSIDE is outside of the crop or the region of interest, and was not examined.
     """
     found = prediction.anomaly_map > calibration.pixel_threshold
     return _in_picture(np.where(found, np.uint8(255), np.uint8(0)), OUTSIDE, prediction, preprocess)
 
 
 def map_step(calibration: Calibration) -> float:
-    """What one step of `raw_map` is in units of the map; a model's own, whatever the threshold of a run."""
+    """Size of one step of `raw_map`, in units of the map; it depends on the model, not on the threshold of a run."""
     return max(calibration.map_high, 1e-12) / MAP_LEVELS
 
 
 def raw_map(prediction: Prediction, calibration: Calibration, preprocess: Preprocess) -> np.ndarray:
-    """The map's values, uint16 [height, width] in the resized picture's geometry.
+    """Return the map's values as uint16 [height, width], in the size of the resized picture.
 
-    0 is what lies outside the crop or the region of interest; elsewhere a pixel is 1 + the map's value / `map_step`,
-    rounded, and 65535 where that is larger.
+    A pixel is 1 + the map's value / `map_step`, rounded, at most 65535; outside of the crop or the region of interest
+    it is 0.
     """
     steps = np.rint(prediction.anomaly_map / map_step(calibration)) + 1
     return _in_picture(np.clip(steps, 1, 65535).astype(np.uint16), 0, prediction, preprocess)
 
 
 def _in_picture(seen: np.ndarray, outside: int, prediction: Prediction, preprocess: Preprocess) -> np.ndarray:
-    """Values of the map's pixels at their place in the resized picture, and `outside` where it was not looked at."""
+    """Put the map's pixels `seen` at their position in the resized picture; pixels not examined become `outside`."""
     whole = np.full(prediction.resized.shape[:2], outside, seen.dtype)
     top, left, height, width = preprocess.window(*whole.shape)
     if preprocess.inside is not None:
@@ -189,7 +193,7 @@ def _strip(
 
 
 def _share(value: Any, calibration: Calibration) -> Any:
-    """Where a map value, or an array of them, lies on the colour scale: 0 at its start, 1 at its end."""
+    """Convert a map value, or an array of them, to the colour scale: 0 is its start, 1 is its end."""
     return (value - calibration.map_low) / max(calibration.map_high - calibration.map_low, 1e-12)
 
 
@@ -202,7 +206,7 @@ def _outline(picture: np.ndarray, inside: np.ndarray) -> None:
 
 
 def _label(picture: np.ndarray, text: str, row: int, column: int) -> None:
-    """A number above a place, or below it at the top edge, readable on any colour."""
+    """Write a number above a position, or below it near the top edge, readable on any colour."""
     drawn, at = np.ascontiguousarray(picture), (column, row - 3 if row > 14 else row + 12)
     cv2.putText(drawn, text, at, FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(drawn, text, at, FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
@@ -210,7 +214,7 @@ def _label(picture: np.ndarray, text: str, row: int, column: int) -> None:
 
 
 def _hatched(picture: np.ndarray, window: tuple[slice, slice], inside: np.ndarray) -> np.ndarray:
-    """The picture, greyed and hatched outside `window`, and in it where it is not `inside`."""
+    """Return the picture, greyed and hatched outside of `window`, and in the window where it is not `inside`."""
     red, green, blue = (picture[..., channel].astype(np.uint16) for channel in range(3))
     grey = DULL[red + green + blue]
     for row in range(8):
@@ -221,22 +225,22 @@ def _hatched(picture: np.ndarray, window: tuple[slice, slice], inside: np.ndarra
 
 
 def _put(picture: np.ndarray, new: np.ndarray, inside: np.ndarray) -> None:
-    """Replace the pixels that are `inside`."""
+    """Replace those pixels of the picture that are `inside` by those of `new`, in place."""
     np.copyto(picture, new, where=True if inside.all() else inside[..., None])
 
 
 def readable(name: str) -> str:
-    """The end of a path in letters that OpenCV's font has: without accents, and others by their numbers, \\u56fe."""
+    """Return the end of a path in ASCII, for OpenCV's font: without accents, other letters as escapes, \\u56fe."""
     short = unicodedata.normalize("NFKD", "/".join(Path(name).parts[-3:]))
     plain = "".join(letter for letter in short if not unicodedata.combining(letter))
     return plain.encode("ascii", "backslashreplace").decode()[-60:]
 
 
 def write_text(sheet: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float) -> None:
-    """Write ASCII into a picture, uint8 RGB, from the left end of its base line, x and y, on."""
+    """Write ASCII text into a picture, uint8 RGB; `at` is x and y of the left end of its base line."""
     cv2.putText(sheet, text, at, FONT, size, colour, 1, cv2.LINE_AA)
 
 
 def text_width(text: str, size: float) -> int:
-    """Pixels that `write_text` takes for it."""
+    """Width in pixels of a text that `write_text` writes."""
     return cv2.getTextSize(text, FONT, size, 1)[0][0]

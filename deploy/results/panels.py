@@ -18,17 +18,17 @@ from .picture_folder import PictureFolder
 def write_panels(
     folder: Path, run: str, predictions: Iterable[Prediction], calibration: Calibration, preprocess: Preprocess
 ) -> None:
-    """Write a heat map of each prediction as `{its place}_{its name}.png`, in place of an earlier run's.
+    """Write a heat map of each prediction as `{rank}_{name}.png`; they replace those of an earlier run.
 
     Args:
-        folder: made where it is not there.
+        folder: created if it does not exist.
         run: the kind of run, see `PictureFolder`.
-        predictions: in the order of their places, numbered from 01 on.
-        calibration: gives the colour scale and the contour's level.
-        preprocess: gives the place of the map inside the picture.
+        predictions: in the order of their ranks, which are numbered from 01 on.
+        calibration: has the colour scale and the contour's level.
+        preprocess: has the position of the map in the picture.
 
     Raises:
-        UserError: a place is taken by what is not ours (then nothing was changed), or cannot be written.
+        UserError: another program's file is in the place (then nothing was changed), or a file cannot be written.
     """
     pictures = PictureFolder(folder, run)
     with ExitStack() as stack:

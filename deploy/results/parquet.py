@@ -1,4 +1,4 @@
-"""Tables as Parquet, for programs that read them with their types."""
+"""Tables as Parquet files, which keep the types of the columns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..storage.files import GrowingFile, check_replaceable
 SUFFIX = ".parquet"
 NUMBERS = ("score", "scaled", "p_value", "p_tail", "map_step")
 TYPES = {"seed": "int64", "defective": "bool", **dict.fromkeys(NUMBERS, "float64")}
-"""Types of columns that hold no text."""
+"""Types of the columns that are not text."""
 ROWS = 1 << 13
-"""Rows of a row group, which are in memory until they are written."""
+"""Rows of a row group; they are in memory until the group is written."""
 
 
 class ParquetTable:
-    """A Parquet file written row by row, which takes its name when it is finished and is gone otherwise.
+    """A Parquet file that is written row by row. It gets its name when it is finished; otherwise it is removed.
 
     Raises:
         UserError: pyarrow is missing, or there is a file at `path` that is not Parquet.
@@ -37,20 +37,20 @@ class ParquetTable:
         self._writer = ParquetWriter(pyarrow.PythonFile(self._file, "w"), self._schema)
 
     def write(self, values: dict[str, Any]) -> None:
-        """Add a row; what is no UTF-8 in a text becomes an escape."""
+        """Add a row; bytes in a text that are not UTF-8 become escapes."""
         texts = {name: value for name, value in values.items() if isinstance(value, str)}
         self._rows.append({**values, **{n: t.encode(errors="backslashreplace").decode() for n, t in texts.items()}})
         if len(self._rows) == ROWS:
             self._flush()
 
     def finish(self) -> Path:
-        """Give the file its name."""
+        """Complete the file, give it its name, and return its path."""
         self._flush()
         self._writer.close()
         return self._file.finish()
 
     def drop(self) -> None:
-        """Leave nothing behind, unless finished."""
+        """Remove the unfinished file; a finished one stays."""
         with suppress(UserError):
             self._writer.close()
         self._file.drop()
@@ -61,14 +61,14 @@ class ParquetTable:
 
 
 class _Sink(GrowingFile):
-    """With what pyarrow asks of a file."""
+    """A `GrowingFile` with the attributes that pyarrow needs."""
 
     @property
     def closed(self) -> bool:
-        """Whether it is finished or dropped."""
+        """Whether the file is finished or dropped."""
         return self._file.closed
 
     def flush(self) -> None:
-        """Hand over to the system what was written."""
+        """Flush Python's buffer to the system."""
         with self._told():
             self._file.flush()

@@ -1,4 +1,4 @@
-"""A folder of heat maps or masks: a new run's take the place of the last run's, and nothing else is touched."""
+"""A folder of heat maps or masks. Those of a new run replace those of the last run; other files are not touched."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ..storage.files import fitting_path, make_folder, scratch_folder, write_who
 
 
 class PictureFolder:
-    """Writes PNG pictures below `folder`, each with the mark of its place.
+    """Writes PNG pictures below `folder`, each with a mark (see `deploy.pictures.mark`).
 
-    Pictures that the same kind of run wrote, and that still are what it wrote, are replaced. All others stay.
+    Pictures that an earlier run of the same kind wrote, and that were not changed since, are replaced. All other files
+    stay.
 
     Args:
-        folder: made when the first picture is written.
-        run: the kind of run.
+        folder: created when the first picture is written.
+        run: the kind of run, a word.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -28,13 +29,13 @@ class PictureFolder:
         self._written: set[str] = set()
 
     def collect(self, stack: ExitStack) -> None:
-        """Write pictures aside from now on, until `publish`; `stack` removes those that were not published."""
+        """From now on, write pictures to a temporary folder, until `publish`; `stack` removes this folder."""
         self._aside = stack.enter_context(scratch_folder(beside=self.folder))
 
     def write(self, name: str, png: bytes) -> None:
-        """Write a PNG file as `{name}.png`, or under a shorter name where the file system has none so long.
+        """Write a PNG file as `{name}.png`, or with a shorter name if this is too long for the file system.
 
-        Several threads may write. UserError when the place is taken by what is not ours, or cannot be written.
+        Several threads may write. UserError if another file is in the place, or if it cannot be written.
         """
         place = str(fitting_path(self.folder, f"{name}.png").relative_to(self.folder))
         self._check_free(place)
@@ -43,10 +44,10 @@ class PictureFolder:
             self._written.add(place)
 
     def publish(self) -> None:
-        """Give the collected pictures their places, and remove those that an earlier run wrote and this one did not.
+        """Move the collected pictures to their places, and remove those that only an earlier run wrote.
 
         Raises:
-            UserError: a place is taken by what is not ours (then nothing was changed), or cannot be written.
+            UserError: another file is in a place (then nothing was changed), or a picture cannot be written.
         """
         for place in self._written:
             self._check_free(place)
@@ -64,7 +65,7 @@ class PictureFolder:
             raise UserError(f"cannot write in {self.folder}: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
-        """Remove `{name}.png` if a run of this kind wrote it, and nothing changed it since; UserError if it stays."""
+        """Remove `{name}.png` if a run of this kind wrote it and it was not changed; UserError if that fails."""
         if self._is_ours(f"{name}.png"):
             try:
                 (self.folder / f"{name}.png").unlink()
@@ -72,7 +73,7 @@ class PictureFolder:
                 raise UserError(f"cannot remove {self.folder / name}.png: {error.strerror}") from error
 
     def _former(self) -> list[str]:
-        """The places of pictures that an earlier run of this kind wrote and this one did not."""
+        """Places of pictures that an earlier run of this kind wrote and this run did not."""
         found: list[str] = []
         for folder, folders, files in os.walk(self.folder):
             folders[:] = [name for name in folders if not name.startswith(".")]

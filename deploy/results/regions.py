@@ -1,4 +1,4 @@
-"""Defects as regions of the map above the pixel threshold, in the picture's own pixels: a table and COCO json."""
+"""Regions of the map above the pixel threshold, in pixels of the original picture, as a table and as COCO json."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ COCO_START = '{"info": {"description": "PaddlePatch"}, "categories": [{"id": 1, 
 
 @dataclass(frozen=True)
 class Region:
-    """Connected pixels of a map above the pixel threshold, those that touch at a corner included.
+    """Connected pixels of a map above the pixel threshold; pixels that touch at a corner are connected.
 
-    Lengths are in the picture's own pixels, from the left (x) and the top (y) edge of the whole picture.
+    Lengths are in pixels of the original picture; x is measured from its left edge, y from its top edge.
     """
 
     number: int
-    """1 and up in every picture, those of the largest map values first."""
+    """From 1 in every picture, in descending order of `maximum`."""
     box: tuple[float, float, float, float]
     """x, y, width, height."""
     area: float
     centroid: tuple[float, float]
     maximum: float
-    """The largest map value inside."""
+    """Largest map value in the region."""
     p_value: float
-    """The share of good pictures with a map value as high, see `deploy.conformal.p_value`."""
+    """Upper bound of the share of good pictures with a map value as high, see `deploy.conformal.p_value`."""
     outline: np.ndarray
-    """float [points, 2]: x and y of its outer edge."""
+    """float [points, 2]: x and y of the points of its outer edge."""
     corner: tuple[int, int]
-    """Row and column in the map where its box begins."""
+    """Row and column in the map of the upper left corner of its box."""
 
 
 def find_regions(
     prediction: Prediction, calibration: Calibration, preprocess: Preprocess, least_area: float = 0.0
 ) -> list[Region]:
-    """The regions of a prediction that have an area of at least `least_area` pixels of the picture."""
+    """Return the regions of a prediction that have an area of at least `least_area` pixels of the picture."""
     scores = prediction.anomaly_map
     above = (scores > calibration.pixel_threshold).astype(np.uint8)
     count, labels, boxes, centres = cv2.connectedComponentsWithStats(above, connectivity=8)
@@ -56,7 +56,7 @@ def find_regions(
     for label in range(1, count):
         left, top, width, height, pixels = (int(value) for value in boxes[label])
         inside = labels[top : top + height, left : left + width] == label
-        # of every pixel's two by two parts the outline goes through the outer ones, which are then its edges
+        # findContours goes through pixel centres: with every pixel split into 2 x 2, they can be rounded to its edges
         fine = np.kron(inside, np.ones((2, 2), bool)).astype(np.uint8)
         [outline], _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         edges = (outline[:, 0] + 1) // 2 + (left, top)
@@ -76,7 +76,7 @@ def find_regions(
 
 
 def starts_of(folder: Path, name: str) -> dict[Path, bytes]:
-    """The files that regions are written to, table, COCO json and jsonl, and how each begins."""
+    """Return the files that regions are written to (table, COCO json, jsonl), each with its first bytes."""
     table = folder / f"{name}_regions.csv"
     return {
         table: f"{','.join(COLUMNS)}\n".encode(),
@@ -86,11 +86,11 @@ def starts_of(folder: Path, name: str) -> dict[Path, bytes]:
 
 
 class RegionFiles:
-    """Writes `NAME_regions.csv`, a row per region, and `NAME_coco.json`; on disk at once, so memory does not grow.
+    """Writes `NAME_regions.csv`, a row per region, and `NAME_coco.json`, directly to disk, so memory does not grow.
 
     Args:
-        folder: receives the files.
-        name: how their names begin.
+        folder: the files are written there.
+        name: NAME in the names of the files.
         jsonl: whether to write `NAME_regions.jsonl` as well.
 
     Raises:
@@ -127,7 +127,7 @@ class RegionFiles:
             self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
 
     def finish(self) -> list[Path]:
-        """Complete the files and return where they are."""
+        """Complete the files and return their paths."""
         self._files[1].write('], "annotations": [')
         self._annotations.seek(0)
         for block in iter(lambda: self._annotations.read(1 << 20), b""):
@@ -137,14 +137,14 @@ class RegionFiles:
         return [file.finish() for file in self._files]
 
     def drop(self) -> None:
-        """Leave nothing behind, unless finished."""
+        """Remove unfinished files; finished ones stay."""
         self._annotations.close()
         for file in self._files:
             file.drop()
 
 
 def facts(region: Region) -> dict[str, Any]:
-    """The region's numbers as plain json types, by the names of COLUMNS."""
+    """Return the region's numbers as plain json types, by the names of COLUMNS."""
     values = [region.number, *_short([*region.box, region.area, *region.centroid])]
     return {
         **dict(zip(COLUMNS[1:], values)),
@@ -154,5 +154,5 @@ def facts(region: Region) -> dict[str, Any]:
 
 
 def _short(values: Any) -> list[float]:
-    """A hundredth of a pixel is fine enough."""
+    """Round lengths to a hundredth of a pixel."""
     return [round(float(value), 2) for value in values]

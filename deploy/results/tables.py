@@ -1,4 +1,4 @@
-"""Tables of scores, and the folder of heat maps beside them."""
+"""Tables of scores, and the folders of heat maps, masks and raw maps that belong to them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from .parquet import SUFFIX, ParquetTable
 from .picture_folder import PictureFolder
 from .regions import Region, RegionFiles, find_regions, starts_of
 
-LARGE = 1 << 24  # pixels of a map; larger ones are drawn one at a time, as those that wait would fill the memory
+LARGE = 1 << 24  # pixels; larger maps are drawn one at a time, since several waiting ones would fill the memory
 JSONL_START = b'{"path": '
 NAMES = {"heatmaps": "heat maps", "masks": "masks", "maps": "raw maps"}
-"""What is said of the folders of pictures."""
+"""Folders of pictures, with their names in messages."""
 
 
 def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
-    """The table columns that record seed, versions, data fingerprint and command."""
+    """Return the table columns that record seed, versions, data fingerprint and command."""
     return {
         "seed": header["seed"],
         "versions": " ".join(f"{name}={version}" for name, version in sorted(header["versions"].items())),
@@ -42,31 +42,31 @@ def provenance_columns(header: dict[str, Any], command: str) -> dict[str, Any]:
 
 
 class ScoreSheet:
-    """Writes the table `path,score,...` and, in background threads, heat maps and masks, one prediction at a time.
+    """Writes the table `path,score,...` row by row and, in background threads, heat maps and masks.
 
-    Rows and pictures are written to disk at once, so memory does not grow. They get their final names when the table
-    is complete, and then replace those of an earlier run; used as a context manager, an incomplete table is removed.
+    Rows and pictures are written to disk immediately, so memory does not grow. They get their final names when the
+    table is complete, and then replace those of an earlier run. As a context manager, it removes an incomplete table.
 
     Args:
-        folder: receives `NAME.csv`.
+        folder: folder of `NAME.csv`.
         name: the table's name without suffix.
-        calibration: thresholds and colour scale.
-        preprocess: the map's place in the picture.
+        calibration: has the thresholds and the colour scale.
+        preprocess: has the position of the map in the picture.
         provenance: the columns of `provenance_columns`.
-        heat_maps: whether to draw.
+        heat_maps: whether to draw heat maps.
         masks: whether to write masks, see `deploy.results.heatmap.defect_mask`.
         maps: whether to write maps of 16 bits, see `deploy.results.heatmap.raw_map`; the table then has `map_step`.
-        jsonl: whether to write `NAME.jsonl` as well, an object per line.
+        jsonl: whether to write `NAME.jsonl` as well, one object per line.
         parquet: whether to write `NAME.parquet` as well, see `deploy.results.parquet.ParquetTable`.
-        regions: the least area, in pixels of the picture, of regions that are written, see
-            `deploy.results.regions.RegionFiles`; None writes none.
+        regions: smallest area, in pixels of the picture, of the regions that are written, see
+            `deploy.results.regions.RegionFiles`; None writes no regions.
         extra: names of further columns, see `add`.
-        pictures: the folder in `folder` that receives `heatmaps/`, `masks/`, `maps/`; `folder` itself when not given.
-        drawn: called, in the thread that draws, with each prediction that gets a heat map, and the map over the picture
-            (`deploy.results.heatmap.tiles`).
+        pictures: folder below `folder` for `heatmaps/`, `masks/` and `maps/`; if not given, `folder` itself.
+        drawn: called, in the thread that draws, with each prediction that gets a heat map, and with its map over the
+            picture (`deploy.results.heatmap.tiles`).
 
     Raises:
-        UserError: a folder cannot be made.
+        UserError: a folder cannot be created.
     """
 
     COLUMNS = ("path", "score", "scaled", "defective", "p_value", "p_tail")
@@ -117,7 +117,7 @@ class ScoreSheet:
         self._aside.close()
 
     def row(self, prediction: Prediction, extra: Sequence[Any] = ()) -> tuple[Any, ...]:
-        """The prediction's cells, in the order of `columns`."""
+        """Return the prediction's cells, in the order of `columns`."""
         score, levels = prediction.score, self.calibration
         tail = levels.p_tail(score)
         verdict = f"{score:.9g}", f"{levels.scaled(score):.6g}", int(levels.is_defect(score))
@@ -132,13 +132,14 @@ class ScoreSheet:
         extra: Sequence[Any] = (),
         heat_map: bool = True,
     ) -> list[Region]:
-        """Add one prediction, and return its regions if they are wanted.
+        """Add one prediction; return its regions if regions are written, else an empty list.
 
-        Its heat map, with the ground truth `mask` if given, becomes `heatmaps/{name}.png`, unless `heat_map` is False.
+        Its heat map, with the ground truth `mask` if given, is written as `heatmaps/{picture_name}.png`, unless
+        `heat_map` is False.
 
         Raises:
-            UserError: the table, or one of the pictures so far, drawn in the background, cannot be written, or would
-                replace what is not ours.
+            UserError: the table or an earlier picture, drawn in the background, cannot be written or would replace
+                another program's file.
         """
         row = self.row(prediction, extra)
         if not self._tables:
@@ -147,7 +148,7 @@ class ScoreSheet:
         if self._jsonl or self._parquet:
             values = {**dict(zip(self.columns, row)), **facts(prediction.score, self.calibration)}
         if self._jsonl:
-            # what is no UTF-8 in a path becomes an escape of json
+            # bytes in a path that are not UTF-8 become escapes of json
             self._tables[1].write(json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         if self._parquet:
             self._tables[-1].write(values)
@@ -185,7 +186,7 @@ class ScoreSheet:
         regions: Sequence[Region] = (),
         heat_map: bool = True,
     ) -> None:
-        """Write the pictures that are wanted of one prediction."""
+        """Write the heat map, mask and raw map of one prediction, as far as they are wanted."""
         if "heatmaps" in self.places and heat_map:
             parts = tiles(prediction, self.calibration, self.preprocess, mask, regions)
             self.places["heatmaps"].write(picture_name, encode_png(strip(prediction, self.calibration, parts)))
@@ -196,12 +197,12 @@ class ScoreSheet:
                 self.places[kind].write(picture_name, encode_png(make(prediction, self.calibration, self.preprocess)))
 
     def finish(self) -> int:
-        """Complete the table, print what was found and where it is; return the exit code, 2 if pictures were skipped.
+        """Complete the table, print a summary and the paths; return the exit code, 2 if pictures were skipped, else 0.
 
-        Of a single picture, its score and verdict are printed.
+        For a single picture, its score and verdict are printed.
 
         Raises:
-            UserError: no picture could be read, or a heat map not be written; no table is written.
+            UserError: no picture could be read, or a heat map could not be written; then no table is written.
         """
         self._drawing.wait()
         if not self.count:
@@ -227,7 +228,7 @@ class ScoreSheet:
         return 2 if self.skip else 0
 
     def _remove_former(self, written: Sequence[Path]) -> None:
-        """Remove the files of an earlier run of this kind that this one does not write: they are of other results."""
+        """Remove files of an earlier run of this kind that this run does not write: they show other results."""
         starts = {self.path.with_suffix(".jsonl"): JSONL_START, **starts_of(self.folder, self.path.stem)}
         for path, start in starts.items():
             if path not in written:
@@ -235,7 +236,7 @@ class ScoreSheet:
 
 
 def facts(score: float, calibration: Calibration) -> dict[str, Any]:
-    """What there is to say of an image score, as plain json types, by the names of `ScoreSheet.COLUMNS`."""
+    """Return an image score's numbers and verdict, as plain json types by the names of `ScoreSheet.COLUMNS`."""
     tail = calibration.p_tail(score)
     return {
         "score": score,
@@ -247,7 +248,7 @@ def facts(score: float, calibration: Calibration) -> dict[str, Any]:
 
 
 def verdict(prediction: Prediction, calibration: Calibration) -> str:
-    """One line about one picture: its name, verdict, score and the threshold, raw and scaled, and the p-value."""
+    """Return one line about a picture: its name, verdict, score and threshold (raw and scaled), and p-value."""
     threshold, scaled = calibration.image_threshold, calibration.scaled
     return (
         f"{prediction.name}: {'DEFECT' if calibration.is_defect(prediction.score) else 'good'}, "
@@ -258,7 +259,10 @@ def verdict(prediction: Prediction, calibration: Calibration) -> str:
 
 
 def picture_namer(paths: Sequence[Path]) -> Callable[[str], str]:
-    """Names for heat maps: paths below the pictures' common folder, with their suffix where two would collide."""
+    """Return a function from a picture's path to the name of its heat map.
+
+    The name is the path below the pictures' common folder; it has the suffix only if two names would be equal without.
+    """
     parents = [str(path.parent) for path in paths]
     common = Path(os.path.commonpath([os.path.abspath(parent) for parent in parents])) if parents else Path()
     names = {str(path): Path(os.path.abspath(path)).relative_to(common) for path in paths}

@@ -1,4 +1,4 @@
-"""A folder service: pictures are scored as they arrive, and the table survives a crash at any moment."""
+"""Folder service: pictures are scored as they arrive, and the table survives a crash at any time."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from .tables import ScoreSheet
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows has no such locks: there, start only one service per table
+except ImportError:  # Windows has no such locks: users must start only one service per table
     flock = None  # type: ignore[assignment]
 
-SETTLED = 5.0  # seconds without change after which a file that cannot be read is taken for bad, not for unfinished
-LONGEST_FIELD = 2**31 - 1  # bytes of one cell: a command can have megabytes
+SETTLED = 5.0  # seconds without change after which an unreadable file counts as bad, and not as unfinished
+LONGEST_FIELD = 2**31 - 1  # limit for the bytes of one cell: a command can have megabytes
 
 
 class Stop:
-    """True after Ctrl-C or `kill`; the picture that is being scored is still completed."""
+    """Is true after Ctrl-C or `kill`, so that the picture being scored is still completed."""
 
     def __init__(self) -> None:
         self._requested = False
@@ -48,17 +48,17 @@ class Stop:
 
 
 def watch(folder: str | Path, predictor: Predictor, sheet: ScoreSheet, drift: Drift | None = None) -> int:
-    """Score what arrives in `folder` until told to end (then 0): a line in the sheet's table for every picture, once.
+    """Score pictures that arrive in `folder`, one line of the sheet's table for each; return 0 after Ctrl-C or `kill`.
 
-    A line is on disk before the next picture is begun, and its heat map and mask before it. Started again, it goes on
-    where the table ends, whatever ended it. A picture that cannot be read gets a line without a score. `drift` takes
-    what is scored from now on, and its alarm is printed when it comes.
+    For every picture, heat map and mask are written first, then its line, and then the next picture is begun. After a
+    stop or a crash, the service can be started again and continues where the table ends. A picture that cannot be read
+    gets a line without a score. `drift` gets the pictures that are scored from now on; its alarm is printed.
 
     Raises:
         UserError: the folder is gone, or something cannot be written.
     """
     stop, journal = Stop(), Journal(sheet.path, sheet.columns)
-    folder = Path(folder).resolve()  # one name for a picture, wherever the service is started from
+    folder = Path(folder).resolve()  # a picture has the same name from whichever folder the service is started
     print(f"watching {folder}: {len(journal.done)} pictures in {sheet.path} so far", flush=True)
     for path, settled in arrivals(folder, journal.done, stop):
         if not settled and not finished(path):
@@ -80,18 +80,18 @@ def watch(folder: str | Path, predictor: Predictor, sheet: ScoreSheet, drift: Dr
 
 
 class Journal:
-    """A csv table to which whole lines are added, each on disk before the next begins.
+    """A csv table to which lines are appended, each of which is on disk before the next one is written.
 
-    A line that a crash cut short is removed when the table is opened again; lines with the same first cell are never
-    written twice. Bytes in a path that are no UTF-8 are kept as they are.
+    A line that was cut short by a crash is removed when the table is opened again. Two lines never have the same first
+    cell. Bytes in a path that are not UTF-8 are kept as they are.
 
     Args:
-        path: of the table.
-        columns: its head, written when the table is new.
+        path: path of the table.
+        columns: its first line, written if the table is new.
 
     Raises:
-        UserError: the table is there with another head or a line that cannot be understood, is another process's, or
-            cannot be opened; nothing in it was changed.
+        UserError: the table exists with other columns or with a line that cannot be parsed, is used by another process,
+            or cannot be opened; nothing in it was changed.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str]) -> None:
@@ -114,27 +114,27 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Let others write the table."""
+        """Close the table; other processes may then write it."""
         self._file.close()
 
     def add(self, row: Sequence[Any]) -> None:
-        """Append one row, durably."""
+        """Append one row and flush it to disk; ValueError if its first cell is in the table already."""
         if row[0] in self.done:
             raise ValueError(f"{row[0]} is in {self.path} already")
         self._append(_line(row))
         self.done.add(row[0])
 
     def _resume(self, whole: bytes) -> set[str]:
-        """Complete the head, or remove a line that was cut short; return the first cells of all lines."""
+        """Complete the first line, or remove a last line that was cut short; return the first cells of all lines."""
         head = _line(self._columns)
         if head.startswith(whole):  # new, or cut short in the head
             self._append(head[len(whole) :])
             return set()
         end = whole.rfind(b"\n") + 1
-        while whole.count(b'"', 0, end) % 2:  # that line goes on: a name holds the line break
+        while whole.count(b'"', 0, end) % 2:  # the line break is inside quotation marks, so it does not end the line
             end = whole.rfind(b"\n", 0, end - 1) + 1
         rows = self._rows(whole[:end].decode(errors="surrogateescape"))
-        # whole lines in what would be removed are no line that was cut short
+        # if there are complete lines in the part to be removed, it is not a single line that was cut short
         if any(line.count(b",") >= len(self._columns) - 1 for line in whole[end:].split(b"\n")[:-1]):
             raise self._damaged("a quotation mark is missing, or one too many")
         if end < len(whole):
@@ -143,7 +143,7 @@ class Journal:
         return {original(row[0]) for row in rows}
 
     def _rows(self, text: str) -> list[list[str]]:
-        """The lines below the head, without blank ones; UserError when they are not ours."""
+        """Return the lines below the columns' names, without blank ones; UserError if the table is not ours."""
         csv.field_size_limit(LONGEST_FIELD)
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = []
@@ -184,10 +184,11 @@ def _line(cells: Sequence[Any]) -> bytes:
 
 
 def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
-    """What is called like a picture below `folder` and is not `done`, oldest first, until `stop`; whether it settled.
+    """Yield files below `folder` with a picture's suffix that are not `done`, oldest first, until `stop`.
 
-    What cannot be read and has not settled may be unfinished: it comes again later, until it is in `done`. Heat maps
-    and masks that we wrote are left out.
+    With each comes whether it has settled (was not changed for SETTLED seconds). A file that cannot be read and has not
+    settled may be unfinished; it is yielded again until it is in `done`. PaddlePatch's own heat maps and masks are left
+    out.
     """
     results: set[Path] = set()
     while not stop:
@@ -206,7 +207,7 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
                 continue
             try:
                 found.append((os.stat(path, follow_symlinks=path.exists()).st_mtime, path))
-            except OSError:  # gone again
+            except OSError:  # the file does not exist any more
                 continue
         for changed, path in sorted(found):
             if stop:
@@ -216,7 +217,7 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
 
 
 def finished(path: Path) -> bool:
-    """Whether the file ends as a whole PNG or JPEG does; of other formats one cannot tell."""
+    """Whether the file ends like a complete PNG or JPEG file; False for other formats, whose end is not known."""
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for its writer

@@ -1,1 +1,1 @@
-"""Programs: saved, loaded, run, checked when loaded, and timed."""
+"""Programs: they are saved, loaded, checked when loaded, run and timed here."""

@@ -1,4 +1,4 @@
-"""The report of `--enable_benchmark`, in the format of Paddle's AutoLog, which need not be installed."""
+"""The report of `--enable_benchmark`, in the format of Paddle's AutoLog; AutoLog need not be installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Runtime, paddle  # paddle from there, which imports it quietly
+from .program import Runtime, paddle  # program.py imports paddle without its notices
 
 STAGES = ("preprocess", "inference", "postprocess")
 PERCENTILES = (50, 90, 99)
@@ -23,11 +23,11 @@ class Times:
         self.of = {stage: array("d") for stage in STAGES}
 
     def add(self, stage: str, seconds: float) -> None:
-        """Of one picture in one stage."""
+        """Add the seconds of one picture in one stage."""
         self.of[stage].append(seconds)
 
     def report(self, model_name: str, runtime: Runtime, batch_size: int, total: float) -> list[str]:
-        """AutoLog's lines, and the stages' percentiles."""
+        """Return AutoLog's lines, with percentiles of each stage."""
         gpu = runtime.use_gpu
         sections: dict[str, dict[str, Any]] = {
             "Env info": {"OS_version": platform.platform(), "python_version": platform.python_version()},
@@ -65,9 +65,9 @@ class Times:
 
 
 def peak_mb() -> float | None:
-    """The largest resident size of this process so far; None where the system does not tell.
+    """Largest resident size of this process so far, in MB; None if the system has no /proc/self/status.
 
-    Not ru_maxrss, which begins with the parent's size on Linux.
+    It is not read from ru_maxrss, which starts with the parent's size on Linux.
     """
     status = Path("/proc/self/status")
     if not status.is_file():

@@ -1,10 +1,10 @@
-"""Static programs: writing a layer as one, and running it through Paddle Inference.
+"""Static programs: saving a layer as a program, and running programs with Paddle Inference.
 
-Measured on Paddle 3.3.1 and 2.6.2, CPU (each of these was a crash or a silently wrong result):
-- oneDNN is on unless `disable_mkldnn` is called, so it is always switched explicitly;
-- `enable_memory_optim` fails on json programs on CPU, so it is never called;
-- `full_graph=True`: programs traced by SOT crashed in oneDNN's reshape fusion;
-- layers that are written here use no `interpolate` and no rank-4 matmul (see `models/graph/resample.py`).
+These rules avoid crashes and wrong results without an error, found on Paddle 3.3.1 and 2.6.2 on the CPU:
+- oneDNN is on unless `disable_mkldnn` is called, so it is always switched on or off explicitly;
+- `enable_memory_optim` fails with json programs on the CPU, so it is never called;
+- programs are traced with `full_graph=True`: those traced by SOT crashed in oneDNN's reshape fusion;
+- layers that are saved use no `interpolate` and no rank-4 matmul (see `models/graph/resample.py`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # before paddle is imported: its notices are not for our users
-# After a run OpenMP's threads spin for 200 ms, on cores that decoding needs: 1 ms spans the gaps within a run.
+os.environ.setdefault("GLOG_minloglevel", "2")  # set before paddle is imported, to suppress its notices
+# By default OpenMP's threads spin for 200 ms after a run, on cores that decoding needs. 1 ms is enough to bridge the
+# gaps within a run.
 os.environ.setdefault("KMP_BLOCKTIME", "1")
-# GPUs from Ampere on round float32 to ten bits in products and convolutions unless told not to (TensorFloat-32), which
-# moves maps by up to .006 of their largest value (docs/deployment.md).
+# GPUs from Ampere on would round float32 to ten bits in products and convolutions (TensorFloat-32), which changes maps
+# by up to .006 of their largest value (docs/deployment.md).
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-# glibc gives blocks of 32 MB and more back to the system at once, and taking them anew for every run costs more than
-# filling them (PatchCore's exact search at a 10 % bank: 107 ms a picture, 83 when it keeps them).
+# glibc returns blocks of 32 MB and more to the system at once. To get them again for every run takes longer than to
+# fill them: PatchCore's exact search with a 10 % bank takes 107 ms per picture, and 83 ms if glibc keeps the blocks.
 if platform.libc_ver()[0] == "glibc":
     for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
         ctypes.CDLL(None).mallopt(option, value)
@@ -50,23 +51,23 @@ GRAPH_SUFFIXES = (".json", ".pdmodel")  # Paddle 3 and Paddle 2
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a program is run. GPU, TensorRT and fp16 settings are written but unmeasured."""
+    """Settings of how a program is run. Those of GPU, TensorRT and fp16 are implemented, but were not measured."""
 
     use_gpu: bool = False
     gpu: int = 0
-    """Which GPU, from 0."""
+    """Number of the GPU, from 0."""
     onednn: bool = True
     threads: int | None = None
-    """CPU threads; None means one per core."""
+    """CPU threads; None is one per core."""
     precision: str = "fp32"
-    """fp32; bf16 (CPU with AVX512-BF16 or AMX, needs oneDNN); fp16 (GPU)."""
+    """`fp32`, `bf16` (CPU with AVX512-BF16 or AMX, needs oneDNN) or `fp16` (GPU)."""
     tensorrt: bool = False
     gpu_mem: int = 4000
-    """MiB that the GPU pool starts with."""
+    """Initial size of the GPU's memory pool, in MiB."""
     ir_optim: bool = True
 
     def check(self) -> None:
-        """UserError when this Paddle build or machine cannot run so."""
+        """Raise UserError if this Paddle build or this machine cannot run with these settings."""
         if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= MOST_THREADS):
             raise UserError(f"--cpu_threads {self.threads}: give a whole number from 1 to {MOST_THREADS}")
         if self.use_gpu and not paddle.is_compiled_with_cuda():
@@ -90,7 +91,7 @@ def gpu_usable() -> bool:
 
 
 class Program:
-    """A saved program, loaded. Inputs stay set between runs, so only what changes is copied."""
+    """A saved program, loaded. Inputs stay set between runs, so only changed inputs must be set."""
 
     def __init__(self, model_file: str | Path, params_file: str | Path, runtime: Runtime | None = None) -> None:
         self.runtime = runtime or Runtime()
@@ -107,20 +108,20 @@ class Program:
             ) from error
         self._held: dict[str, paddle.Tensor] = {}
         self._values: dict[str, np.ndarray] = {}
-        """Keeps the arrays that inputs are read from."""
+        """Keeps alive the arrays whose memory the inputs use."""
         self.user: object = None
-        """Whose inputs are set, where models share the program."""
+        """The statistics that are set as inputs, for models that share the program."""
         self.inputs: list[str] = list(self._predictor.get_input_names())
         self.outputs: list[str] = list(self._predictor.get_output_names())
 
     def clone(self) -> Program:
-        """The same program for another thread, without inputs; weights are shared."""
+        """Return the same program for another thread; weights are shared, inputs are not set."""
         twin = copy.copy(self)
         twin._predictor, twin._held, twin._values, twin.user = self._predictor.clone(), {}, {}, None
         return twin
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
-        """Set inputs by name, for any number of runs. On the CPU they are read where they are, and not copied."""
+        """Set inputs by name; they stay set for all later runs. On the CPU they are not copied."""
         for name, value in values.items():
             handle, array = self._predictor.get_input_handle(name), np.ascontiguousarray(value)
             self._values[name] = array
@@ -131,7 +132,7 @@ class Program:
                 handle.share_external_data(self._held[name])
 
     def run(self, image: np.ndarray, name: str = "image") -> list[np.ndarray]:
-        """Run on float32 [batch, 3, height, width], or whatever else the input `name` is, and return every output."""
+        """Set the input `name` to `image`, usually float32 [batch, 3, height, width], run, and return all outputs."""
         try:
             self.set({name: image})
             self._predictor.run()
@@ -140,30 +141,30 @@ class Program:
             raise UserError(f"program {self.name} does not run with these inputs: {_first_line(error)}") from error
 
     def shrink(self) -> None:
-        """Free what runs keep for the next one, before a while without any."""
+        """Free memory that a run keeps for the next run; called when there will be none for some time."""
         self._predictor.try_shrink_memory()
 
 
 def release_memory() -> None:
-    """Give the system back what has been freed: between stages that use much, as it is kept otherwise (see above)."""
+    """Return freed memory to the system, between stages that use much memory; otherwise glibc keeps it (see above)."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def tensor_over(array: np.ndarray) -> paddle.Tensor:
-    """A CPU tensor over the array's own memory: of a memory-mapped one, only what is used is ever read."""
+    """Return a CPU tensor that shares the array's memory; of a memory-mapped array, only the used parts are read."""
     name = paddle.utils.unique_name.generate("array")
     return paddle.Tensor(value=array, place=paddle.CPUPlace(), zero_copy=True, name=name, persistable=False)
 
 
 def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Path) -> tuple[Path, Path]:
-    """Trace `layer` (inputs: paddle.static.InputSpec, nested as its forward wants them) and save it as `folder/model`.
+    """Trace `layer` and save it as `folder/model`; `inputs` are paddle.static.InputSpec, nested as in its forward.
 
     Returns the graph file (`model.json` or, with Paddle 2, `model.pdmodel`) and `model.pdiparams`.
     """
     prefix = make_folder(folder) / "model"
     layer.eval()
-    # not by Paddle's counters, which would make another file of the same layer later in the process
+    # Paddle's own names contain counters, so the same layer would be saved as a different file later in the process
     for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
         tensor.name = name
     with warnings.catch_warnings(), _without_stacks(), _sources_apart():
@@ -177,13 +178,13 @@ def save_program(layer: paddle.nn.Layer, inputs: Sequence[Any], folder: str | Pa
         except OSError as error:
             raise UserError(f"cannot write a program in {folder}: {error.strerror or _first_line(error)}") from error
         finally:
-            layer.__dict__.pop("forward", None)  # to_static's own, which dygraph and other programs cannot call
+            layer.__dict__.pop("forward", None)  # set by to_static; dygraph and other programs cannot call it
     return files
 
 
 @contextmanager
 def _without_stacks() -> Iterator[None]:
-    """Let Paddle not note where in Python each operation was made: that takes more than half of the time of tracing."""
+    """Keep Paddle from recording the Python stack of each operation, which takes more than half of the tracing time."""
     asked, traceback.extract_stack = traceback.extract_stack, lambda *_, **__: traceback.StackSummary()
     try:
         yield
@@ -208,7 +209,10 @@ def _sources_apart() -> Iterator[None]:
 
 
 def _check_written(path: Path) -> None:
-    """OSError if the disk is full: Paddle does not notice and leaves a file cut short. Where more fits, all did."""
+    """Raise OSError if the disk is full: Paddle does not notice this, and leaves a truncated file.
+
+    The test is to append some bytes: if they can be written, the file before was complete.
+    """
     size = path.stat().st_size
     with open(path, "r+b") as file:
         file.seek(size)
@@ -219,7 +223,7 @@ def _check_written(path: Path) -> None:
 
 
 def graph_file(path: str | Path) -> Path:
-    """`path` if it exists, else the same name with the other Paddle version's suffix."""
+    """Return `path` if it exists, else the file with the suffix of another Paddle version; UserError if none exists."""
     path = Path(path)
     choices = [path] if path.suffix in GRAPH_SUFFIXES else []
     choices += [path.with_suffix(suffix) for suffix in GRAPH_SUFFIXES]
@@ -245,8 +249,8 @@ def _config(model_file: str | Path, params_file: str | Path, runtime: Runtime) -
         config.enable_mkldnn()
         if runtime.precision == "bf16":
             config.enable_mkldnn_bfloat16()
-            # the backbone only: statistics are float32 inputs, and turning them to bfloat16 at every run costs more
-            # than it saves
+            # only operators of the backbone: the statistics are float32 inputs, and converting them to bfloat16 in
+            # every run takes longer than it saves
             config.set_bfloat16_op(BF16_OPERATORS)
     else:
         config.disable_mkldnn()
@@ -261,7 +265,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    """The sentence in a Paddle error that says what happened, without its C++ stack."""
+    """Return the line of a Paddle error that says what happened, without the C++ stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "Error:" in line or line.startswith("(")]
     return (told or lines or [type(error).__name__])[-1 if told else 0][:300]

@@ -1,4 +1,4 @@
-"""A known picture and the answer to it: a program that answers otherwise on this machine is refused."""
+"""Self-check: a program is run on a known picture; if the result differs from the stored one, it is refused."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ..errors import UserError
 from ..pictures.preprocess import Preprocess
 
 SCORE, MAP = "selfcheck.score", "selfcheck.map"
-STEP = 4  # every 4th row and column of the map is kept
+STEP = 4  # every 4th row and column of the map is stored
 TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2, "bf16": 5e-2}
-"""Largest `difference` accepted."""
+"""Largest `difference` that is accepted, by precision."""
 LOCAL = 0.01
-"""What the worst pixel counts: where two rows of a memory bank are about equally near, another machine's rounding may
-make a coarse search settle for the other one, which changes the map around one patch by some percent."""
+"""Weight of the worst pixel. If two rows of a memory bank are about equally near, a coarse search may choose the other
+one on another machine, because of rounding. This changes the map around one patch by some percent."""
 
 
 def probe(preprocess: Preprocess) -> np.ndarray:
-    """The known picture's crop, uint8 [1, height, width, 3]: waves, edges and grain, from a formula alone."""
+    """Return the known picture as a crop, uint8 [1, height, width, 3]: waves, edges and grain by a formula."""
     height, width = preprocess.size
     y, x = np.mgrid[:height, :width].astype(np.int64)
     waves = 128 + 60 * np.sin(x / 7.0) * np.cos(y / 11.0)
@@ -28,14 +28,14 @@ def probe(preprocess: Preprocess) -> np.ndarray:
 
 
 def expected(anomaly_map: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
-    """The tensors to store, from the answer to `probe`: map [1, height, width] and score [1]."""
+    """Return the tensors to store, from the result for `probe`: map [1, height, width] and score [1]."""
     return {SCORE: score.astype(np.float32), MAP: anomaly_map[:, ::STEP, ::STEP].astype(np.float32)}
 
 
 def difference(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: np.ndarray) -> float:
-    """How far an answer is from the stored one, relative to the largest stored value; infinite if not comparable.
+    """Difference of a result from the stored one, relative to the largest stored value; infinite if not comparable.
 
-    The largest of the score's difference, the map's mean difference, and LOCAL of the map's largest difference.
+    It is the largest of: the score's difference, the map's mean difference, LOCAL times the map's largest difference.
     """
     known_map, known_score = tensors[MAP], tensors[SCORE]
     given_map = anomaly_map[:, ::STEP, ::STEP]
@@ -43,7 +43,7 @@ def difference(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: n
         return float("inf")
     scale = max(float(np.abs(known_map).max()), float(np.abs(known_score).max()), 1e-12)
     off = np.abs(given_map - known_map)
-    # of numpy, as Python's max passes over what is no number
+    # numpy's max, because Python's max may ignore NaN
     worst = np.max([np.abs(score - known_score).max(), off.mean(), LOCAL * off.max()]) / scale
     return float(worst) if np.isfinite(worst) else float("inf")
 
@@ -51,7 +51,7 @@ def difference(tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: n
 def verify(
     tensors: dict[str, np.ndarray], anomaly_map: np.ndarray, score: np.ndarray, precision: str, name: str
 ) -> float:
-    """Return the difference; UserError when it exceeds the precision's tolerance."""
+    """Return the `difference`; UserError if it is larger than the precision's tolerance."""
     found = difference(tensors, anomaly_map, score)
     if found > TOLERANCE[precision]:
         raise UserError(

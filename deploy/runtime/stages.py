@@ -1,4 +1,4 @@
-"""Seconds that the stages of a run took."""
+"""Times of the stages of a run."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 
 class Stages:
-    """Sums of seconds by the names of stages, in the order in which they were met first."""
+    """Sums of seconds by stage, in the order in which the stages were first added."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add to what a stage took."""
+        """Add seconds to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes."""
+        """Add the time of the block to a stage."""
         begin = time.perf_counter()
         try:
             yield

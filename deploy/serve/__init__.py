@@ -1,4 +1,4 @@
-"""Answers over HTTP. The packages of the extra `serve` are imported when a server is started, and not before."""
+"""HTTP server for scores. The packages of the extra `serve` are imported only when a server is started."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .settings import Settings
 
 
 def serve(settings: Settings) -> int:
-    """Answer until told to end (then 0).
+    """Run the server until it is told to end; return 0 then.
 
     Raises:
-        UserError: a package is missing, the address cannot be used, or a model not be loaded.
+        UserError: a package is missing, the address cannot be used, or a model cannot be loaded.
     """
     try:
         from .service import run

@@ -1,4 +1,7 @@
-"""What the answers hold, for the OpenAPI page. No annotations as text: Python 3.9 cannot resolve the newest ones."""
+"""Types of the answers, for the OpenAPI page.
+
+There is no `from __future__ import annotations` here: Python 3.9 cannot resolve the newest annotations from text.
+"""
 
 from typing import Optional
 

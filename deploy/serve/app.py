@@ -1,4 +1,4 @@
-"""What can be asked: scores, the models, health, figures, and the page that describes all that."""
+"""The HTTP application: scores, list of models, health, metrics, and the page that describes them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ BODY = {
 
 
 def create_app(models: Mapping[str, ModelProcess], metrics: Metrics, settings: Settings, token: str | None) -> FastAPI:
-    """The application.
+    """Make the application.
 
     Args:
-        models: the process of each, by name.
-        metrics: what is counted.
+        models: the process of each model, by the model's name.
+        metrics: the server's metrics.
         settings: the limits.
-        token: what clients must send, if anything; health and the description need none.
+        token: the token that clients must send, if any; health and the description need none.
     """
     app = FastAPI(title="PaddlePatch", version="1", description=ABOUT, redoc_url=None)
     bodies = Bodies(settings.max_body, settings.max_held)
@@ -66,7 +66,7 @@ def create_app(models: Mapping[str, ModelProcess], metrics: Metrics, settings: S
     guarded = [Depends(known)]
 
     async def answer(name: str, request: Request, heat_map: bool) -> Response:
-        if waiting[name] >= settings.max_waiting:  # before anything is read
+        if waiting[name] >= settings.max_waiting:  # checked before the body is read
             raise HTTPException(429, FULL, headers=BUSY)
         async with bodies.receive(request) as body:
             if waiting[name] >= settings.max_waiting:
@@ -104,7 +104,7 @@ def create_app(models: Mapping[str, ModelProcess], metrics: Metrics, settings: S
             status = response.status_code
             return response
         except ClientDisconnect:
-            return Response(status_code=status)  # nobody reads it
+            return Response(status_code=status)  # the client is gone and does not read it
         except HTTPException as refusal:
             status = refusal.status_code
             raise

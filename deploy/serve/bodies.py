@@ -1,4 +1,4 @@
-"""Request bodies, which are limited while they are read: one by one, and all of them together."""
+"""Reading of request bodies, with limits for a single body and for all bodies in memory together."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FULL = "too much waits here already: send it again later"
 
 
 class Bodies:
-    """The bodies that are in memory.
+    """The request bodies in memory.
 
     Args:
-        most: bytes of one.
-        most_held: bytes of all.
+        most: largest number of bytes of one body.
+        most_held: largest number of bytes of all bodies together.
     """
 
     def __init__(self, most: int, most_held: int) -> None:
@@ -27,14 +27,14 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytearray]:
-        """Read a body, which is held until the end of the block.
+        """Context manager that yields a request's body, which counts as in memory until the end of the block.
 
         Raises:
-            HTTPException: 413 where it is too large, or says so; 429 where all of them together are.
-            ClientDisconnect: the client went away before the end.
+            HTTPException: 413 if the body is too large (or its content-length is); 429 if all bodies together are.
+            ClientDisconnect: the client disconnected before the end.
         """
         stated = request.headers.get("content-length", "0")
-        if int(stated) > self.most:  # h11 lets digits alone pass
+        if int(stated) > self.most:  # h11 has checked that these are digits
             raise self._too_large()
         body = bytearray()
         taken = 0

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Metrics of the server in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The figures of one server."""
+    """The metrics of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,22 +37,22 @@ class Metrics:
         self.held = Gauge("held_bytes", "Request bodies in memory", namespace="paddlepatch", registry=self.registry)
 
     def on_batch(self, model: str, pictures: int) -> None:
-        """Note what is scored together."""
+        """Record the number of pictures that are scored in one run."""
         self.batch.labels(model).observe(pictures)
 
     def on_load(self, model: str, load: Load) -> None:
-        """Note that a model was loaded, and which ones went for it."""
+        """Record that a model was loaded, and which models were dropped for it."""
         self.loads.labels(model).inc()
         self.load_seconds.labels(model).observe(load.seconds)
         for dropped in load.dropped:
             self.evictions.labels(dropped).inc()
 
     def watch(self, processes: Iterable[ModelProcess]) -> None:
-        """Ask the processes when somebody asks for the figures."""
+        """Read state and memory of these processes whenever the metrics are requested."""
         for process in processes:
             self.up.labels(process.name).set_function(lambda process=process: float(process.up))
             self.memory.labels(process.name).set_function(lambda process=process: float(process.memory))
             self.loaded.labels(process.name).set_function(lambda process=process: float(len(process.loaded)))
             for model in process.jobs:
                 for figure in (self.waiting, self.batch, self.loads, self.evictions):
-                    figure.labels(model)  # shown as 0 until then
+                    figure.labels(model)  # so that it is shown as 0 from the start

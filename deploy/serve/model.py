@@ -1,4 +1,4 @@
-"""Models as the server sees them: a queue, and the thread that takes what waits to the models' process."""
+"""The server's side of a model process: a queue of requests, and a thread that sends them to the process."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .worker import work
 
 GONE = "the model's process ended while it scored this picture or those beside it; it is started again: send it again"
 LOOK = 1.0
-"""Seconds between two looks at whether the process still lives."""
+"""Seconds between two checks whether the process is alive."""
 
 
 @dataclass(eq=False)
 class Request:
-    """One picture that waits."""
+    """A picture that waits to be scored."""
 
     model: str
     picture: bytes | bytearray
@@ -40,55 +40,55 @@ class Request:
 
 
 class Observer(Protocol):
-    """Who is told what a process does."""
+    """An object that is told what a process does, such as `Metrics`."""
 
     def on_batch(self, model: str, pictures: int) -> None:
-        """So many pictures are scored together."""
+        """Called before `pictures` pictures are scored in one run."""
 
     def on_load(self, model: str, load: Load) -> None:
-        """The model was loaded."""
+        """Called after the model was loaded."""
 
 
 class ModelProcess:
-    """Starts the process of a model, or of several, and asks it, a batch at a time.
+    """Starts a process for one model or several, and sends it the waiting pictures in batches.
 
     Args:
-        name: of the process: its model's, or the folder's.
-        jobs: by the models' names, what is done.
-        most: how many models are loaded at a time.
-        observer: is told of batches and loads.
+        name: name of the process: that of its model, or of the folder of models.
+        jobs: the jobs by their models' names.
+        most: largest number of models that are loaded at a time.
+        observer: called for batches and loads.
     """
 
     def __init__(self, name: str, jobs: Mapping[str, Job], most: int, observer: Observer) -> None:
         self.name, self.jobs, self.most = name, jobs, most
         self.about: dict[str, str] = {}
-        """What each model is, in a line, once the process has started."""
+        """A description of each model in one line, once the process has started."""
         self.up = False
         """Whether the process answers."""
         self.loaded: set[str] = set()
-        """The models that are loaded."""
+        """Names of the loaded models."""
         self._batch_size = next(iter(jobs.values())).batch_size
         self._observer = observer
         self._queue: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._waiting: deque[Request] = deque()
-        """What was taken out of the queue, and is of another model than what was answered then."""
+        """Requests that were taken out of the queue but are for another model than the batch answered then."""
         self._thread = threading.Thread(target=self._run, name=f"models {name}", daemon=True)
         self._ended = threading.Event()
         self._process: BaseProcess | None = None
         self._channel: Connection | None = None
 
     def start(self) -> None:
-        """Start the process, which takes seconds; `wait` waits for it."""
+        """Start the process, which takes seconds; `wait` waits until it is ready."""
         self.loaded.clear()
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, self.jobs, self.most), daemon=True)
         with _no_signals():
             self._process.start()
-        theirs.close()  # its end is seen when the process has none any more
+        theirs.close()  # so that the channel ends when the process, which has the only other copy, ends
 
     def wait(self) -> None:
-        """Wait until the models can be asked: a single one is loaded; UserError when it cannot be."""
+        """Wait until the process is ready; a single model is then loaded. UserError if this fails."""
         try:
             well, told, load = self._channel.recv()
         except (EOFError, OSError) as error:
@@ -101,26 +101,26 @@ class ModelProcess:
         self.about, self.up = told, True
 
     def serve(self) -> None:
-        """Begin to answer; the process must have started."""
+        """Start the thread that answers requests; the process must be ready."""
         self._thread.start()
 
     @property
     def memory(self) -> int:
-        """Bytes that the process holds in memory; 0 where the system does not tell."""
+        """Resident memory of the process in bytes; 0 if it is not known."""
         try:
             told = Path(f"/proc/{self._process.pid}/statm").read_text()
-        except (OSError, AttributeError, ValueError):  # it may just be ending
+        except (OSError, AttributeError, ValueError):  # the process may be ending just now
             return 0
         return int(told.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def submit(self, model: str, picture: bytes | bytearray, heat_map: bool) -> Future[Answer]:
-        """Let a picture wait for its model's turn."""
+        """Put a picture into the queue; return the future answer."""
         request = Request(model, picture, heat_map)
         self._queue.put(request)
         return request.answer
 
     def stop(self) -> None:
-        """End the process, when what waits is answered."""
+        """Answer all waiting requests, then end the process."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -138,7 +138,7 @@ class ModelProcess:
                 self._start_again()
 
     def _take(self) -> list[Request]:
-        """What waits longest and is of one model, up to a batch; after LOOK seconds, nothing."""
+        """Take the next batch: the longest-waiting request and others for its model; empty after LOOK seconds."""
         with contextlib.suppress(queue.Empty):
             if not self._waiting:
                 self._waiting.append(self._queue.get(timeout=0 if self._ended.is_set() else LOOK))
@@ -192,8 +192,8 @@ class ModelProcess:
 
 @contextlib.contextmanager
 def _no_signals() -> Iterator[None]:
-    """Ctrl-C and `kill` of a whole group are the server's: a process that is started here never sees them."""
-    resource_tracker.ensure_running()  # which would let them pass again
+    """A process that is started in this context ignores Ctrl-C and `kill`: only the server handles them."""
+    resource_tracker.ensure_running()  # started before, because starting it would unblock the signals again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,4 +1,4 @@
-"""A loaded model that answers requests: file contents in, answers as json out."""
+"""A loaded model that scores the contents of picture files and returns answers as json."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from ..runtime.program import Program
 from .settings import Job
 
 NAME = "sent"
-"""What stands for a picture's path, whatever its sender calls it."""
+"""Name of every picture instead of a path; names given by clients are not used."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """To one request."""
+    """The answer to one request."""
 
     status: int
-    """Of HTTP."""
+    """HTTP status."""
     body: bytes
-    """json."""
+    """json text."""
     defective: bool = False
 
     @classmethod
     def of(cls, status: int, values: dict[str, Any]) -> Answer:
-        """From plain json types; numbers that json has no word for become null."""
+        """Make an answer from plain json types; infinite numbers and NaN become null."""
         known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         return cls(status, json.dumps(known, allow_nan=False).encode(), bool(values.get("defective")))
 
 
 class Scorer:
-    """A model, loaded as its job says, and how it answers; it shares `programs`, see `Predictor.load`."""
+    """A model loaded for a job, which answers requests; models share `programs`, see `Predictor.load`."""
 
     def __init__(self, job: Job, programs: MutableMapping[tuple[str, str], Program]) -> None:
         self.job = job
@@ -54,9 +54,9 @@ class Scorer:
         self.levels = self.predictor.calibration.at(job.threshold, scaled=True, false_alarm=job.false_alarm)
 
     def answers(self, pictures: Sequence[Encoded], wanted: Sequence[bool]) -> list[Answer]:
-        """Score pictures in one run, and draw the heat maps of those that are `wanted`.
+        """Score pictures in one run, and draw the heat maps where `wanted` is True; return one answer per picture.
 
-        A picture that cannot be read gets an answer that says so, and the others are scored.
+        A picture that cannot be read gets an answer that says so; the others are scored.
         """
         found: dict[int, Any] = dict(self._each(partial(load, preprocess=self.predictor.preprocess), pictures))
         good = {number: item for number, item in found.items() if isinstance(item, Loaded)}
@@ -67,7 +67,7 @@ class Scorer:
         return list(described.values())
 
     def answer(self, found: Prediction | Answer, heat_map: bool) -> Answer:
-        """The answer about one picture; one that is an answer already stays as it is."""
+        """Make the answer for one picture from its prediction; an answer (about an error) is returned as it is."""
         if isinstance(found, Answer):
             return found
         regions = find_regions(found, self.levels, self.predictor.preprocess, self.job.least_area)
@@ -83,19 +83,19 @@ class Scorer:
         return Answer.of(200, values)
 
     def _each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[tuple[int, Result | Answer]]:
-        """By place, what `work` gives of each item, on the decoding threads."""
+        """Run `work` on each item, on the decoding threads; yield index and result, or the answer about its error."""
         results = prefetch(work, items, self.job.workers)
         return ((number, tried(result)) for number, (_, result) in enumerate(results))
 
 
 def tried(call: Callable[[], Result]) -> Result | Answer:
-    """What the call returns, or the answer that says why it failed."""
+    """Return the result of the call, or an answer that says why it failed."""
     try:
         return call()
     except TooLarge as error:
         return Answer.of(413, {"detail": str(error)})
     except UserError as error:
         return Answer.of(400, {"detail": str(error)})
-    except Exception:  # a bug, or no memory: it must not end the others' answers
+    except Exception:  # a bug, or no memory: the other pictures must still be answered
         traceback.print_exc()
         return Answer.of(500, {"detail": "this picture could not be scored; the server's log says why"})

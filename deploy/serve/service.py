@@ -1,4 +1,4 @@
-"""The server's life: models are loaded, then it listens, and what waits at its end is answered."""
+"""Running the server: it loads the models, listens, and answers waiting requests before it ends."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .settings import Settings, listener, names_text, required_token
 
 try:
     import resource
-except ImportError:  # Windows has no such limit
+except ImportError:  # Windows does not have this module
     resource = None  # type: ignore[assignment]
 
 END = 30
-"""Seconds that requests have to be finished when the server is told to end."""
+"""Seconds that running requests have to finish when the server is told to end."""
 MOST_CONNECTIONS = 4096
 BACKLOG = 64
-"""Clients that are taken at a time."""
+"""Clients that are accepted at a time."""
 OTHER_FILES = 64 + 4 * BACKLOG
-"""Open files that are no connections, or connections that asyncio took and did not hand over yet, or is closing."""
+"""Open files to reserve: files that are not connections, and connections that asyncio is opening or closing."""
 
 
 def run(settings: Settings) -> int:
-    """See `deploy.serve.serve`."""
+    """Run the server until it is told to end; return 0. Errors as in `deploy.serve.serve`."""
     bound, only_here = listener(settings.address)
     with contextlib.closing(bound), contextlib.ExitStack() as stack:
         token = required_token(only_here)
@@ -72,16 +72,16 @@ def run(settings: Settings) -> int:
 
 
 def told(process: ModelProcess) -> str:
-    """A line about a model, or about a folder of them."""
+    """Return a line about a process: the description of its model, or the number of models of its folder."""
     if process.name in process.about:
         return f"{process.name}: {process.about[process.name]}"
     return f"{process.name}: {len(process.about)} models, at most {process.most} of them loaded at a time"
 
 
 def end_on_signals(server: uvicorn.Server) -> None:
-    """Let Ctrl-C and `kill` end the server in order from now on.
+    """From now on, Ctrl-C and `kill` end the server properly.
 
-    uvicorn does so by itself while it runs; but before that it would not notice, and at its end it raises them again.
+    uvicorn handles these signals too, but only while it runs, and at its end it raises them again.
     """
 
     def end(*_: object) -> None:
@@ -92,13 +92,13 @@ def end_on_signals(server: uvicorn.Server) -> None:
 
 
 def url(bound: socket.socket) -> str:
-    """Where clients find a bound socket."""
+    """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def most_connections() -> int:
-    """How many clients the limit of open files allows, which is raised as far as this process may."""
+    """Raise the limit of open files as far as allowed; return how many clients it permits, at most MOST_CONNECTIONS."""
     if resource is None:
         return MOST_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""What a server is told: where to listen, which models, how much to take at a time, and who may ask."""
+"""Settings of the server: address, models, limits, and the token."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..runtime.program import Runtime
 LOOPBACK = "127.0.0.1"
 MOST_PORT = (1 << 16) - 1
 TOKEN = "PADDLEPATCH_TOKEN"
-"""The environment variable that holds what clients must send."""
+"""Environment variable with the token that clients must send."""
 MIB = 1 << 20
 BATCH = 8
-"""Pictures per run at most, where --batch_size is not given."""
+"""Default of --batch_size: largest number of pictures per run."""
 MODELS = 64
-"""Models of a folder that are loaded at a time, where --max_models is not given."""
+"""Default of --max_models: largest number of models of a folder that are loaded at a time."""
 EXPORT = "export"
-"""What a folder is called that holds the export of the model that the folder above is called like."""
+"""Folder name for an export; the model is then named after the folder above."""
 NAMED = 5
-"""Models that a line names."""
+"""Number of models whose names are shown in a line."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model and how it answers; sent to the process that runs it."""
+    """A model and its settings; it is sent to the process that runs the model."""
 
     stats: str
     model_file: str | None
@@ -39,35 +39,38 @@ class Job:
     threshold: float | None
     false_alarm: float | None
     least_area: float
-    """Of regions, in pixels of the picture."""
+    """Smallest area of a region, in pixels of the picture."""
     batch_size: int
     workers: int | None
-    """Decoding threads."""
+    """Number of decoding threads."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A server."""
+    """Settings of a server."""
 
     address: tuple[str, int]
     """Host and port."""
     processes: dict[str, dict[str, Job]]
-    """What each process does, by its models' names; it is called like its model, or like the folder of them."""
+    """For each process, by its name, the jobs by their models' names. A process is named after its model or folder."""
     most_loaded: int
-    """Models of one process that are loaded at a time."""
+    """Largest number of models of one process that are loaded at a time."""
     max_body: int
-    """Bytes of one picture's file."""
+    """Largest size of one picture's file, in bytes."""
     max_waiting: int
-    """Pictures of one model that wait or are being scored."""
+    """Largest number of pictures of one model that wait or are being scored."""
 
     @property
     def max_held(self) -> int:
-        """Bytes of all requests that are being received or wait."""
+        """Largest size of all requests in memory together, in bytes."""
         return max(8 * self.max_body, 256 * MIB)
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """`PORT` (of this machine alone), `HOST:PORT` or `[IPv6]:PORT`; port 0 is any free one."""
+    """Parse `PORT` (on 127.0.0.1), `HOST:PORT` or `[IPv6]:PORT` to host and port; port 0 means any free port.
+
+    UserError for anything else.
+    """
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not (port.isascii() and port.isdigit() and int(port) <= MOST_PORT) or (colon and not host) or "[" in host:
@@ -76,10 +79,14 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def named(stats: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The stats files by process and model: of `NAME=FILE` or FILE one model, of FOLDER all exports below it.
+    """Return the stats files by process and model.
 
-    A process is called like its model, or as the folder is given; a model without NAME like the folder that its file
-    is in, or of one that is called `export` the folder above.
+    `NAME=FILE` or FILE is one model in a process of its own; FOLDER is all exports below it, in one process. A process
+    is named after its model, or after the folder as given. A model without NAME is named after the folder of its file,
+    or after the folder above if that folder is called `export`.
+
+    Raises:
+        UserError: a model's name has other characters than allowed or is there twice, or FOLDER has no exports.
     """
     found: dict[str, dict[str, str]] = {}
     seen: dict[str, str] = {}
@@ -104,7 +111,7 @@ def named(stats: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def _below(folder: str, name: str) -> list[tuple[str, str]]:
-    """Name and stats file of every export below a folder; UserError where there is none, or a `name` for all."""
+    """Name and stats file of every export below a folder; UserError if there are none, or if a `name` is given."""
     files = [str(file) for file in sorted(Path(folder).rglob("stats")) if file.is_file()]
     if not files:
         raise UserError(f"--stats {folder}: there is no export's stats file below it; make one with export_model.py")
@@ -119,22 +126,22 @@ def _called(stats: str) -> str:
 
 
 def names_text(names: Iterable[str]) -> str:
-    """Some of the names, and how many more there are."""
+    """Return the first NAMED names as text, and how many more there are."""
     some = list(names)
     more = f" and {len(some) - NAMED} more" if len(some) > NAMED else ""
     return ", ".join(some[:NAMED]) + more
 
 
 def listener(address: tuple[str, int], option: str = "--serve {}:{}") -> tuple[socket.socket, bool]:
-    """A bound socket that does not listen yet, and whether only this machine reaches it.
+    """Return a bound socket that does not listen yet, and whether only this machine can reach it.
 
     Raises:
-        UserError: the address, which `option` gave, is unknown, taken or not ours.
+        UserError: the address, which was given by `option`, is unknown, is in use, or does not belong to this machine.
     """
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # a server that was just ended may be started again
+        if os.name == "posix":  # so that a server can be started again right after it ended
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(place)
     except (OSError, UnicodeError) as error:
@@ -144,7 +151,10 @@ def listener(address: tuple[str, int], option: str = "--serve {}:{}") -> tuple[s
 
 
 def required_token(only_here: bool) -> str | None:
-    """The token that clients must send, if any; UserError where others reach the server and there is none."""
+    """Return the token that clients must send, if any.
+
+    UserError if other machines can reach the server and no token is set.
+    """
     token = os.environ.get(TOKEN, "").strip()
     if not only_here and not token:
         raise UserError(f"--serve: others reach this address, so set ${TOKEN} to a secret, or listen on {LOOPBACK}")

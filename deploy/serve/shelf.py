@@ -1,4 +1,4 @@
-"""The models of one process: each is loaded when it is first asked, and the one asked longest ago goes for it."""
+"""The models of one process: each is loaded when it is first used, and the least recently used one is dropped."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .settings import Job
 
 
 class Load(NamedTuple):
-    """That a model was loaded."""
+    """Record of the loading of a model."""
 
     seconds: float
     dropped: list[str]
-    """The models that went for it."""
+    """Names of the models that were dropped for it."""
 
 
 class Shelf:
-    """At most `most` loaded models; those whose exports have the same program share it.
+    """Holds at most `most` loaded models; models whose exports have the same program share it.
 
     Args:
-        jobs: by the models' names.
-        most: 1 or more.
+        jobs: the jobs by their models' names.
+        most: at least 1.
     """
 
     def __init__(self, jobs: Mapping[str, Job], most: int) -> None:
@@ -35,10 +35,10 @@ class Shelf:
         self._programs: WeakValueDictionary[tuple[str, str], Program] = WeakValueDictionary()
 
     def take(self, name: str) -> tuple[Scorer, Load | None]:
-        """The model; and its loading, if it was not loaded.
+        """Return the model of this name; if it had to be loaded, with the record of its loading, else with None.
 
         Raises:
-            UserError: it cannot be loaded.
+            UserError: the model cannot be loaded.
         """
         if name in self._loaded:
             self._loaded.move_to_end(name)

@@ -1,7 +1,7 @@
-"""The process of one model or of a folder of them: it loads what is asked for, and answers.
+"""The process of one model or of a folder of models: it loads the models that are asked for, and answers.
 
-It is a process of its own because running a program holds Python's lock, so that a server in the same one would stand
-still meanwhile; and because a file that a decoder dies of then ends this process alone, which is started again.
+It is a process of its own for two reasons. Running a program holds Python's lock, which would block a server in the
+same process. And if a file crashes a decoder, only this process ends, and it is started again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ UNLOADED = "this model cannot be loaded; the server's log says why"
 
 
 def work(channel: Connection, jobs: Mapping[str, Job], most: int) -> None:
-    """Say what the models are, or what is wrong with one; then answer until the server ends the channel.
+    """Main function of the process: send descriptions of the models, then answer until the server closes the channel.
 
-    The first message is whether all is well, and what each model is, or the error; then the loading of the model, if
-    there is but one, which is loaded at once, else None. Then comes a model's name with a list of bools, whether a heat
-    map is wanted, and as many file contents, and the list of their answers goes back, with the loading, if the model
-    was not loaded; and so on.
+    The first message sent is (True, descriptions by name, load), or (False, error, None). A single model is loaded at
+    once, and `load` is the record of its loading; with several models `load` is None.
+
+    Then the process receives (name of a model, list of bools: is a heat map wanted), followed by as many file contents.
+    It sends back (list of answers, record of the model's loading, or None if the model was loaded before). This repeats
+    until the channel ends.
     """
     shelf = Shelf(jobs, most)
     try:
@@ -46,13 +48,13 @@ def work(channel: Connection, jobs: Mapping[str, Job], most: int) -> None:
 
 
 def described(job: Job) -> str:
-    """A line about a model that need not be loaded."""
+    """Return a line about a model, without loading it."""
     header, shapes = read_outline(job.stats, "stats")
     return header_text(header, shapes, *recorded(header))
 
 
 def answers(shelf: Shelf, name: str, pictures: list[Encoded], wanted: list[bool]) -> tuple[list[Answer], Load | None]:
-    """The answers of the model of that name, and its loading, if it was not loaded."""
+    """Return the answers of the model of that name, and the record of its loading, or None if it was loaded before."""
     try:
         scorer, load = shelf.take(name)
     except Exception as error:

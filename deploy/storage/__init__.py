@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, and arrays with a json header in safetensors."""
+"""Files on disk: they are written completely or not at all; arrays with a json header in safetensors."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing files so that they appear completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 ASIDE = ".paddlepatch-"
-"""How the names begin of files and folders that are being written; the dot keeps them out of listings."""
+"""Prefix of the names of temporary files and folders; the dot keeps them out of listings."""
 LEFT = 24 * 3600.0
-"""Seconds without change after which such a one is taken for what a killed run has left."""
-LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux's file systems; the names of others are as long in letters
+"""Seconds without change after which such a file or folder counts as left behind by a killed run."""
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # in bytes, for Linux; other systems' limits of names are the same in letters
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create `path` and its parents; UserError when that is not possible."""
+    """Create `path` and its parents; UserError if that is not possible."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def plain_name(name: object, what: str) -> str:
-    """Return `name`, which comes from outside, when a file or folder can have it; UserError when it leads elsewhere."""
+    """Return `name`, which comes from outside, if it is a plain name for a file or folder; UserError if it is not."""
     if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or Path(name).name != name:
         raise UserError(f"{what} {name!r} is not a plain name: it must not lead to another folder")
     if len(name.encode(errors="surrogatepass")) > LONGEST_NAME or any("\ud800" <= letter < "\udc80" for letter in name):
@@ -47,7 +47,10 @@ def plain_name(name: object, what: str) -> str:
 
 
 def check_replaceable(path: str | Path, start: bytes, offset: int = 0) -> None:
-    """Raise UserError when there is a file at `path`, not empty, that lacks `start` at `offset`, as ours have it."""
+    """Raise UserError if a file at `path` was written by another program, or cannot be read.
+
+    Our own files have `start` at `offset`; an empty file may be replaced as well.
+    """
     try:
         with open(path, "rb") as file:
             found = file.read(offset + len(start))
@@ -60,7 +63,7 @@ def check_replaceable(path: str | Path, start: bytes, offset: int = 0) -> None:
 
 
 def remove_former(path: str | Path, start: bytes) -> None:
-    """Remove the file at `path` if it begins with `start`, as ours do; UserError when that fails."""
+    """Remove the file at `path` if it is our own, that is, if it begins with `start`; UserError if that fails."""
     try:
         check_replaceable(path, start)
     except UserError:  # not ours: it stays
@@ -72,10 +75,10 @@ def remove_former(path: str | Path, start: bytes) -> None:
 
 
 def fitting_path(folder: Path, name: str) -> Path:
-    """The place of the file `name`, which may have folders in front, below `folder`.
+    """Return a path below `folder` for the file `name`, which may contain folders.
 
-    Parts that are too long for the file system are cut, and end in a fingerprint of the whole part (in front of the
-    last part's suffix), so that the same name always gives the same place and two never share one.
+    Parts that are too long for the file system are cut, and a fingerprint of the whole part is appended (before the
+    suffix in the last part). So the same name always has the same path, and different names have different paths.
     """
     parts, suffix = list(Path(name).parts), Path(name).suffix
     parts[-1] = parts[-1][: -len(suffix)] if suffix else parts[-1]
@@ -95,7 +98,7 @@ def _cut(text: str, longest: int) -> str:
 
 @lru_cache(None)  # once per folder and process
 def remove_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed have left in `folder`: names that begin with ASIDE, a day old or more."""
+    """Remove temporary files that killed runs have left in `folder`: names that begin with ASIDE, a day old or more."""
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{ASIDE}*"):
             with contextlib.suppress(OSError):
@@ -109,7 +112,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 class GrowingFile:
-    """A file written bit by bit beside `path`, which takes its name when it is finished and is gone otherwise."""
+    """A file that is written in parts under a temporary name. It is renamed to `path` when finished, else removed."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -119,12 +122,12 @@ class GrowingFile:
             self._file = open(self._aside, "xb")  # noqa: SIM115
 
     def write(self, data: bytes | memoryview | str) -> None:
-        """Add bytes or text; UserError when that is not possible."""
+        """Append bytes or text; UserError if that is not possible."""
         with self._told():
             self._file.write(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
 
     def finish(self) -> Path:
-        """Give the file its name."""
+        """Flush the file to disk, rename it to `path`, and return `path`."""
         with self._told():
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -133,7 +136,7 @@ class GrowingFile:
         return self.path
 
     def drop(self) -> None:
-        """Leave nothing behind, unless finished."""
+        """Remove the unfinished file; a finished one stays."""
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
@@ -148,7 +151,10 @@ class GrowingFile:
 
 
 def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> Path:
-    """Write `data` or its blocks beside `path`, flush it, then rename: readers see the old file or the new one."""
+    """Write `data`, or its blocks, to a temporary file, flush it, then rename it to `path`.
+
+    So readers see either the old file or the new one.
+    """
     file = GrowingFile(path)
     try:
         for block in [data] if isinstance(data, (bytes, str)) else data:
@@ -160,9 +166,10 @@ def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryvie
 
 @contextlib.contextmanager
 def exclusive(folder: str | Path) -> Iterator[None]:
-    """Hold `folder`, which is made where it is not there, for one run; UserError while another run holds it.
+    """Lock `folder` for one run, and create it if it does not exist; UserError while another run has it locked.
 
-    The system lets go of it when the process ends, however it ends. A folder that was made and stays empty is removed.
+    The system releases the lock when the process ends, even after a crash. A folder that was created and stays empty is
+    removed.
     """
     folder = Path(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -176,7 +183,7 @@ def exclusive(folder: str | Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another run is writing in {folder}: wait for it, or give another --save_path") from error
-        except OSError:  # a file system that has no locks
+        except OSError:  # the file system has no locks
             report(f"note: {folder} cannot be locked: do not start another run there")
         yield
     finally:
@@ -188,7 +195,10 @@ def exclusive(folder: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder(beside: str | Path | None = None) -> Iterator[Path]:
-    """A temporary folder, inside `beside` when its files will be renamed to there, that is gone afterwards."""
+    """Context manager that yields a temporary folder, and removes it at the end.
+
+    It is inside `beside` if given, so that its files can be renamed into that folder.
+    """
     remove_leftovers(Path(tempfile.gettempdir()) if beside is None else make_folder(beside))
     try:
         folder = Path(tempfile.mkdtemp(prefix=ASIDE, dir=beside))

@@ -1,4 +1,4 @@
-"""What the headers of our files must hold: checked when a file is read, since a right digest says nothing of sense."""
+"""Schemas of the headers of our files, checked when a file is read: a correct digest does not make a header valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _name(value: Any, place: str) -> None:
 
 
 LARGEST = 16384
-"""Pixels: the longest side of a program's input, and the largest --resize."""
+"""Largest side of a program's input, and largest --resize, in pixels."""
 SEED = whole(0, 2**33)
 LEVELS = fields(
     {
@@ -73,7 +73,7 @@ SHARED = {
 
 
 def _parts(value: dict[str, Any], place: str) -> None:
-    """A model has one backbone, or members that have one each."""
+    """Check the backbone of a model, or the members of an ensemble, which have one backbone each."""
     members = fields({"members": items(fields(MEMBER), 2)})
     (members if "members" in value else fields({"backbone": BACKBONE}))(value, place)
 
@@ -105,16 +105,16 @@ HEADERS: dict[str, Check] = {
 
 
 def check_header(header: Any, kind: str) -> None:
-    """Raise ValueError, naming the place, when the header of a file of this kind lacks a value or has an odd one.
+    """Raise ValueError if the header of a file of this kind lacks a value or has an invalid one; it names the place.
 
-    UserError where a name in it would lead to another folder.
+    UserError if a name in it would lead to another folder.
     """
     if kind in HEADERS:
         HEADERS[kind](header, "")
 
 
 def check_entries(entries: Any, types: Collection[str], size: int) -> None:
-    """Raise ValueError unless safetensors' entries are arrays of these types that lie inside `size` bytes."""
+    """Raise ValueError unless all entries of a safetensors file are arrays of these types inside of `size` bytes."""
     place = fields({"dtype": one_of(*types), "shape": items(whole(0, 2**40), 0, 32)})
     for name, entry in entries.items():
         place(entry, f"array {name[:40]}")

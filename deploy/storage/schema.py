@@ -1,4 +1,4 @@
-"""Small checks, put together to a schema of what json holds."""
+"""Small checks of json values, which are combined to a schema."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from typing import Any, Callable
 
 Check = Callable[[Any, str], None]
-"""Takes a value and its place in the header; raises ValueError, or UserError, that names the place."""
-DEEPEST = 16  # levels of a header; ours have five
+"""Function of a value and its place in the header; it raises a ValueError or UserError that names the place."""
+DEEPEST = 16  # limit of nested levels; our headers have five
 
 
 def parse_json(content: str | bytes) -> Any:
-    """The value of a json text; ValueError for none, for one nested deeper than DEEPEST, and for NaN or infinity."""
+    """Parse a json text; ValueError if it is not json, nested deeper than DEEPEST, or holds NaN or infinity."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no number")
@@ -39,7 +39,7 @@ def _demand(holds: bool, place: str, told: str) -> None:
 
 
 def whole(low: int, high: int) -> Check:
-    """A whole number in this range."""
+    """Check for a whole number from `low` to `high`."""
 
     def check(value: Any, place: str) -> None:
         fits = type(value) is int and low <= value <= high
@@ -49,10 +49,10 @@ def whole(low: int, high: int) -> Check:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A finite number in this range, which a float32 can hold."""
+    """Check for a number from `low` to `high` that float32 can hold."""
 
     def check(value: Any, place: str) -> None:
-        # a number as float32 has it: whole numbers of json have no limit
+        # the limit of float32 is needed because whole numbers in json have no limit
         fits = type(value) in (int, float) and -3e38 < value < 3e38 and low <= value <= high
         _demand(fits, place, "is no number" if low == -math.inf else f"is no number from {low:g} to {high:g}")
 
@@ -60,19 +60,19 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
 
 
 def text(value: Any, place: str) -> None:
-    """Text."""
+    """Check for text."""
     _demand(isinstance(value, str), place, "is no text")
 
 
 def plain(value: Any, place: str) -> None:
-    """None, text, true or false, or a number."""
+    """Check for None, text, True, False, or a number that float32 can hold."""
     _demand(value is None or type(value) in (str, bool, int, float), place, "is no plain value")
     if type(value) in (int, float):
         number()(value, place)
 
 
 def one_of(*values: str) -> Check:
-    """One of these words."""
+    """Check for one of these words."""
 
     def check(value: Any, place: str) -> None:
         _demand(isinstance(value, str) and value in values, place, f"is none of {', '.join(values)}")
@@ -81,7 +81,7 @@ def one_of(*values: str) -> Check:
 
 
 def items(inside: Check, least: int = 0, most: float = math.inf, ascending: bool = False) -> Check:
-    """A list of so many values, each of which `inside` admits."""
+    """Check for a list of `least` to `most` values, each of which passes `inside`; in `ascending` order if wanted."""
 
     def check(value: Any, place: str) -> None:
         _demand(isinstance(value, list) and least <= len(value) <= most, place, "is no list of the right length")
@@ -93,17 +93,17 @@ def items(inside: Check, least: int = 0, most: float = math.inf, ascending: bool
 
 
 def either(first: Check, second: Check, kind: type) -> Check:
-    """`first` for values of this type, `second` for others."""
+    """Check values of type `kind` with `first`, all others with `second`."""
     return lambda value, place: (first if isinstance(value, kind) else second)(value, place)
 
 
 def maybe(inside: Check) -> Check:
-    """None, or what `inside` admits."""
+    """Check for None, or for a value that passes `inside`."""
     return lambda value, place: None if value is None else inside(value, place)
 
 
 def fields(needed: dict[str, Check], more: dict[str, Check] | None = None) -> Check:
-    """An object with these values, and perhaps `more`; others are not looked at, as nothing reads them."""
+    """Check for an object with the `needed` values; those in `more` are optional, others are not checked or read."""
 
     def check(value: Any, place: str) -> None:
         _demand(isinstance(value, dict), place, "is no object")
@@ -117,7 +117,7 @@ def fields(needed: dict[str, Check], more: dict[str, Check] | None = None) -> Ch
 
 
 def each(inside: Check) -> Check:
-    """An object whose values `inside` admits, under any names."""
+    """Check for an object with any names whose values all pass `inside`."""
 
     def check(value: Any, place: str) -> None:
         _demand(isinstance(value, dict), place, "is no object")
@@ -128,7 +128,7 @@ def each(inside: Check) -> Check:
 
 
 def every(*checks: Check) -> Check:
-    """All that these demand."""
+    """Check that a value passes all of these checks."""
 
     def check(value: Any, place: str) -> None:
         for one in checks:

@@ -1,4 +1,4 @@
-"""Tables as csv text."""
+"""Tables in csv format."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 from .files import check_replaceable, write_whole
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How cells begin that spreadsheets take for formulas."""
+"""First characters of cells that spreadsheets would run as formulas."""
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> Path:
-    """Write a csv file whole; None becomes an empty cell. UserError where another program's file lies."""
+    """Write a csv file; None becomes an empty cell. UserError if another program's file is at `path`."""
     check_replaceable(path, ",".join(columns[:2]).encode())
     return write_whole(path, "".join(map(csv_line, [columns, *rows])))
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """One line of a csv table; see `neutral` for what becomes of text."""
+    """Return one line of a csv table; text is changed as `neutral` describes."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow([neutral(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue()
 
 
 def neutral(cell: str) -> str:
-    """The text with an apostrophe in front where a spreadsheet would run it as a formula; numbers stay as they are."""
+    """Put an apostrophe before a text that a spreadsheet would run as a formula; numbers stay as they are."""
     return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) and not _is_number(cell) else cell
 
 

@@ -1,4 +1,4 @@
-"""Arrays and a json header in one safetensors file, neither of which has to fit into memory at once."""
+"""Arrays and a json header in one safetensors file. The arrays need not fit into memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .header import check_entries, check_header
 from .schema import parse_json
 
 FORMAT = 4
-HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # in the file's metadata: our header as json; over it and the arrays
-START = f'{{"__metadata__": {{"{HEADER_KEY}": '.encode()  # of our files, after the 8 bytes of the header's length
+HEADER_KEY, DIGEST_KEY = "paddlepatch", "sha256"  # metadata keys: our json header; digest of it and the arrays
+START = f'{{"__metadata__": {{"{HEADER_KEY}": '.encode()  # our files begin so, after the 8 bytes of the header's length
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
-"""safetensors' names of the types that we write, and numpy's."""
+"""Types that we write: safetensors' names and numpy's."""
 BLOCK = 1 << 22  # bytes read at a time
 ZIP, PICKLES = b"PK\x03\x04", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
-"""How files begin that PyTorch and numpy write, and those of `paddle.save`."""
+"""First bytes of zip files, which PyTorch and numpy write, and of pickles, which `paddle.save` writes."""
 PREDECESSOR = {b"params": "model", b"mean": "stats", b"inv_cov": "stats", b"projection": "stats", b"memory": "stats"}
 """First names in the pickles that Anomaly.Paddle saves, and what they are."""
 
 
 def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
-    """Write arrays, memory-mapped ones included, and a json header as one safetensors file; equal input, equal bytes.
+    """Write arrays, which may be memory-mapped, and a json header to one safetensors file.
 
-    The library's own writer wants all arrays as bytes in memory, which a gallery of features would not fit into.
-    UserError where another program's file lies.
+    Equal input gives equal bytes. The library's own writer is not used, because it needs all arrays as bytes in memory,
+    and a gallery of features may be larger. UserError if another program's file is at `path`.
     """
     check_replaceable(path, START, 8)
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -54,30 +54,31 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], header: dict
 
 
 def read_header(path: str | Path, kind: str) -> dict[str, Any]:
-    """The json header of what `write_tensors` wrote, without its arrays; `kind` and errors as in `read_tensors`."""
+    """Read only the json header of a file that `write_tensors` wrote; `kind` and errors as in `read_tensors`."""
     return read_outline(path, kind)[0]
 
 
 def read_outline(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The same header, and the arrays' shapes by name."""
+    """Read the json header as `read_header` does, and the arrays' shapes by name."""
     header, entries, *_ = _read_entries(Path(path), kind)
     return header, {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_tensors` wrote; the arrays are memory-mapped, so what is not used stays on disk.
+    """Read a file that `write_tensors` wrote. The arrays are memory-mapped, so unused parts stay on disk.
 
-    The whole file is read once, block by block, to verify it. `kind` ("model", "stats", ...) must be the header's.
+    The whole file is read once, block by block, to verify its digest. `kind` ("model", "stats", ...) must be that of
+    the header.
 
     Raises:
-        UserError: no such file, damaged, or of another kind or format.
+        UserError: the file does not exist, is damaged, or is of another kind or format.
     """
     path = Path(path)
     header, entries, start, metadata = _read_entries(path, kind)
     try:
-        with safe_open(path, "numpy"):  # the library's checks: types, shapes and offsets fit together and the file
+        with safe_open(path, "numpy"):  # the library checks that types, shapes, offsets and file size are consistent
             pass
-        whole = np.memmap(path, np.uint8, "c", offset=start)  # "c": nothing written reaches the file
+        whole = np.memmap(path, np.uint8, "c", offset=start)  # "c": copy on write, so the file is never changed
         tensors = {
             name: whole[slice(*entry["data_offsets"])].view(TYPES[entry["dtype"]]).reshape(entry["shape"])
             for name, entry in entries.items()
@@ -97,14 +98,14 @@ def fingerprint(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _read_entries(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], int, dict[str, str]]:
-    """Our header, safetensors' entries by array name, where the arrays begin, and the metadata."""
+    """Read our header, safetensors' entries by array name, the offset of the arrays in the file, and the metadata."""
     if not path.is_file():
         cure = f"give {path / kind}" if (path / kind).is_file() else "check the path, or make it first"
         raise UserError(f"no {kind} file at {path}: {cure}")
     try:
         with open(path, "rb") as file:
             start = file.read(64)
-            # a header of 640 bytes gives its file a pickle's first two bytes; "{" is where safetensors' json begins
+            # a header of 640 bytes has the first two bytes of a pickle as its length; but then "{" follows at byte 8
             if start.startswith((ZIP, *PICKLES)) and start[8:9] != b"{":
                 raise _foreign(path, kind, start)
             file.seek(8)
@@ -136,7 +137,7 @@ def _in_memory(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray,
 
 
 def _digest(header: str, arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes | memoryview]]]) -> str:
-    """sha256 of the header and of (name, an array of the right type and shape, its bytes)."""
+    """sha256 of the header and the arrays, given as (name, array of the same type and shape, blocks of its bytes)."""
     digest = hashlib.sha256(header.encode())
     for name, array, blocks in arrays:
         digest.update(f"{name} {array.dtype.str} {tuple(array.shape)}\n".encode())
@@ -146,7 +147,7 @@ def _digest(header: str, arrays: Iterable[tuple[str, np.ndarray, Iterable[bytes 
 
 
 def _blocks(path: Path, start: int, entry: dict[str, Any]) -> Iterator[bytes]:
-    """An array's bytes, read rather than mapped: mapped pages would count as memory of this process."""
+    """Read an array's bytes in blocks; not memory-mapped, because mapped pages count as memory of this process."""
     begin, end = entry["data_offsets"]
     with open(path, "rb") as file:
         file.seek(start + begin)
@@ -155,13 +156,16 @@ def _blocks(path: Path, start: int, entry: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _cut(array: np.ndarray) -> list[memoryview]:
-    """An array's bytes in blocks, none of them copied."""
+    """Return an array's bytes in blocks, without copying them."""
     whole = array.reshape(-1).view(np.uint8).data
     return [whole[start : start + BLOCK] for start in range(0, len(whole), BLOCK)]
 
 
 def _foreign(path: Path, kind: str, start: bytes) -> UserError:
-    """What another program's file is, told from its first bytes: reading a pickle could run code."""
+    """Return the error for another program's file, whose type is known from its first bytes.
+
+    It is not read further, because reading a pickle could run code.
+    """
     found = next((what for name, what in PREDECESSOR.items() if name in start), None)
     if start.startswith(ZIP):
         name = "a zip archive, as PyTorch writes its pickles"

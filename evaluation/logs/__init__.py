@@ -1,4 +1,4 @@
-"""Evaluations in logs of experiments; a further log is a file here with a function `write`, and a line in PACKAGES."""
+"""Evaluations in experiment logs. To add a log, add a file here with a function `write`, and an entry in PACKAGES."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..chapter import Chapter
 from .run import run_of
 
 PACKAGES = {"visualdl": "visualdl", "wandb": "wandb", "mlflow": "mlflow"}
-"""The values of --log, which are modules as well, and the packages that have them; imported when they are asked for."""
+"""Values of --log, which are also names of modules, with their packages; they are imported only when they are used."""
 
 
 def write_log(name: str, table: Path, chapters: Sequence[Chapter], save_path: Path) -> None:
-    """Add a run to the log `save_path/logs/NAME`, called as its table is called, and print how to look at it.
+    """Add a run, named after its table, to the log `save_path/logs/NAME`, and print the command that shows it.
 
     Args:
         name: one of PACKAGES.
-        table: of the figures, below `save_path`.
+        table: path of the table of figures, below `save_path`.
         chapters: the categories, one or more.
-        save_path: has the logs of all runs, which can be compared there.
+        save_path: folder with the logs of all runs, so that they can be compared.
 
     Raises:
         UserError: the log cannot be written.

@@ -1,4 +1,4 @@
-"""MLflow, in a local folder unless its own variable MLFLOW_TRACKING_URI names a server."""
+"""Log for MLflow, in a local folder unless MLflow's variable MLFLOW_TRACKING_URI names a server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SERVER = "MLFLOW_TRACKING_URI"
 
 
 def write(run: Run, folder: Path) -> str:
-    """Add the run to `folder`; return how to look at it. UserError where MLflow refuses it."""
+    """Add the run to the log in `folder`; return the command that shows it. UserError if MLflow fails."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if SERVER not in os.environ:
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # newer versions would have a data base
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # newer versions would use a database
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every experiment that it makes
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would report every experiment that it creates
     place = os.environ.get(SERVER, folder.absolute().as_uri())
     mlflow.set_tracking_uri(place)
     try:

@@ -1,4 +1,4 @@
-"""What a log holds of a run of train.py or eval.py: all categories that it evaluated."""
+"""The data of a run of train.py or eval.py that is written to a log: all categories that it evaluated."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..report import FIGURES, means_of
 
 Value = Union[str, int, float]
 LONGEST = 6000
-"""Letters of a setting, the limit of MLflow; the runs of pixels of --roi may be more."""
+"""Largest length of a setting, the limit of MLflow; the run lengths of --roi may be longer."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run; names are of letters that every log takes."""
+    """One run; its names have only characters that every log accepts."""
 
     name: str
-    """Where its table lies below --save_path: `patchcore_resnet18_3/bottle_seed521`."""
+    """Path of its table below --save_path, for instance `patchcore_resnet18_3/bottle_seed521`."""
     settings: dict[str, Value]
-    """By name; `CATEGORY/NAME` where categories differ."""
+    """Settings by name; `CATEGORY/NAME` if categories differ."""
     figures: dict[str, float]
-    """`CATEGORY/FIGURE` by the names of the table, `mean/FIGURE`, and `CATEGORY/seconds/fit/STAGE`."""
+    """`CATEGORY/FIGURE` by the names of the table, `mean/FIGURE`, and times such as `CATEGORY/seconds/fit/STAGE`."""
     pictures: dict[str, Path]
-    """Files that were drawn anyway: `CATEGORY/contact_sheet` and the report's worst, `CATEGORY/missed/KIND/NAME`."""
+    """Files that the run has drawn: `CATEGORY/contact_sheet`, and the worst ones, `CATEGORY/missed/KIND/NAME`."""
 
 
 def run_of(table: Path, chapters: Sequence[Chapter], save_path: Path) -> Run:
-    """The run whose table of figures is `table`; `chapters` are its categories."""
+    """Return the run whose table of figures is `table`; `chapters` are its categories."""
     settings = [_settings(chapter) for chapter in chapters]
     shared = {key: value for key, value in settings[0].items() if all(one.get(key) == value for one in settings)}
     for chapter, own in zip(chapters, settings):
@@ -48,7 +48,7 @@ def run_of(table: Path, chapters: Sequence[Chapter], save_path: Path) -> Run:
 
 
 def _settings(chapter: Chapter) -> dict[str, Value]:
-    """All that made the model and the figures."""
+    """Return all settings of the model and of the evaluation."""
     header, levels = chapter.header, chapter.outcome.levels
     told = {
         "command": chapter.command,
@@ -68,7 +68,7 @@ def _settings(chapter: Chapter) -> dict[str, Value]:
 
 
 def _value(value: object) -> Value:
-    """A number as it is, a list in words, nothing as an empty text."""
+    """Return a number as it is, a list as words, None as an empty text, anything else as text of at most LONGEST."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     words = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
@@ -93,5 +93,5 @@ def _pictures(chapter: Chapter) -> dict[str, Path]:
 
 
 def _plain(name: str) -> str:
-    """The name with a line below in place of letters that a log does not take."""
+    """Replace the characters of a name that a log does not accept by `_`."""
     return re.sub(r"[^\w./ -]", "_", name)

@@ -1,4 +1,4 @@
-"""PaddlePaddle's own log of experiments: a folder per run, which `visualdl` shows."""
+"""Log for VisualDL, PaddlePaddle's own experiment log: a folder per run, which `visualdl` shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .run import Run
 
 
 def write(run: Run, folder: Path) -> str:
-    """Add the run to the log in `folder`; return how to look at it. UserError where it cannot be written."""
+    """Add the run to the log in `folder`; return the command that shows it. UserError if it cannot be written."""
     from visualdl import LogWriter
 
     place = make_folder(folder / run.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f"))

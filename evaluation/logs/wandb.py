@@ -1,4 +1,4 @@
-"""Weights & Biases, offline unless its own variable WANDB_MODE says otherwise."""
+"""Log for Weights & Biases, offline unless wandb's variable WANDB_MODE is set."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MODE = "WANDB_MODE"
 
 
 def write(run: Run, folder: Path) -> str:
-    """Add the run to `folder`; return how to look at it. UserError where wandb refuses it."""
+    """Add the run to the log in `folder`; return the command that uploads it. UserError if wandb fails."""
     os.environ.setdefault(MODE, "offline")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # of its own faults, to its makers
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # wandb would report its own errors to its developers
     import wandb
 
     quiet = wandb.Settings(silent=True, console="off", disable_git=True)
@@ -29,5 +29,5 @@ def write(run: Run, folder: Path) -> str:
         cause = " ".join(str(error).split())[:200]
         raise UserError(f"--log wandb: {cause}; without {MODE} it needs no server") from error
     finally:
-        wandb.teardown()  # its own process ends, after it has written all
+        wandb.teardown()  # waits until wandb's own process has written everything and ended
     return f"wandb sync {shlex.quote(str(place))}" if os.environ[MODE] == "offline" else f"{place}, and wandb's server"

@@ -1,4 +1,4 @@
-"""What the page says, as plain values for its template."""
+"""The content of the page, as plain values for its template."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .published import MEAN, published_for
 
 SHOWN = ("Image_AUROC", "Pixel_AUROC", "PRO_score", "PRO_score_0.05", "Image_AP", "Image_F1max", "Image_F1", "Pixel_AP")
 """The figures of the page's first table."""
-QUALITY = 80  # of WebP, 0 to 100
+QUALITY = 80  # quality of WebP, 0 to 100
 MARKS = {"missed": "✕", "alarm": "!", "found": "✓", "passed": "✓"}
-"""Signs of the verdicts, which are never told by colour alone."""
+"""Signs of the verdicts, so that they are not shown by colour alone."""
 
 
 def content(chapters: Sequence[Chapter], text: Mapping[str, str]) -> dict[str, Any]:
-    """All values of the page but its plots, `text` being the words."""
+    """Return all values of the page except its plots; `text` has the words in the page's language."""
     decided = [chapter.outcome.figures.decided for chapter in chapters]
     stages = {
         side: list(dict.fromkeys(stage for chapter in chapters for stage in of(chapter)))
@@ -72,13 +72,13 @@ def _evaluation(chapter: Chapter) -> dict[str, float]:
 
 
 def _model(chapter: Chapter) -> str:
-    """What the models are, without what differs between categories."""
+    """Return a description of the model, without what differs between categories."""
     header = chapter.header
     return f"{recorded(header)[0]} · {header['arch']} ({' '.join(header['layers'])}) · k {header['k']:g}"
 
 
 def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
-    """A category's row of the first table."""
+    """Return a category's row of the first table."""
     row, decided = chapter.outcome.figures.row, chapter.outcome.figures.decided
     published = published_for(chapter.header)
     total = chapter.outcome.seconds.get("total")
@@ -95,7 +95,7 @@ def _row(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _mean(chapters: Sequence[Chapter]) -> list[dict[str, str]]:
-    """The figures' means over the categories that have them, and the published ones where they are of the same."""
+    """Return the figures' means over the categories that have them, with published means over the same categories."""
     means = dict(zip(FIGURES, means_of([chapter.outcome.row for chapter in chapters])))
     published = published_for(chapters[0].header)
     theirs = published.mean_of([chapter.name for chapter in chapters]) if published else {}
@@ -103,7 +103,7 @@ def _mean(chapters: Sequence[Chapter]) -> list[dict[str, str]]:
 
 
 def _sources(chapters: Sequence[Chapter]) -> list[str]:
-    """Where the published figures that are shown come from."""
+    """Return the sources of the published figures that are shown."""
     found = [(published_for(chapter.header), chapter) for chapter in chapters]
     return list(
         dict.fromkeys(
@@ -122,7 +122,7 @@ def _figure(value: float | None, published: float | None = None) -> dict[str, st
 
 
 def _counted(count: int, total: int, text: Mapping[str, str]) -> dict[str, str]:
-    """A count, and the share to sort by; empty where there is nothing to count."""
+    """Return a count as text, and the share to sort by; empty if `total` is 0."""
     return {"text": _share(count, total, text), "value": f"{count / total:.6f}"} if total else {"text": "", "value": ""}
 
 
@@ -135,7 +135,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _chapter(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
-    """The part of the page about a category."""
+    """Return the part of the page about a category."""
     outcome, misses, alarms = chapter.outcome, chapter.misses(), chapter.false_alarms()
     return {
         "name": chapter.name,
@@ -155,7 +155,7 @@ def _chapter(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _cards(pictures: Sequence[Shown], outcome: Outcome) -> dict[str, Any]:
-    """Pictures with their heat maps and regions, and whether any of them is wrong."""
+    """Return pictures with their heat maps and regions, and whether the verdict of any of them is wrong."""
     cards = [
         {
             **_verdict(one),
@@ -181,12 +181,12 @@ def _cards(pictures: Sequence[Shown], outcome: Outcome) -> dict[str, Any]:
 
 
 def _verdict(one: Shown) -> dict[str, str]:
-    """The verdict's name among the texts, and its sign."""
+    """Return the verdict's name in the texts, and its sign."""
     return {"verdict": one.verdict, "mark": MARKS[one.verdict]}
 
 
 def _kinds(outcome: Outcome) -> list[dict[str, str]]:
-    """Counts and scores of every kind of picture, good ones first."""
+    """Return counts and scores of every kind of picture, good ones first."""
     rows = []
     for kind in sorted({one.kind for one in outcome.pictures}, key=lambda kind: (kind != "good", kind)):
         own = [one for one in outcome.pictures if one.kind == kind]
@@ -206,7 +206,7 @@ def _kinds(outcome: Outcome) -> list[dict[str, str]]:
 
 
 def _origin(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
-    """Where a category's figures come from."""
+    """Return the provenance of a category's figures."""
     header = chapter.header
     return {
         "name": chapter.name,
@@ -222,7 +222,7 @@ def _origin(chapter: Chapter, text: Mapping[str, str]) -> dict[str, Any]:
 
 
 def levels_text(levels: Calibration, text: Mapping[str, str]) -> str:
-    """The threshold, and what it promises; in English as `str(levels)`."""
+    """Return the threshold and the rate or goal that it was chosen for; in English it is the same as `str(levels)`."""
     level, told = levels.image_threshold, levels.labelled
     if told is not None:
         return text["levels_labelled"].format(level=level, goal=told["goal"], good=told["good"], bad=told["defective"])
@@ -232,12 +232,12 @@ def levels_text(levels: Calibration, text: Mapping[str, str]) -> str:
 
 
 def _tail(path: Path) -> str:
-    """The end of a path: its folder and its name."""
+    """Return the end of a path: its folder and its name."""
     return "/".join(path.parts[-2:])
 
 
 def _embedded(path: Path | None) -> dict[str, Any]:
-    """The heat map that lies at `path` as a data address, compressed, with its size; empty without one."""
+    """Return the heat map at `path` as a data URL, compressed, with its size; an empty one if `path` is None."""
     if path is None:
         return {"image": ""}
     picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)

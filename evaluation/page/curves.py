@@ -1,4 +1,4 @@
-"""The points of a category's curves: those of image scores by scikit-learn, that of regions by `evaluation.aupro`."""
+"""Points of a category's curves: ROC and precision-recall by scikit-learn, per-region overlap by `evaluation.aupro`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..run import Outcome
 
 PRO_LIMIT = 0.3
-"""The false positive rate up to which the curve is shown: that of the figure `PRO_score`."""
+"""The curve is shown up to this false positive rate, which is also the limit of the figure `PRO_score`."""
 ROC_COLUMNS = ("category", "threshold", "false_positive_rate", "true_positive_rate")
 RECALL_COLUMNS = ("category", "threshold", "precision", "recall")
 PRO_COLUMNS = ("category", "false_positive_rate", "region_overlap")
@@ -17,7 +17,7 @@ Points = tuple[np.ndarray, np.ndarray]
 
 
 class Curves(NamedTuple):
-    """Of a category; None where a curve does not exist (no defects, no good pictures, no masks)."""
+    """The curves of a category; None for a curve that does not exist (no defects, no good pictures, no masks)."""
 
     roc: Points | None
     """False and true positive rate, ascending."""
@@ -30,7 +30,7 @@ class Curves(NamedTuple):
 
 
 def curves_of(outcome: Outcome) -> Curves:
-    """The curves of an evaluation; the one of regions was computed with its figures."""
+    """Return the curves of an evaluation; the curve of regions was computed with its figures."""
     from sklearn.metrics import precision_recall_curve, roc_curve  # only a report needs it
 
     truth = np.array([one.defective for one in outcome.pictures])
@@ -47,7 +47,7 @@ def curves_of(outcome: Outcome) -> Curves:
 
 
 def roc_rows(name: str, curves: Curves) -> list[tuple[str, ...]]:
-    """Rows of ROC_COLUMNS; the threshold that calls nothing defective is `inf`."""
+    """Return rows of ROC_COLUMNS; the threshold that calls nothing defective is `inf`."""
     return [] if curves.roc is None else _rows(name, curves.roc_thresholds, *curves.roc)
 
 

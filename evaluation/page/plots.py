@@ -1,4 +1,4 @@
-"""The plots of a report, by matplotlib: each is drawn once, and saved as svg for the page and as png for a file."""
+"""The plots of a report, drawn with matplotlib. Each is drawn once, and saved as svg for the page and as png file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 GOOD, DEFECTIVE, LINE, DULL = "#0072B2", "#D55E00", "#1f2d3d", "#8a949e"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5b6670")
-"""Of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well: 28 are unlike."""
+"""Colours by Okabe and Ito, which colour-blind people can distinguish. With the dashes, 28 lines are different."""
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 SIZE, WIDE = (3.6, 3.0), (6.4, 4.2)  # inches
 MARGINS = {"left": 0.155, "right": 0.97, "bottom": 0.15, "top": 0.91}
 BINS = 24
 STYLE = {
-    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched
+    "svg.fonttype": "none",  # text stays text: it uses the page's font, and can be searched
     "svg.hashsalt": "paddlepatch",
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 8.5,
@@ -54,28 +54,28 @@ STYLE = {
 
 
 class Labels:
-    """What a plot says: English, as files have it, and the same in the page's language.
+    """The texts of a plot: English for the png file, and their translations to the page's language.
 
     Args:
-        text: the words of that language.
+        text: the words of the page's language.
     """
 
     def __init__(self, text: Mapping[str, str]) -> None:
         self._english, self._text = words("en"), text
         self.translated: dict[str, str] = {}
-        """By what was said."""
+        """Translations by the English texts that were used."""
 
     def __call__(self, name: str, **values: object) -> str:
-        """The English text of that name, with `values` filled in."""
+        """Return the English text of that name, with `values` filled in, and remember its translation."""
         english = self._english[name].format(**values)
         self.translated[english] = self._text[name].format(**values)
         return english
 
 
 class Plot:
-    """A finished plot: `svg` in the page's language, and `png`, in English, where it is a `file` as well, else empty.
+    """A finished plot: `svg` in the page's language, and `png` in English (empty unless the plot is a `file` as well).
 
-    Browsers have fonts for every language, while matplotlib comes with none for Chinese.
+    Browsers have fonts for every language, but matplotlib comes without a font for Chinese.
     """
 
     def __init__(self, figure: Figure, say: Labels, file: bool) -> None:
@@ -87,7 +87,7 @@ class Plot:
         self.svg = _saved(figure, "svg").decode()
 
     def inline(self, number: int) -> str:
-        """The svg element for a page, of which it is the plot of this number: its names are its own there."""
+        """Return the svg element for a page; its ids begin with the plot's `number`, so that they are unique there."""
         text = self.svg[self.svg.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
         text = re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'height="[\d.]+pt" ', "", text, count=1))
@@ -96,7 +96,7 @@ class Plot:
 
 
 def roc_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
-    """True over false positive rate of the pictures, with the point of the threshold in use."""
+    """Plot the true over the false positive rate of pictures, with the point of the threshold in use."""
     with _axes(say("plot_roc"), say("axis_alarms"), say("axis_found")) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=DULL, linewidth=0.8, linestyle=":")
         decided = outcome.figures.decided
@@ -109,7 +109,7 @@ def roc_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
 
 
 def recall_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
-    """Precision over recall of the pictures, with the point of the threshold in use."""
+    """Plot precision over recall of pictures, with the point of the threshold in use."""
     with _axes(say("plot_recall"), say("axis_recall"), say("axis_precision")) as (figure, axes):
         decided = outcome.figures.decided
         if curves.recall is not None:
@@ -123,7 +123,7 @@ def recall_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
 
 
 def pro_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
-    """Mean overlap of the true regions over the false positive rate of pixels, up to PRO_LIMIT."""
+    """Plot the mean overlap of the true regions over the false positive rate of pixels, up to PRO_LIMIT."""
     with _axes(say("plot_pro"), say("axis_pixels"), say("axis_overlap")) as (figure, axes):
         axes.set_xlim(0, PRO_LIMIT)
         if curves.pro is not None:
@@ -135,7 +135,7 @@ def pro_plot(outcome: Outcome, curves: Curves, say: Labels) -> Plot:
 
 
 def score_plot(outcome: Outcome, say: Labels) -> Plot:
-    """Histograms of the image scores of good and of defective pictures, and the threshold in use."""
+    """Plot histograms of the image scores of good and of defective pictures, and the threshold in use."""
     with _axes(say("plot_scores"), say("axis_score"), say("axis_pictures")) as (figure, axes):
         scores = np.array([one.score for one in outcome.pictures])
         truth = np.array([one.defective for one in outcome.pictures])
@@ -148,31 +148,31 @@ def score_plot(outcome: Outcome, say: Labels) -> Plot:
         if best is not None:
             axes.axvline(best, color=DULL, linewidth=1.2, linestyle=":", label=say("label_best", level=best))
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # above the bars is room for the legend
+        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # leaves room for the legend above the bars
         plain = {
             "frameon": True,
             "framealpha": 1,
             "edgecolor": "none",
             "facecolor": "white",
-        }  # no line crosses its text
+        }  # an opaque background, so that no line crosses its text
         axes.legend(loc="upper center", fontsize=7.5, ncols=2, borderaxespad=0.1, **plain)
         return Plot(figure, say, file=False)
 
 
 def all_roc_plot(found: Mapping[str, Curves], say: Labels) -> Plot:
-    """The ROC curves of all categories."""
+    """Plot the ROC curves of all categories."""
     known = {name: curves.roc for name, curves in found.items()}
     return _all(known, say, ("plot_all_roc", "axis_alarms", "axis_found"), 1.0)
 
 
 def all_pro_plot(found: Mapping[str, Curves], say: Labels) -> Plot:
-    """The PRO curves of all categories."""
+    """Plot the PRO curves of all categories."""
     known = {name: curves.pro for name, curves in found.items()}
     return _all(known, say, ("plot_all_pro", "axis_pixels", "axis_overlap"), PRO_LIMIT)
 
 
 def _all(found: Mapping[str, Points | None], say: Labels, names: tuple[str, str, str], limit: float) -> Plot:
-    """Each category's curve, where it has one; its colour and dashes are the same in every plot."""
+    """Plot the curves of all categories that have one; a category has the same colour and dashes in every plot."""
     with _axes(*map(say, names), wide=True) as (figure, axes):
         for (name, points), colour, dash in zip(found.items(), cycle(COLOURS), cycle(DASHES)):
             if points is not None:
@@ -186,12 +186,12 @@ def _all(found: Mapping[str, Points | None], say: Labels, names: tuple[str, str,
 
 @contextmanager
 def _axes(title: str, across: str, up: str, wide: bool = False) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in our style, which holds while the block draws and saves it; a `wide` one has room for a legend."""
+    """Context manager that yields a figure and its axes, with our style; a `wide` figure has room for a legend."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        # finding a layout takes as long as drawing: most plots have fixed margins
+        # computing a layout takes as long as drawing, so most plots have fixed margins
         figure = Figure(WIDE if wide else SIZE, layout="constrained" if wide else None)
         axes = figure.subplots(gridspec_kw=None if wide else MARGINS)
         axes.set(title=title, xlabel=across, ylabel=up)
@@ -199,7 +199,7 @@ def _axes(title: str, across: str, up: str, wide: bool = False) -> Iterator[tupl
 
 
 def _finish(axes: Axes, say: Labels, legend: str | None, limit: float = 1.0) -> None:
-    """Rates from 0 to `limit` across and 0 to 1 up; a note where there is no curve."""
+    """Set the axes to 0 to `limit` (x) and 0 to 1 (y), and add a legend, or a note if there is no curve."""
     axes.set_xlim(-0.02 * limit, 1.02 * limit)
     axes.set_ylim(-0.02, 1.03)
     if not axes.get_legend_handles_labels()[0]:
@@ -216,7 +216,7 @@ def _marker(say: Labels) -> dict[str, object]:
 
 
 def _plain(name: str) -> str:
-    """A name from a folder, without a meaning for matplotlib: no formula, and no label that legends leave out."""
+    """Change a folder's name so that matplotlib shows it as it is: not as a formula, and not left out of legends."""
     text = name.encode(errors="backslashreplace").decode().replace("$", r"\$")
     return f"\u200a{text}" if text.startswith("_") else text
 
@@ -225,6 +225,6 @@ def _saved(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     clean = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # of a name in letters that the font lacks
+        warnings.filterwarnings("ignore", "Glyph")  # warns of names with letters that the font lacks
         figure.savefig(buffer, format=kind, dpi=160, metadata=clean)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Published figures of MVTec AD, to stand beside one's own; docs/mvtec.md has the same tables."""
+"""Published figures of MVTec AD, shown beside the user's own; docs/mvtec.md has the same tables."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ MEAN = "mean"
 
 
 class Published(NamedTuple):
-    """What was published of a method on a backbone."""
+    """Published figures of a method on a backbone."""
 
     source: str
     k: float
     categories: dict[str, dict[str, float | None]]
-    """Figures by their names in `evaluation.report.FIGURES`, by category; those of MEAN are over all of them."""
+    """For each category, figures by their names in `evaluation.report.FIGURES`; MEAN has the means over all of them."""
 
     def mean_of(self, names: list[str]) -> dict[str, float | None]:
-        """The published means, if they are over exactly these categories."""
+        """Return the published means if they are over exactly these categories, else none."""
         return self.categories[MEAN] if {*names, MEAN} == set(self.categories) else {}
 
 
 def published_for(header: Mapping[str, Any]) -> Published | None:
-    """What was published of the method and backbone of a model, by its header; of several, with the nearest k."""
+    """Return the published figures for a model's method and backbone; of several, those with the nearest k."""
     method = recorded(header)[0]
     same = [one for one in json.loads(FILE.read_text()) if (one["method"], one["arch"]) == (method, header["arch"])]
     if not same:

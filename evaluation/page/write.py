@@ -1,4 +1,4 @@
-"""Writes the page, and its curves and times as files for those who want them."""
+"""Writes the page, and its curves and times as files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .content import content
 from .texts import words
 
 LIBRARIES = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "jinja2": "jinja2"}
-"""What only the report needs: the module, and the package that has it."""
+"""Modules that only the report needs, with the names of their packages."""
 HERE = Path(__file__).parent
 START = "<!doctype html>\n<!-- PaddlePatch report -->\n"
 THRESHOLDS = ("category", "threshold", "best_f1_threshold", "good", "false_alarms", "defective", "misses")
@@ -27,15 +27,15 @@ TIMES = ("category", "run", "stage", "seconds")
 
 
 def write_page(table: Path, chapters: Sequence[Chapter], language: str) -> Path:
-    """Write `NAME.html` beside the run's table `NAME.csv`, and curves and times into `NAME_report/`.
+    """Write `NAME.html` beside the run's table `NAME.csv`, and curves and times to `NAME_report/`.
 
     Args:
-        table: of the figures.
+        table: path of the table of figures.
         chapters: the categories in the order of their rows, one or more.
         language: one of `texts.LANGUAGES`.
 
     Raises:
-        UserError: a file cannot be written, or would replace what is not ours.
+        UserError: a file cannot be written, or would replace another program's file.
     """
     path, folder = table.with_suffix(".html"), make_folder(table.with_name(f"{table.stem}_report"))
     check_replaceable(path, START.encode())
@@ -62,7 +62,7 @@ def write_page(table: Path, chapters: Sequence[Chapter], language: str) -> Path:
 
 
 def _drawn(chapter: Chapter, curves: points.Curves, text: Mapping[str, str]) -> dict[str, plots.Plot]:
-    """The plots of a category, in the order of the page."""
+    """Draw the plots of a category, in the order of the page."""
     return {
         "scores": plots.score_plot(chapter.outcome, plots.Labels(text)),
         "roc": plots.roc_plot(chapter.outcome, curves, plots.Labels(text)),
@@ -100,7 +100,7 @@ def _page(
     over_all: dict[str, plots.Plot],
     drawn: dict[str, dict[str, plots.Plot]],
 ) -> bytes:
-    """The html text; every value is escaped by the template but what is our own: plots, style and script."""
+    """Return the html text. The template escapes all values except our own plots, style and script."""
     from jinja2 import Environment, StrictUndefined  # only a report needs it
     from markupsafe import Markup
 

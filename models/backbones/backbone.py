@@ -1,4 +1,4 @@
-"""Frozen backbones, from `paddle.vision.models` or `compact`, with outputs of named layers."""
+"""Frozen backbones, from `paddle.vision.models` or `compact`, that return the outputs of named layers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ ARCHS = (
     *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "shufflenet_v2_x1_0"),
 )
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
-"""Names that every backbone knows: the last of its outermost layers at this stride. In a ResNet they are its own."""
+"""Layer names that work for every backbone: the last outermost layer with this stride. A ResNet has layers of these
+names itself."""
 DEEPEST = {"compact": "layer3"}
-"""The last of STAGES that a network has, where that is not layer4."""
+"""For networks without layer4, the last of STAGES that they have."""
 
 
 class Feature(NamedTuple):
-    """The output of one layer for one picture."""
+    """Shape of the output of one layer for one picture."""
 
     channels: int
     height: int
@@ -46,12 +47,15 @@ class Feature(NamedTuple):
 
 
 class MissingLayer(UserError):
-    """A network without a layer that is asked for, or weights without the layer's parameters."""
+    """The network has no such layer, or the weights lack parameters that the layer needs."""
 
 
 @contextmanager
 def _zeros() -> Iterator[None]:
-    """Layers start with zeros: drawing the weights of a wide ResNet, to be replaced at once, takes seconds."""
+    """While this is open, layers are initialised with zeros.
+
+    Random weights, which would be replaced at once, take seconds to draw for a wide ResNet.
+    """
     initializer.set_global_initializer(initializer.Constant(0.0), initializer.Constant(0.0))
     try:
         yield
@@ -70,12 +74,13 @@ class _KeepOutput:
 
 
 class _Visit(NamedTuple):
-    """A sublayer, recorded when its forward ends in the trial run."""
+    """A sublayer, recorded at the end of its forward in the trial run."""
 
     name: str
     shape: tuple[int, ...]
+    """Shape of its output."""
     read: frozenset[str]
-    """The parameters of all sublayers entered so far."""
+    """Names of the parameters of all sublayers entered until then: its output depends on no others."""
 
 
 class Backbone(nn.Layer):
@@ -102,7 +107,7 @@ class Backbone(nn.Layer):
         paddle.seed(seed)
         self.arch, self.layers, self.source = arch, tuple(layers), found.source
         with _zeros() if found.arrays is not None else nullcontext():
-            # no classes: the classifier of a VGG has nine tenths of its parameters
+            # no classifier: that of a VGG has nine tenths of its parameters
             make = OWN_NETWORKS.get(arch) or partial(getattr(paddle.vision.models, arch), num_classes=0)
             self.net = make()
         self.net.eval()
@@ -135,7 +140,7 @@ class Backbone(nn.Layer):
 
     @property
     def file(self) -> str:
-        """The file name of the backbone in a run folder."""
+        """Name of the backbone's file in a run folder."""
         return f"{self.arch}-{self.sha256[:12]}.safetensors"
 
     def config(self) -> dict[str, str]:
@@ -143,13 +148,15 @@ class Backbone(nn.Layer):
         return {"file": self.file, "sha256": self.sha256, "source": Path(self.source).name}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the parameters that `layers` depend on, by name, as the weights have them: these are stored."""
+        """Return the parameters that `layers` depend on, by name, before batch normalisation is folded; for storage."""
         return self._arrays
 
     def _explore(self, height: int, width: int) -> tuple[list[_Visit], list[tuple[nn.Conv2D, nn.BatchNorm2D]]]:
-        """Run once on a blank picture; return the sublayers that give one feature map, in the order in which they end.
+        """Run the network once on a blank picture, to see what its sublayers return.
 
-        Beside them, the convolutions whose outputs are normalised.
+        Returns:
+            The sublayers whose output is one feature map, in the order in which their forwards end; and the
+            convolutions whose output is normalised, with their batch normalisations.
         """
         pairs = ConvolutionPairs()
         visits: list[_Visit] = []
@@ -177,11 +184,11 @@ class Backbone(nn.Layer):
         return visits, pairs.found
 
     def _resolve(self, layer: str, visits: list[_Visit], height: int) -> str:
-        """Return the name of the sublayer that `layer` stands for."""
+        """Return the name of the sublayer that `layer` means: a sublayer's name, or one of STAGES."""
         if any(visit.name == layer for visit in visits):
             return layer
         if layer in STAGES:
-            # the outermost layers, or one level below where the network is wrapped in one sequence
+            # the outermost layers, or those one level below, if the network is wrapped in a sequence
             for depth in (0, 1):
                 outer = [visit for visit in visits if visit.name.count(".") == depth]
                 fitting = [visit.name for visit in outer if -(-height // visit.shape[2]) == STAGES[layer]]

@@ -1,8 +1,8 @@
 """The embedded backbone: a small network that predicts ResNet-18's features (trained by `train_compact.py`).
 
-Dense convolutions at few channels, since these are what CPUs are fastest at: depthwise ones have a tenth of their
-arithmetic and take as long. A network this small spends much of its time on starting operations, so there are few:
-a convolution, its normalisation, the sum of a residual block and the activation become one when compiled.
+It has dense convolutions with few channels, which are fastest on CPUs: depthwise convolutions need a tenth of the
+arithmetic but take as long. A network this small spends much of its time on starting operations, so it has few of them.
+A convolution, its normalisation, the sum of a residual block and the activation become one operation when compiled.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import paddle
 from paddle import nn
 
 CHANNELS = (40, 64, 64)
-"""Of layer1 (stride 4), layer2 (stride 8) and layer3 (stride 16)."""
+"""Output channels of layer1 (stride 4), layer2 (stride 8) and layer3 (stride 16)."""
 WIDTHS = (32, 64, 112)
-"""Inside the network at strides 4, 8 and 16."""
+"""Channels inside the network at strides 4, 8 and 16."""
 EMBEDDED = Path(__file__).with_name("compact.safetensors")
-"""The weights that the repository carries."""
+"""File with the weights, which is part of the repository."""
 
 
 def convolution(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -37,15 +37,15 @@ class Residual(nn.Layer):
         self.relu = nn.ReLU()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """[batch, channels, height, width], and so is the result."""
+        """Compute [batch, channels, height, width] from an input of the same shape."""
         return self.relu(x + self.branch(x))
 
 
 class Compact(nn.Layer):
-    """Three stages with a linear head each; the heads are called layer1, layer2, layer3 as a ResNet's stages are.
+    """Three stages with a linear head each; the heads are called layer1, layer2 and layer3, like a ResNet's stages.
 
     Args:
-        channels: of the three heads.
+        channels: output channels of the three heads.
     """
 
     def __init__(self, channels: Sequence[int] = CHANNELS) -> None:
@@ -68,7 +68,7 @@ class Compact(nn.Layer):
         self.layer3 = nn.Conv2D(at16, channels[2], 1)
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-        """float32 [batch, 3, height, width], normalised, to the three heads' [batch, channels, h, w]."""
+        """Compute the three heads' [batch, channels, h, w] from normalised float32 [batch, 3, height, width]."""
         x = self.stage1(image)
         first = self.layer1(x)
         x = self.stage2(x)

@@ -1,7 +1,7 @@
-"""Training a small backbone to predict a large one's features: targets, feeding, steps, averaging, checkpoints.
+"""Distillation: a small backbone is trained to predict the features of a large one.
 
-What a step learns from depends on its number and the seed alone, and everything a step changes is in the checkpoint:
-a run that was cut off goes on as if it had not been.
+The data of a step depends only on the step's number and the seed, and everything that a step changes is in the
+checkpoint. So a run that was interrupted continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .compact import Compact
 
 LAYERS = ("layer1", "layer2", "layer3")
 FITTING_BATCHES = range(1_000_000_000, 1_000_000_024)
-"""Numbers of the batches that the targets are fitted on; no training gets there."""
+"""Numbers of the batches that the teacher's components are fitted on; training never reaches these numbers."""
 AVERAGE_EVERY = 4
-"""Steps between two updates of the average."""
+"""Steps between two updates of the averaged parameters."""
 Draw = Callable[[int], np.ndarray]
-"""Batch number to uint8 RGB [count, size, size, 3]; pickled for the feeding processes."""
+"""Function from a batch's number to uint8 RGB [count, size, size, 3]; it is pickled for the worker processes."""
 Files = tuple[Path, Path]
 
 
@@ -47,11 +47,11 @@ class Batch(NamedTuple):
 
 
 class Teacher(nn.Layer):
-    """A backbone's features, each channel centred and divided by its deviation, turned onto their main components.
+    """A backbone's features, standardised by channel and projected to their principal components.
 
-    The turn is orthogonal, so distances stay what they were as far as the dropped components carry nothing. All
-    channels of a layer are then scaled alike, so that their mean variance is 1: a layer's loss is the share of its
-    variance that the student does not explain.
+    The projection is orthogonal, so distances change only by what the dropped components carry. Then all channels of a
+    layer are scaled by one factor, so that their mean variance is 1. So a layer's loss is the share of its variance
+    that the student does not explain. Without `channels`, the features stay as they are.
     """
 
     def __init__(self, backbone: Backbone, channels: Sequence[int] | None = None) -> None:
@@ -62,21 +62,21 @@ class Teacher(nn.Layer):
         self.plain = channels is None
 
     def forward(self, image: paddle.Tensor) -> list[paddle.Tensor]:
-        """float32 [batch, 3, height, width], normalised, to one [batch, channels, h, w] per layer."""
+        """Compute one [batch, channels, h, w] per layer from normalised float32 [batch, 3, height, width]."""
         features = self.backbone(image)
         return features if self.plain else [turn(feature) for turn, feature in zip(self.turns, features)]
 
     def save(self, folder: str | Path) -> Files:
-        """Write the program, for pictures of any size."""
+        """Write the program, which takes pictures of any size."""
         return save_program(self, [InputSpec([None, 3, None, None], "float32", "image")], folder)
 
 
 def fit_teacher(
     backbone: Backbone, channels: Sequence[int], draw: Draw, runtime: Runtime, folder: Path
 ) -> tuple[Teacher, list[float]]:
-    """Find every layer's components on batches of `draw`; `folder` is for the backbone's program.
+    """Fit every layer's principal components on batches of `draw`; `folder` is for the backbone's program.
 
-    Returns the teacher, and what the targets of each layer are multiplied by to be as large as the backbone's features.
+    Returns the teacher, and for each layer a factor by which its targets become as large as the backbone's features.
     """
     plain = Program(*Teacher(backbone).save(folder), runtime)
     sums: list[list[Any]] = [[0, 0.0, 0.0] for _ in LAYERS]
@@ -102,14 +102,14 @@ def fit_teacher(
 
 
 def normalised(images: np.ndarray) -> np.ndarray:
-    """uint8 RGB [count, size, size, 3] to the network's input, float32 [count, 3, size, size]."""
+    """Convert uint8 RGB [count, size, size, 3] to the network's input, float32 [count, 3, size, size]."""
     return Preprocess(images.shape[1], images.shape[1]).normalise(images)
 
 
 def feed(draw: Draw, teacher: Files, runtime: Runtime, steps: range, workers: int) -> Iterator[Batch]:
-    """The batches of `steps`, in order, drawn and labelled by `workers` processes ahead of their use (0: by this one).
+    """Yield the batches of `steps` in order; `workers` processes compute them ahead (0: this process, when needed).
 
-    A process and not a thread, because a running program holds Python's lock.
+    They are processes and not threads, because a running program holds Python's lock.
     """
     if workers == 0:
         program = Program(*teacher, runtime)
@@ -139,7 +139,7 @@ def feed(draw: Draw, teacher: Files, runtime: Runtime, steps: range, workers: in
             yield batch
     finally:
         for process in processes:
-            process.kill()  # it holds nothing that matters, and Paddle prints a report when asked politely
+            process.kill()  # it has nothing to save, and on SIGTERM Paddle would print a report
             process.join()
 
 
@@ -154,7 +154,7 @@ def _work(draw: Draw, teacher: Files, runtime: Runtime, steps: range, results: A
                 break
             except queue.Full:
                 if not multiprocessing.parent_process().is_alive():
-                    results.cancel_join_thread()  # training was killed: nobody will read what is left
+                    results.cancel_join_thread()  # training was killed: nobody will read the remaining batches
                     return
 
 
@@ -164,16 +164,16 @@ def _batch(draw: Draw, program: Program, step: int) -> Batch:
 
 
 class Schedule(NamedTuple):
-    """The learning rate over the steps: linear warm-up, constant, then half a cosine down to 0.
+    """Learning rate over the steps: linear warm-up, constant, then half a cosine down to 0.
 
-    Until the decay begins nothing depends on the number of steps, so a run can be made longer up to then.
+    Before the decay begins, the rate does not depend on the number of steps, so a run can still be made longer then.
     """
 
     steps: int
     rate: float
     warmup: int
     decay: float
-    """The share of all steps over which the rate falls."""
+    """Share of all steps, the last ones, over which the rate falls."""
 
     def at(self, step: int) -> float:
         """The learning rate of `step`, counted from 0."""
@@ -182,30 +182,30 @@ class Schedule(NamedTuple):
         return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.stable()) / max(1, self.steps - self.stable())))
 
     def stable(self) -> int:
-        """The first step of the decay."""
+        """Number of the first step of the decay."""
         return self.steps - int(self.steps * self.decay)
 
 
 def first_student(channels: Sequence[int], seed: int) -> Compact:
-    """A student with the weights that training starts from."""
+    """Return a student with the weights at the start of training."""
     paddle.seed(seed)
     student = Compact(channels)
     for layer in LAYERS:
-        # starts from the mean feature: from a random guess it took six times the steps to come as far
+        # zero heads predict the mean feature; from random heads, training took six times as many steps
         head = getattr(student, layer)
         head.weight.set_value(paddle.zeros_like(head.weight))
     return student
 
 
 class Training:
-    """A student being trained, and everything that its next step depends on.
+    """The state of training: the student, and everything that its next step depends on.
 
     Args:
-        channels: of the student's heads.
+        channels: output channels of the student's heads.
         schedule: learning rates.
-        average: weight that the averaged parameters keep per step.
-        settings: what decides the result beside these; a checkpoint of other settings is refused.
-        gpu: train there.
+        average: decay of the moving average of the parameters, per step.
+        settings: all other settings that change the result; a checkpoint with different ones is refused.
+        gpu: train on the GPU.
     """
 
     def __init__(
@@ -223,12 +223,12 @@ class Training:
         self.averaged = self._state()
 
     def train_step(self, batch: Batch) -> np.ndarray:
-        """One step; returns the loss of each layer."""
+        """Train one step; return the loss of each layer."""
         self.optimizer.set_lr(self.schedule.at(self.step))
         losses = []
         for output, target in zip(self.student(paddle.to_tensor(normalised(batch.images))), batch.targets):
             error = output - paddle.to_tensor(target)
-            losses.append((error * error).mean())  # not a power: its gradient is slow on CPU
+            losses.append((error * error).mean())  # not `error**2`, whose gradient is slow on the CPU
         paddle.add_n(losses).backward()
         self.optimizer.step()
         self.optimizer.clear_grad()
@@ -243,7 +243,10 @@ class Training:
         return {name: value.numpy().copy() for name, value in self.student.state_dict().items()}
 
     def _adam(self) -> dict[str, str]:
-        """The optimizer's names for its arrays (they count layers made so far) by names that stay."""
+        """The optimizer's names of its arrays, by names that are the same in every process.
+
+        The optimizer's own names contain the number of layers created so far in the process.
+        """
         names = {parameter.name: name for name, parameter in self.student.named_parameters()}
         found = {}
         for key in self.optimizer.state_dict():
@@ -262,7 +265,7 @@ class Training:
         return write_tensors(path, tensors, {**header, "schedule": self.schedule._asdict()})
 
     def load(self, path: str | Path) -> None:
-        """Go on from what `save` wrote; UserError when it was trained with other settings."""
+        """Continue from a checkpoint that `save` wrote; UserError if it was trained with other settings."""
         tensors, header = read_tensors(path, "training")
         former = Schedule(**{name: header["schedule"][name] for name in Schedule._fields})
         self._check(path, header, former)
@@ -299,13 +302,12 @@ class Training:
 def final_parameters(
     averaged: dict[str, np.ndarray], channels: Sequence[int], sizes: Sequence[float], seed: int
 ) -> dict[str, np.ndarray]:
-    """The parameters to ship: heads cut to their first `channels` components, multiplied by `sizes`, turned at random.
+    """The parameters to publish. Each head keeps its first `channels` components, scaled by `sizes`, randomly rotated.
 
-    Features as large as the teacher's keep the weights of the layers in a distance, and the meaning of `--eps`.
-
-    A layer with more channels than components spreads them over its channels; distances remain. After the turn all
-    channels of a layer carry about the same variance, so that a method which draws some of them loses evenly.
-    Convolution weights become float16, which halves the file.
+    The scaling makes features as large as the teacher's. So each layer keeps its weight in a distance, and `--eps` its
+    meaning. The rotation gives all channels of a layer about the same variance, so that a method that draws some of the
+    channels loses equally with any choice. It does not change distances; a layer with more channels than components
+    spreads the components over its channels. Convolution weights are stored as float16, which halves the file.
     """
     state = dict(averaged)
     random = np.random.default_rng(seed)

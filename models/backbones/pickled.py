@@ -1,7 +1,7 @@
-"""Arrays out of a pickle, as `paddle.save` writes them, read without unpickling: nothing in the file is called.
+"""Reads arrays from a pickle file of `paddle.save` without unpickling it: nothing that the file names is called.
 
-The file's operations are followed here, on a stack of plain values. What a real unpickler would build by calling
-functions is limited to arrays, their types and encoded bytes, and these are checked and made by us.
+The file's operations are interpreted here, on a stack of plain values. Where a real unpickler would call functions,
+only arrays, their types and encoded bytes are allowed, and this module checks and builds them itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from deploy.errors import UserError
 
-MOST_OPERATIONS = 500_000  # a network's file has about 40 for every array
+MOST_OPERATIONS = 500_000  # limit; a network's file has about 40 operations for every array
 TYPES = {f"{kind}{size}" for kind, sizes in (("f", "248"), ("i", "1248"), ("u", "1248"), ("b", "1")) for size in sizes}
 """Names of numpy's types that weights may have."""
 MODULES = ("numpy.core.", "numpy._core.")
@@ -33,11 +33,11 @@ PLAIN = {
     "_codecs.encode": "encode",
     **{f"{module}{name}": name for module in MODULES for name in (RECONSTRUCT, FROM_BUFFER)},
 }
-"""What a file may name, by our name of it."""
+"""Functions and classes that a file may name, with the short names used below."""
 
 
 class _Name(NamedTuple):
-    """Something that the file names, a value of PLAIN."""
+    """A function or class that the file names, by its short name in PLAIN."""
 
     text: str
 
@@ -57,20 +57,20 @@ class _Array:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The content of a pickle file: dictionaries, lists, tuples, text, numbers and arrays, the latter in new memory.
+    """Read a pickle file: dictionaries, lists, tuples, text, numbers, and arrays, which are copied to new memory.
 
-    Memory and time are bounded by the file's size, whatever is in it.
+    The file's size limits memory and time, whatever is in the file.
 
     Raises:
         OSError: the file cannot be read.
-        UserError: it wants anything to be called that arrays do not need.
-        ValueError: damaged, or no pickle.
+        UserError: the file would call something that arrays do not need.
+        ValueError: the file is damaged, or not a pickle.
     """
     with open(path, "rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         return _Reader(data).read()
-    except (IndexError, KeyError, OverflowError) as error:  # it takes what is not there, or has no such shape
+    except (IndexError, KeyError, OverflowError) as error:  # it uses a value that does not exist, or a wrong shape
         raise ValueError(f"not a whole pickle: {type(error).__name__}") from error
 
 
@@ -80,7 +80,7 @@ def _check(holds: bool, told: str) -> None:
 
 
 class _Reader:
-    """The stack machine; the methods' names are those of the operations in `pickle`."""
+    """The stack machine that interprets a pickle; methods are named like the operations in `pickle`."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.view, self.at = data, memoryview(data), 0
@@ -88,10 +88,10 @@ class _Reader:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.made = 0
-        """Bytes of arrays and encoded text so far: at most those of the file, however often it names them."""
+        """Bytes of arrays and encoded text made so far; `count` limits them to twice the file's size."""
 
     def read(self) -> Any:
-        """Follow the operations up to STOP, and return what it leaves."""
+        """Interpret the operations up to STOP, and return the value on top of the stack."""
         for _ in range(MOST_OPERATIONS):
             operation = bytes(self.take(1))
             if operation == pickle.STOP:
@@ -108,51 +108,51 @@ class _Reader:
     # Taking from the file and the stack -----------------------------------------------------------------------------
 
     def take(self, count: int) -> memoryview:
-        """The next bytes, which stay in the file; ValueError where it ends before."""
+        """Return the next `count` bytes as a view of the file; ValueError if the file ends before."""
         start, self.at = self.at, self.at + count
         _check(self.at <= len(self.data), "it is cut short")
         return self.view[start : self.at]
 
     def number(self, form: str) -> Any:
-        """The next number, of a format of `struct`."""
+        """Read the next number, in a format of `struct`."""
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def block(self, form: str) -> memoryview:
-        """The next bytes, in front of which their number stands."""
+        """Read a length in format `form`, then bytes of this length."""
         return self.take(self.number(form))
 
     def text(self, form: str) -> str:
-        """The next text, in front of which the number of its bytes stands."""
+        """Read a length in format `form`, then a text with this number of bytes."""
         return str(self.block(form), "utf-8", "surrogatepass")
 
     def line(self) -> str:
-        """The next text up to the end of a line."""
+        """Read the text up to the end of the line."""
         end = self.data.find(b"\n", self.at, self.at + 256)
         _check(end >= 0, "a name without an end")
         return str(self.take(end + 1 - self.at)[:-1], "ascii")
 
     def pop(self) -> Any:
-        """Take the top of the stack, above the last mark."""
+        """Remove the top of the stack and return it; ValueError if nothing is above the last mark."""
         _check(len(self.stack) > (self.marks[-1] if self.marks else 0), "it takes more than there is")
         return self.stack.pop()
 
     def marked(self) -> list[Any]:
-        """Take all above the last mark, and the mark."""
+        """Remove all values above the last mark, and the mark; return the values."""
         mark = self.marks.pop()
         values = self.stack[mark:]
         del self.stack[mark:]
         return values
 
     def top(self, kind: type) -> Any:
-        """The top of the stack, which stays and must be of this type."""
+        """Return the top of the stack without removing it; ValueError if it is not of this type."""
         _check(bool(self.stack) and type(self.stack[-1]) is kind, f"no {kind.__name__} where one is needed")
         return self.stack[-1]
 
     def tuple_of(self, count: int) -> tuple[Any, ...]:
-        """Take so many values, the topmost last."""
+        """Remove `count` values from the stack; return them with the topmost last."""
         return tuple([self.pop() for _ in range(count)][::-1])
 
-    # Operations that change what is there ----------------------------------------------------------------------------
+    # Operations that change existing values --------------------------------------------------------------------------
 
     def mark(self) -> None:
         self.marks.append(len(self.stack))
@@ -170,7 +170,7 @@ class _Reader:
     # Operations that would call something ----------------------------------------------------------------------------
 
     def named(self, module: Any, name: Any) -> _Name:
-        """What the file names; UserError for what arrays do not need."""
+        """Return the name of a function or class; UserError if arrays do not need it."""
         _check(type(module) is str and type(name) is str, "a name that is no text")
         full = f"{module}.{name}"
         if full not in PLAIN:
@@ -181,7 +181,7 @@ class _Reader:
         return self.named(*self.tuple_of(2))
 
     def reduce(self) -> Any:
-        """What a call would give, made by us."""
+        """Return the result that a call would have; it is built here, without calling what the file names."""
         name, given = self.tuple_of(2)
         _check(type(name) is _Name and type(given) is tuple, "a call of nothing that can be called")
         if name.text == RECONSTRUCT:
@@ -203,7 +203,7 @@ class _Reader:
         return {} if name.text == "dict" else b""
 
     def build(self) -> None:
-        """Give a type its byte order, and an array its type, shape and values."""
+        """Set the byte order of a type, or type, shape and values of an array."""
         state, target = self.pop(), self.stack[-1]
         _check(type(state) is tuple, "an array without its values")
         if type(target) is _Type:
@@ -216,7 +216,7 @@ class _Reader:
             self.fill(target, shape, kind, fortran is True, data)
 
     def fill(self, array: _Array, shape: Any, kind: Any, fortran: bool, data: Any) -> None:
-        """Make the array; ValueError where type, shape and number of bytes do not fit together."""
+        """Build the array; ValueError if type, shape and number of bytes do not fit together."""
         _check(array.value is None and type(kind) is _Type, "an array without a type")
         _check(type(data) in (bytes, memoryview), "an array without values")
         _check(type(shape) is tuple and len(shape) <= 32 and all(type(n) is int and n >= 0 for n in shape), "no shape")
@@ -226,13 +226,16 @@ class _Reader:
         array.value = stored.astype(kind.value.newbyteorder("="), order="K")
 
     def count(self, size: int) -> None:
-        """Keep count of what is made; ValueError when the same bytes would be copied many times."""
+        """Add `size` to the bytes made so far; ValueError if they are more than twice the file's size.
+
+        Otherwise a small file could have the same bytes copied many times.
+        """
         self.made += size
         _check(self.made <= 2 * len(self.data), "it holds the same values many times")
 
 
 def _finished(value: Any) -> Any:
-    """The value with its arrays in the places where they were made: at the top, in a dictionary, or in pairs of it."""
+    """Replace `_Array`s by their arrays: the value itself, the values of a dictionary, and pairs in a dictionary."""
     if type(value) is _Array:
         return value.value
     if type(value) is dict:

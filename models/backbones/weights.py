@@ -1,4 +1,4 @@
-"""Pretrained backbone weights: where they are looked for, and reading them without executing code."""
+"""Pretrained backbone weights: finding them, and reading them without executing code from the file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from .pickled import read_pickle
 
 FOLDER_VARIABLE = "PADDLEPATCH_WEIGHTS"
 EMBEDDED = {"compact": COMPACT}
-"""Files that the repository carries; nothing is downloaded for these."""
-RANDOM = "random"  # as --weights: seeded random weights, for demonstrations and tests
+"""Weights that are part of the repository; nothing is downloaded for these networks."""
+RANDOM = "random"  # value of --weights for seeded random weights, for demonstrations and tests
 
 
 class Weights(NamedTuple):
-    """Arrays by parameter name, and where they came from."""
+    """Arrays by parameter name, and their source in words."""
 
     arrays: dict[str, np.ndarray] | None
-    """None: keep the seeded random ones."""
+    """None: the network keeps its seeded random weights."""
     source: str
 
 
 def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
-    """Look up weights for `arch`: `weights`, `$PADDLEPATCH_WEIGHTS`, embedded, Paddle's cache, download, in this order.
+    """Find weights for `arch`.
+
+    These places are tried in this order: the file `weights`, `$PADDLEPATCH_WEIGHTS`, the repository, Paddle's cache,
+    Paddle's download.
 
     Raises:
-        UserError: `weights` is no readable file, or none of these places has any (the message names them).
+        UserError: `weights` is not a readable file, or no place has weights (the message names the places).
     """
     if weights is not None and str(weights) == RANDOM:
         return Weights(None, "random weights (NOT pretrained)")
@@ -50,7 +53,7 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
     try:
         url, md5 = _download_of(arch)
         path = Path(paddle.utils.download.get_weights_path_from_url(url, md5))
-    except Exception as error:  # no network ends in many types, one per proxy and Paddle version
+    except Exception as error:  # the type depends on the proxy and on Paddle's version if there is no network
         raise UserError(
             f"no pretrained weights for {arch}: looked at --weights (not given), "
             f"${FOLDER_VARIABLE}/{arch}.pdparams ({folder or 'not set'}), {cache} (absent) and Paddle's download "
@@ -60,7 +63,7 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
 
 
 def local_weights(arch: str) -> Path | None:
-    """The file in `$PADDLEPATCH_WEIGHTS`, embedded or in Paddle's cache, if there is one."""
+    """Return the weights file in `$PADDLEPATCH_WEIGHTS`, in the repository or in Paddle's cache, if there is one."""
     folder = os.environ.get(FOLDER_VARIABLE)
     places = [Path(folder) / f"{arch}{suffix}" for suffix in (".pdparams", ".safetensors")] if folder else []
     places.append(EMBEDDED.get(arch, _cache(arch)))
@@ -68,7 +71,7 @@ def local_weights(arch: str) -> Path | None:
 
 
 def _download_of(arch: str) -> tuple[str, str]:
-    """Address and md5 in Paddle's own tables; their key for `mobilenet_v2` is `mobilenetv2_1.0`, and the like."""
+    """Return address and md5 from Paddle's own tables, whose keys differ slightly (`mobilenetv2_1.0`, for instance)."""
     urls = sys.modules[getattr(paddle.vision.models, arch).__module__].model_urls
 
     def plain(name: str) -> str:
@@ -82,9 +85,9 @@ def _cache(arch: str) -> Path:
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Read weights to arrays by Paddle's parameter names: `.pdparams`, or `.safetensors`.
+    """Read weights from `.pdparams` or `.safetensors`; return arrays by Paddle's parameter names.
 
-    The latter is a backbone that a training run stored, or a state dict of torchvision or timm.
+    A `.safetensors` file is a backbone that a training run stored, or a state dict of torchvision or timm.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything but plain arrays.
@@ -113,7 +116,10 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a safetensors file is not ours; a damaged one counts as ours, whose reader says what is wrong."""
+    """Whether a safetensors file was not written by PaddlePatch.
+
+    False for a damaged file: then the reader of our own files reports what is wrong.
+    """
     try:
         with safe_open(path, "numpy") as file:
             return HEADER_KEY not in (file.metadata() or {})
@@ -122,10 +128,10 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Read a state dict of torchvision or timm; Paddle's networks of the same layout call two kinds otherwise.
+    """Read a state dict of torchvision or timm, and rename its two parameter names that differ in Paddle.
 
-    These are ResNet, ResNeXt, Wide ResNet, VGG and MobileNetV2. The matrices of the classifiers, which Paddle keeps
-    transposed, are never read.
+    It works for networks that Paddle builds in the same way: ResNet, ResNeXt, Wide ResNet, VGG and MobileNetV2. Paddle
+    stores the classifiers' matrices transposed, but these are never used.
     """
     try:
         with safe_open(path, "numpy") as file:

@@ -1,4 +1,4 @@
-"""Copies of training pictures, mirrored and turned, for products that come in any position."""
+"""Augmentation: mirrored and rotated copies of training pictures, for products that lie in any orientation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import Loaded
 
 ANGLES = 3
-"""Copies of a picture that `rotate` makes."""
+"""Number of copies of a picture that `rotate` makes."""
 KINDS = ("flip", "rot90", "rotate")
-"""`flip` is a mirror image, left to right. `rot90` is the picture turned by 90, 180 and 270 degrees, or by 180 alone
-where the program's input is not square. `rotate` is ANGLES copies at angles that the seed draws, evenly apart; beyond
-its border the picture is mirrored."""
+"""`flip` mirrors the picture left to right. `rot90` rotates it by 90, 180 and 270 degrees, or only by 180 degrees if
+the program's input is not square. `rotate` makes ANGLES copies at evenly spaced angles, the first of which is random;
+the picture is mirrored at its border."""
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Which kinds of copies are asked for; they are entered where they help, or, if `forced`, in any case.
+    """The kinds of copies that the user asked for. They are used if they help or, if `forced`, always.
 
     Raises:
-        UserError: a kind is unknown, or there twice.
+        UserError: a kind is unknown, or is given twice.
     """
 
     asked: tuple[str, ...] = ()
@@ -48,9 +48,9 @@ def copies_each(kinds: Sequence[str], preprocess: Preprocess) -> int:
 
 
 def copies(item: Loaded, kinds: Sequence[str], preprocess: Preprocess, seed: int, number: int) -> list[np.ndarray]:
-    """What is examined of a training picture's copies: uint8 RGB [height, width, 3] each, as `crop` gives it.
+    """Make a training picture's copies: uint8 RGB [height, width, 3] each, cropped.
 
-    Copies are made of the resized picture, before anything is cut away. `seed` and its `number` decide the angles.
+    They are made of the resized picture, before it is cropped. `seed` and the picture's `number` decide the angles.
     """
     found: list[np.ndarray] = []
     for kind in kinds:
@@ -65,9 +65,9 @@ def copies(item: Loaded, kinds: Sequence[str], preprocess: Preprocess, seed: int
 
 
 def rotated(item: Loaded, degrees: float, preprocess: Preprocess) -> np.ndarray:
-    """The resized picture turned counter-clockwise about its centre, uint8 RGB of the same size.
+    """Rotate the resized picture counter-clockwise about its centre: uint8 RGB of the same size.
 
-    A stretched picture is turned as the product turns: in the picture's own proportions.
+    If resizing stretched the picture, it is rotated as the product itself would be, in the original proportions.
     """
     height, width = item.resized.shape[:2]
     scale = np.diag((width / item.shape[1], height / item.shape[0]) if preprocess.fit == "stretch" else (1.0, 1.0))
@@ -78,5 +78,5 @@ def rotated(item: Loaded, degrees: float, preprocess: Preprocess) -> np.ndarray:
 
 
 def _turns(preprocess: Preprocess) -> tuple[int, ...]:
-    """By how many right angles `rot90` turns."""
+    """Numbers of right angles by which `rot90` rotates, one for each copy."""
     return (1, 2, 3) if preprocess.tiled or preprocess.size[0] == preprocess.size[1] else (2,)

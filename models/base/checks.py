@@ -1,4 +1,4 @@
-"""Whether the options of a method have the types that they should."""
+"""Checks that a method's options and the seed have the right types and ranges."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 from deploy.errors import UserError
 
 MOST_SEED = 2**32 - 1
-BIG = 10**9  # no number of an option is larger
+BIG = 10**9  # limit for numbers in options
 
 
 def check_type(name: str, value: Any, default: Any, whole: bool) -> None:
-    """Raise UserError unless an option has the type of its default, or is `whole`, and is finite."""
+    """Raise UserError unless an option has the type of its default (or is a whole number, with `whole`).
+
+    Numbers must be finite, and not larger than BIG. None is allowed where it is the default, and for `k`.
+    """
     if value is None and (default is None or name == "k"):
         return
     if name == "k" or isinstance(default, float):
@@ -27,6 +30,6 @@ def check_type(name: str, value: Any, default: Any, whole: bool) -> None:
 
 
 def check_seed(seed: Any) -> None:
-    """Raise UserError unless it is a whole number that every generator takes."""
+    """Raise UserError unless `seed` is a whole number that every random generator accepts."""
     if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
         raise UserError(f"--seed {seed}: give a whole number from 0 to {MOST_SEED}")

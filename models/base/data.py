@@ -1,4 +1,4 @@
-"""What a model's header tells about the pictures that it was fitted on, and how they are recognised."""
+"""The part of a model's header that describes its training pictures, and the fingerprints that identify them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 DIGITS = 16
-"""Of a picture's short fingerprint."""
+"""Length of a picture's short fingerprint, in hexadecimal digits."""
 BY_PICTURE = ("fingerprints", "tiles")
-"""What the header has of each picture."""
+"""Keys of the header's `data` that hold a list with one value for each picture."""
 
 
 def fingerprint_of(crop: np.ndarray) -> str:
-    """Return the sha256 of what the program sees of a picture, uint8 [height, width, 3]."""
+    """Return the sha256 of a picture after resizing and cropping, uint8 [height, width, 3]."""
     return hashlib.sha256(crop.tobytes()).hexdigest()
 
 
 def data_of(seen: list[str], tiles: list[int] | None = None) -> dict[str, Any]:
-    """Return what is told about pictures with these fingerprints: their number, one of all, and short ones.
+    """Return the header's `data` for pictures with these fingerprints.
 
-    Where they are seen in tiles, also how many tiles each has.
+    It holds the number of pictures, one sha256 of all fingerprints, and the short fingerprints; for tiled pictures also
+    the number of tiles of each.
     """
     digest = hashlib.sha256("".join(seen).encode()).hexdigest()
     found = {"pictures": len(seen), "sha256": digest, "fingerprints": [mark[:DIGITS] for mark in seen]}
@@ -29,14 +30,15 @@ def data_of(seen: list[str], tiles: list[int] | None = None) -> dict[str, Any]:
 
 
 def part_ends(data: dict[str, Any]) -> np.ndarray:
-    """Where each picture's tiles end among those of all, int64 [pictures]; whole pictures are one each."""
+    """Where each picture's tiles end among the tiles of all pictures: int64 [pictures]. A whole picture is one tile."""
     return np.cumsum(data.get("tiles", np.ones(data["pictures"], np.int64)))
 
 
 def joined_data(earlier: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return the same about all pictures, and in `parts` about those of the first fit and of each update.
+    """Join the `data` of the model so far with that of an update.
 
-    Models of older versions have no short fingerprints, and then neither has what comes of them.
+    `parts` of the result lists the number of pictures and sha256 of the first fit and of each update. If `earlier` has
+    no short fingerprints, as in models of older versions, the result has none either.
     """
     parts = [{name: of[name] for name in ("pictures", "sha256")} for of in (earlier, new)]
     found = {
@@ -53,7 +55,7 @@ def joined_data(earlier: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_without(data: dict[str, Any], numbers: list[int]) -> dict[str, Any]:
-    """Return the same about all pictures but those of these numbers, which `forgotten` names by their fingerprints."""
+    """Return `data` without the pictures of these numbers; their short fingerprints are added to `forgotten`."""
     marks = data["fingerprints"]
     gone = [*data.get("forgotten", []), *(marks[number] for number in numbers)]
     digest = hashlib.sha256("".join([data["sha256"], *gone]).encode()).hexdigest()

@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 OnBad = Callable[[str, UserError], None]
 NAMED = 3
-"""Training pictures that are named because they look least like the others."""
+"""Number of training pictures that are named in the log because they have the highest held-out scores."""
 ODD_SHARE, ODD_MOST = 0.3, 50
-"""The share of the training pictures whose held-out maps are kept, at least NAMED and at most ODD_MOST of them."""
+"""Share of the training pictures, those with the highest held-out scores, whose maps are kept; NAMED to ODD_MOST."""
 
 
 class Detector(nn.Layer):
-    """One layer whose `forward` is the whole scorer; its fitted statistics are buffers, and inputs when compiled."""
+    """A layer whose `forward` scores pictures. Its fitted statistics are buffers, and inputs of a compiled program."""
 
     NAME: str
     names: list[str]
-    """Of the training pictures, in the order in which `fit_statistics` yields them; only after fitting."""
+    """Names of the training pictures, in the order in which `fit_statistics` yields them; only after fitting."""
     brightness: list[float]
-    """Their mean values, 0 to 255, as the program saw them."""
+    """Their mean pixel values, 0 to 255, after resizing and cropping."""
 
     def __init__(self, preprocess: Preprocess | None, seed: int, runtime: Runtime | None) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ class Detector(nn.Layer):
         self.group = Group()
         """The processes that fit the model together."""
         self.stages = Stages()
-        """What fitting or the last update took: `read`, the sum over all threads, which read while others compute;
-        `features`; what makes the statistics, by the method's STAGE; `calibration`. Not a part of a saved model."""
+        """Seconds that the stages of the last fit or update took: `read` (the sum over all reading threads, which work
+        while others compute), `features`, the method's STAGE (its statistics) and `calibration`. They are not saved."""
         self._odd: list[tuple[Picture, str, float, np.ndarray, float]] = []
         self._copies: dict[str, Any] = {}
         self._predictor: Predictor | None = None
@@ -82,19 +82,22 @@ class Detector(nn.Layer):
         raise NotImplementedError
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
-        """Return which dimensions of a statistic differ between models of one program, where not the first alone."""
+        """Return, by name, which dimensions of a statistic may differ between models that share a program.
+
+        Statistics that are not named may differ in the first dimension only.
+        """
         return {}
 
     def traced_numbers(self) -> tuple[int, ...]:
-        """Return what a scoring program takes from fitted statistics, besides their types, when it is traced."""
+        """Return the numbers that a scoring program takes from fitted statistics when it is traced."""
         return ()
 
     def constants(self) -> dict[str, paddle.Tensor]:
-        """Return buffers that are fixed before fitting and belong to the program, by name."""
+        """Return the buffers that are fixed before fitting and are part of the program, by name."""
         return {}
 
     def score(self, image: paddle.Tensor, *statistics: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Score float32 [batch, 3, height, width]: map [batch, height, width] and score [batch], both 0 and up."""
+        """Score float32 [batch, 3, height, width]: map [batch, height, width] and score [batch], both at least 0."""
         raise NotImplementedError
 
     def fit_statistics(
@@ -105,11 +108,11 @@ class Detector(nn.Layer):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit the statistics on `pictures`, then yield map and score of good pictures held out from the statistics."""
+        """Fit the statistics on `pictures`, then yield map and score of each of them, held out from the statistics."""
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """The part of the header that differs between kinds of model: enough to build the model again."""
+        """Return the part of the header that depends on the kind of model: enough to build the model again."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -140,7 +143,7 @@ class Detector(nn.Layer):
             workers: decoding threads, default one per core.
             on_bad: called with name and error for a picture that cannot be read; without it that is an error.
             log: called with one line per stage.
-            false_alarm: the share of good pictures that the model's thresholds call defective.
+            false_alarm: false alarm rate, the share of good pictures that the thresholds may call defective.
 
         Raises:
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
@@ -179,7 +182,13 @@ class Detector(nn.Layer):
     def _highest_of_all(
         self, highest: list[tuple[float, int, np.ndarray]], own: int, count: int
     ) -> list[tuple[float, int, np.ndarray]]:
-        """Of what all processes hold, the `count` highest; this one scored `own` pictures and numbered them from 0."""
+        """Merge the highest scores of all processes and return the `count` highest.
+
+        Args:
+            highest: score, number and map of this process's pictures with the highest scores, numbered from 0.
+            own: how many pictures this process scored.
+            count: how many entries to return; they are numbered through all processes' pictures.
+        """
         first = sum(self.group.joined([own])[: self.group.rank])
         told = self.group.joined([(score, number + first) for score, number, _ in highest])
         size = height_width(self.preprocess.size)
@@ -197,7 +206,7 @@ class Detector(nn.Layer):
         log(f"least like the others: {', '.join(f'{self.names[i]} ({scores[i]:.4f})' for i in odd)}")
 
     def describe_fit(self) -> Detector:
-        """Set self-check and header of what was fitted and calibrated; return the model."""
+        """Set self-check and header after fitting and calibration; return the model."""
         with paddle.no_grad():
             answer = self(paddle.to_tensor(self.preprocess.normalise(selfcheck.probe(self.preprocess))))
         self.checks = selfcheck.expected(*(tensor.numpy() for tensor in answer))
@@ -205,7 +214,7 @@ class Detector(nn.Layer):
         return self
 
     def settings(self) -> dict[str, Any]:
-        """Return the header without what fitting adds; its `data` is of the last fit."""
+        """Return the header without what fitting adds; `data` in it is that of the last fit."""
         return {
             "kind": "model",
             "method": self.NAME,
@@ -216,14 +225,15 @@ class Detector(nn.Layer):
         }
 
     def odd(self) -> Iterator[Prediction]:
-        """Yield the training pictures that look least like the others, three tenths of them, the least like first.
+        """Yield the training pictures with the highest held-out scores, the highest first.
 
-        Each is read again, and has the map and score that it got as if not seen. Of a model that was loaded, none.
+        They are 30 % of the training pictures, but at least 3 and at most 50. Each is read again, and has its held-out
+        map and score. A model that was loaded yields none.
 
         Raises:
             UserError: a picture cannot be read any more.
         """
-        workers = 0 if self.preprocess.tiled else None  # as `stream`
+        workers = 0 if self.preprocess.tiled else None  # as in `stream`
         read = prefetch(lambda one: self.preprocess.resized_with_shape(one[0]), self._odd, workers)
         for (_, name, score, anomaly_map, brightness), seen in read:
             yield Prediction(name, score, anomaly_map, *seen(), brightness)
@@ -243,7 +253,7 @@ class Detector(nn.Layer):
         return self.predictor().predict(pictures, batch_size, workers, on_bad)
 
     def predictor(self) -> Predictor:
-        """Return the compiled scorer of this fitted model; it is made once."""
+        """Return the compiled scorer of this fitted model; it is made once. UserError if the model is not fitted."""
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: call fit or load first")
         if self._predictor is None:
@@ -254,7 +264,7 @@ class Detector(nn.Layer):
         """Write the model to `path` (.safetensors) and, once per folder, its backbones beside it.
 
         Raises:
-            UserError: not fitted, or the files cannot be written (nothing that was there is damaged).
+            UserError: not fitted, or the files cannot be written (existing files stay undamaged).
         """
         if self.calibration is None:
             raise UserError(f"this {self.NAME} model is not fitted: there is nothing to save")
@@ -269,10 +279,10 @@ class Detector(nn.Layer):
         return self._write_model(path)
 
     def set_thresholds(self, calibration: Calibration, path: str | Path) -> Path:
-        """Replace the thresholds of the model that was read from `path`, there too; nothing else of the file changes.
+        """Replace the thresholds of the model, and in the file `path` that it was read from; the rest stays as it is.
 
         Raises:
-            UserError: the file cannot be written (what was there is not damaged).
+            UserError: the file cannot be written (the existing file stays undamaged).
         """
         self.calibration = calibration
         self.header["calibration"] = calibration.to_dict()
@@ -283,17 +293,17 @@ class Detector(nn.Layer):
         return write_tensors(path, {**self.tensors(), **self.records()}, self.header)
 
     def backbones(self) -> list[Backbone]:
-        """Return the backbones that the model reads."""
+        """Return the backbones that the model uses."""
         return [method.backbone for method in self.methods()]
 
     # For export and evaluation --------------------------------------------------------------------------------------
 
     def scoring_program(self, compiler: Callable[[Detector, Runtime], Program]) -> Program:
-        """Return a compiled scoring program; its statistics are not set yet, or are those of an earlier fit."""
+        """Return a compiled scoring program; the caller sets its statistics (it may have those of an earlier fit)."""
         return self.compiled(compiler, (*map(str, statistic_specs(self)), *self.traced_numbers()))
 
     def compiled(self, compiler: Callable[[Detector, Runtime], Program], key: Any = None) -> Program:
-        """Return what `compiler` makes of the model; that of an earlier fit, if its `key` was the same."""
+        """Return the program that `compiler` makes of the model, or the kept one if it was made for the same `key`."""
         if compiler not in self._programs or self._programs[compiler][0] != key:
             self._programs[compiler] = key, compiler(self, self.runtime)
         return self._programs[compiler][1]
@@ -303,7 +313,7 @@ class Detector(nn.Layer):
         return {**self.fitted, **{name: tensor.numpy() for name, tensor in self.constants().items()}, **self.checks}
 
     def records(self) -> dict[str, np.ndarray]:
-        """Return arrays of a model file that updating needs and scoring does not, by name."""
+        """Return the arrays of a model file that only updating needs, not scoring, by name."""
         return {}
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:
@@ -315,7 +325,7 @@ class Detector(nn.Layer):
         self._predictor = None
 
     def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:
-        """Raise UserError when a statistic from a file has another type or shape than this model's own."""
+        """Raise UserError if a statistic from a file has another type or shape than that of this model."""
         free = self.free_dimensions()
         for name, own in self.statistics().items():
             value = statistics.get(name)
@@ -329,7 +339,7 @@ class Detector(nn.Layer):
                 )
 
     def restore(self, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
-        """Load calibration, header and self-check from a file; UserError when something is missing."""
+        """Set calibration, header and self-check from the content of a file; UserError if something is missing."""
         needed = (*self.statistics(), *self.constants(), selfcheck.SCORE, selfcheck.MAP)
         missing = [name for name in needed if name not in tensors]
         if missing:
@@ -339,7 +349,7 @@ class Detector(nn.Layer):
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide a result."""
+    """Return the versions of the packages that results depend on."""
     return {
         "paddlepatch": deploy.__version__,
         "paddle": paddle.__version__,
@@ -349,7 +359,7 @@ def versions() -> dict[str, str]:
 
 
 def is_backbone(file: Path) -> bool:
-    """Whether a backbone is stored there that can be read again."""
+    """Whether `file` is a backbone that can be read."""
     try:
         read_tensors(file, "backbone")
     except UserError:

@@ -1,4 +1,4 @@
-"""Whether a model was fitted before, so that a run that was stopped goes on where it was."""
+"""Checks whether a model file is finished already, so that a stopped run can continue where it stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .detector import Detector, OnBad, is_backbone
 from .tiling import Tiling
 
 
-@one_thread  # as in fitting: on several, a pixel of the resized picture may be a grey level off
+@one_thread  # as in fitting: with several threads, a pixel of the resized picture may differ by one grey level
 def is_finished(
     model: Detector,
     path: Path,
@@ -27,11 +27,11 @@ def is_finished(
     on_bad: OnBad | None,
     false_alarm: float,
 ) -> bool:
-    """Whether the file at `path` is, but for its command, what fitting `model` on `pictures` would write again.
+    """Whether fitting `model` on `pictures` would write the file at `path` again, except for the recorded command.
 
-    That is: it and its backbones beside it are whole, its settings, seed, backbone, versions and false alarm rate are
-    the same, nothing changed its thresholds or added pictures since, and the pictures are the same as the program sees
-    them. They are decoded for this, and only where all else agrees.
+    This is so if the file and its backbones are undamaged; settings, seed, backbone, versions and false alarm rate are
+    the same; neither thresholds nor pictures were changed after the fit; and the pictures are the same after resizing
+    and cropping. The pictures are decoded only if everything else is the same.
     """
     try:
         tensors, header = read_tensors(path, "model")
@@ -46,7 +46,7 @@ def is_finished(
     if levels.get("labelled") is not None:
         return False
     if not all(np.array_equal(tensors.get(name), value.numpy()) for name, value in model.constants().items()):
-        return False  # another --load_projection
+        return False  # fitted with another --load_projection
     seen = stream(pictures, model.preprocess, workers, on_bad)
     marks, tiling = [], Tiling(model.preprocess)
     for item in seen:
@@ -57,7 +57,7 @@ def is_finished(
 
 
 def changed_since_fit(path: Path) -> str:
-    """What changed in the model at `path` after it was fitted, in words; empty where nothing was or none is there."""
+    """Describe in words what was changed in the model at `path` after it was fitted; empty if nothing, or no model."""
     try:
         header = read_header(path, "model")
     except UserError:

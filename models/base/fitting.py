@@ -1,4 +1,4 @@
-"""Fitting a method on pictures: each of several processes has some of them, and what one has computed stays there."""
+"""Features for fitting: several processes divide the pictures, and each keeps the features that it computed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 def fit_features(
     model: AnomalyMethod, pictures: list[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
 ) -> list[str]:
-    """Start fitting and call `partial_fit` on this process's share of the pictures; return all crops' fingerprints.
+    """Start fitting and call `partial_fit` on this process's share of the pictures.
 
-    Shares are whole batches, of features as of pictures that are held out, so that each run of a program is one that a
-    single process would do as well.
+    A share consists of whole batches, for the features and for leave-one-out. So each run of a program has the same
+    pictures as in a single process.
+
+    Returns:
+        The fingerprints of the crops of all processes' pictures.
+
+    Raises:
+        UserError: fewer than two pictures, or several processes would have to fit tiles or augmented copies.
     """
     group = model.group
     if group.size > 1:
@@ -40,14 +46,17 @@ def fit_features(
     model.brightness = group.joined(model.brightness)
     _check_enough(len(seen))
     if group.size == 1:
-        model.shard = range(len(seen))  # fewer where some were skipped
+        model.shard = range(len(seen))  # fewer if some were skipped
     return seen
 
 
 def _readable(
     model: AnomalyMethod, pictures: list[Picture], workers: int | None, on_bad: OnBad | None
 ) -> list[Picture]:
-    """Those that can be read: which ones share a batch depends on it, so all must know before the first one."""
+    """The pictures that can be read.
+
+    Which pictures share a batch depends on this, so all processes must know it before the first batch.
+    """
     if on_bad is None:
         return pictures
     here, bad = model.group.shard(len(pictures), 1), []

@@ -1,4 +1,4 @@
-"""Taking pictures out of a fitted model that were defective after all: what is the same for every method."""
+"""Taking pictures out of a fitted model that turned out to be defective: the part that all methods share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .method import AnomalyMethod
 
 
-@one_thread  # as in fitting: on several, a pixel of the resized picture may be a grey level off
+@one_thread  # as in fitting: with several threads, a pixel of the resized picture may differ by one grey level
 def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable[[str], None]) -> None:
-    """Do what `AnomalyMethod.forget` says.
+    """Take pictures out of the model and its calibration, see `AnomalyMethod.forget`.
 
-    Stored scores do not tell whose they are. The one that leaves with a picture is that nearest to what the picture
-    scores now, since its held-out score came from a model without it as well.
+    The calibration does not record which picture each score belongs to. So for each picture the stored score is removed
+    that is nearest to its score by the changed model. Both are scores by a model without the picture.
     """
     known = model.data.get("fingerprints")
     if known is None:
@@ -36,7 +36,7 @@ def forget_pictures(model: AnomalyMethod, pictures: list[Picture], log: Callable
         mark, name = fingerprint_of(crop)[:DIGITS], picture_name(picture, index)
         if mark not in known:
             raise UserError(f"--forget {name}: it is none of the model's pictures: give the file that was trained on")
-        crops.update((number, crop) for number, of in enumerate(known) if of == mark)  # with its doubles
+        crops.update((number, crop) for number, of in enumerate(known) if of == mark)  # its exact copies too
     embedding, tiling = compile_embedding(model, model.runtime), Tiling(model.preprocess)
     features: list[np.ndarray] = []
     for crop in crops.values():

@@ -21,23 +21,23 @@ from .data import part_ends
 from .method import AnomalyMethod
 from .spool import Spool
 
-POSITIONS = 256  # covariances factorised at a time
-PARTS = 3  # that the whitening's columns are stored in: more save memory to read, and cost more operators
+POSITIONS = 256  # number of covariances factorised at a time
+PARTS = 3  # number of parts in which the whitening is stored, by columns: more need less memory, but more operators
 
 
 class GaussianMethod(AnomalyMethod):
-    """Mahalanobis distance of every position to the Gaussian that good pictures have there.
+    """Mahalanobis distance of every position to the Gaussian of good pictures at this position.
 
-    `k` is the number of channels that are left of all layers' together. A subclass says how, in `make_projection` and
-    `reduce`. Options of both:
+    `k` is the number of channels to which the channels of all layers are reduced. The subclass defines how, in
+    `make_projection` and `reduce`. Common options:
 
     - `eps`: added to the diagonal of every covariance (0.01 in the papers).
-    - `grid`: the layer whose positions have Gaussians, None the first, as in the papers. Finer layers are averaged over
-      each of its positions, deeper ones brought to it by nearest neighbour.
+    - `grid`: the layer whose positions have Gaussians; None is the first layer, as in the papers. Finer layers are
+      averaged over each of its positions, deeper layers are upsampled by nearest neighbour.
     - `image_score`: `smooth` (largest value of the smoothed map), `max` (largest position) or `top` (mean of the
       largest 1 % of positions).
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
-    - `load_projection`: an .npy file to use in place of the drawn projection.
+    - `load_projection`: an .npy file with the projection to use instead of a random one.
     """
 
     LAYERS = ("layer1", "layer2", "layer3")
@@ -54,11 +54,11 @@ class GaussianMethod(AnomalyMethod):
     HELD_OUT = 8
 
     def make_projection(self, channels: int) -> np.ndarray:
-        """Draw the projection from `self.seed`; `channels` are all layers' together."""
+        """Draw the projection with `self.seed`; `channels` is the number of channels of all layers together."""
         raise NotImplementedError
 
     def check_projection(self, projection: np.ndarray, channels: int) -> np.ndarray:
-        """Return a loaded projection in the form that `reduce` wants; UserError when it does not fit."""
+        """Return a loaded projection in the form that `use_projection` takes; UserError if it does not fit."""
         raise NotImplementedError
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
@@ -66,7 +66,7 @@ class GaussianMethod(AnomalyMethod):
         raise NotImplementedError
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
-        """Concatenate the layers' parts, each [batch, kept, positions], to [batch, k, positions]."""
+        """Combine the reduced layers, each [batch, kept, positions], into [batch, k, positions]."""
         raise NotImplementedError
 
     def check_k(self, k: float) -> float:
@@ -105,13 +105,13 @@ class GaussianMethod(AnomalyMethod):
             self.register_buffer(name, paddle.zeros([self.positions, end, end - start]))
 
     def parts(self) -> dict[str, tuple[int, int]]:
-        """The whitening's parts by name: each has columns `start` to `end`, of which rows beyond `end` are zero."""
+        """Return the whitening's parts by name, each as (start, end) of its columns; rows from `end` on are zero."""
         ends = [self.k * (i + 1) // PARTS for i in range(PARTS)]
         parts = [(start, end) for start, end in zip([0, *ends], ends) if end > start]
         return {f"whitening_{i}": part for i, part in enumerate(parts)}
 
     def use_projection(self, projection: np.ndarray) -> None:
-        """Store the projection as a buffer of the program."""
+        """Store the projection as a buffer, which becomes part of the program."""
         self.register_buffer("projection", paddle.to_tensor(projection))
 
     def _projection(self, channels: int) -> np.ndarray:
@@ -133,7 +133,7 @@ class GaussianMethod(AnomalyMethod):
         return found
 
     def constants(self) -> dict[str, paddle.Tensor]:
-        """Return the projection: drawn or loaded before fitting, the same for every category."""
+        """Return the projection, which is drawn or loaded before fitting and is the same for every category."""
         return {"projection": self.projection}
 
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
@@ -158,22 +158,25 @@ class GaussianMethod(AnomalyMethod):
         return self.join(parts).transpose([0, 2, 1]).reshape([-1, self.k])
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """Return position_mean [positions, k] and the whitening, upper triangular [positions, k, k], by `parts`.
+        """Return position_mean [positions, k] and the whitening, upper triangular [positions, k, k], in its `parts`.
 
-        The program's time is that of reading them from memory, so most of the zeros are left out.
+        A program spends its time reading them from memory, so the parts leave out most of the zeros.
         """
         return {name: getattr(self, name) for name in ("position_mean", *self.parts())}
 
     def score_features(
         self, features: paddle.Tensor, position_mean: paddle.Tensor, *whitening: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Mahalanobis distances: (x - m)^T S^-1 (x - m) is the squared length of L^-1 (x - m), where S = L L^T."""
+        """Score features by Mahalanobis distances: map and image score.
+
+        (x - m)^T S^-1 (x - m) is the squared length of L^-1 (x - m), where S = L L^T.
+        """
         k, positions = self.k, self.positions
         offset = features.reshape([-1, positions, k]) - position_mean.reshape([1, positions, k])
         offset = offset.transpose([1, 0, 2])
         squared = None
         for part, (_, end) in zip(whitening, self.parts().values()):
-            # the statistics are taken as they come: reshaping them would copy them
+            # statistics are used in their stored shape: reshaping them would copy them
             white = paddle.bmm(offset if end == k else paddle.slice(offset, [2], [0], [end]), part)
             length = (white * white).sum(axis=2)
             squared = length if squared is None else squared + length
@@ -196,7 +199,7 @@ class GaussianMethod(AnomalyMethod):
         return range(start, min(start + self._width, self.positions))
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
-        """Go on from the stored Gaussians, whose covariances are recovered; they do not grow."""
+        """Start from the stored Gaussians, whose covariances are recovered; UserError if `max_size` is given."""
         if max_size is not None:
             raise UserError(f"--max_size {max_size}: a {self.NAME} model does not grow; leave it out")
         self.start_fit(pictures)
@@ -205,10 +208,10 @@ class GaussianMethod(AnomalyMethod):
 
     @one_thread
     def _recover_scatter(self) -> None:
-        """Set the scatter to what the whitening was made of.
+        """Compute the scatter matrices back from the stored whitening.
 
-        The whitening is L^-T where S = L L^T is the covariance with `eps` on its diagonal. It is stored in float32,
-        and its inverse is taken in double precision.
+        The whitening is L^-T, where S = L L^T is the covariance with `eps` added to its diagonal. It is stored in
+        float32 and inverted in double precision.
         """
         diagonal = np.arange(self.k)
         for rows in _blocks(self.positions):
@@ -221,7 +224,10 @@ class GaussianMethod(AnomalyMethod):
             self._scatter[rows] = covariance * (self._seen - 1)
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Add a batch; of several processes each only keeps it, until `finish_fit` gives each its positions of all."""
+        """Add the features of a batch to mean and scatter.
+
+        With several processes, each only stores its batches; `finish_fit` gives each process its positions of all.
+        """
         self._spool.append(features)
         batch = features.reshape(-1, self.positions, self.k)
         self._added.append(len(batch))
@@ -229,10 +235,10 @@ class GaussianMethod(AnomalyMethod):
             self._accumulate(batch)
 
     def _exchanged(self) -> Iterator[np.ndarray]:
-        """Yield this process's positions of all batches, in their order, [pictures, positions, k].
+        """Exchange features; yield this process's positions of all batches, in order, [pictures, positions, k].
 
-        So every Gaussian is summed as in one process. To merge the moments that each has of its own pictures would
-        round otherwise, and where pictures are fewer than channels send more.
+        So every Gaussian is summed in the same order as in one process. Merging the moments of each process's pictures
+        would round differently, and would send more data when there are fewer pictures than channels.
         """
         sent, here = 0, len(self._positions_of(self.group.rank))
         for rank, count in self.group.joined([(self.group.rank, count) for count in self._added]):
@@ -246,9 +252,9 @@ class GaussianMethod(AnomalyMethod):
             yield self.group.scatter(parts, np.zeros((count, self._width, self.k), np.float32), rank)[:, :here]
 
     def _accumulate(self, batch: np.ndarray) -> None:
-        """Add positions of a batch by Chan, Golub and LeVeque's update, which never subtracts large sums.
+        """Add a batch, float32 [pictures, positions, k], to mean and scatter.
 
-        `batch` is float32 [pictures, positions, k].
+        The update is Chan, Golub and LeVeque's, which never subtracts large sums from each other.
         """
         count = len(batch)
         mean = batch.mean(axis=0)
@@ -283,7 +289,7 @@ class GaussianMethod(AnomalyMethod):
         return {name: self.group.concatenated(value) for name, value in found.items()}
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
-        """Take the pictures' features out of mean and covariance again."""
+        """Return the statistics after the pictures' features are taken out of mean and covariance."""
         left = int(part_ends(self.data)[-1]) - len(features)
         if left < 3:
             raise UserError(f"--forget: {self.NAME} needs at least three good pictures or tiles, {left} are left")
@@ -306,12 +312,12 @@ class GaussianMethod(AnomalyMethod):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Features whose distances are those of the pictures to Gaussians fitted without them, one at a time.
+        """Yield features whose distance to the fitted Gaussians equals that of each picture to Gaussians without it.
 
-        Taking one picture out of n changes mean and covariance by rank one, so (Sherman and Morrison) its squared
-        distance D to the Gaussian of all becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). `eps` is scaled
-        along by (n - 1) / (n - 2). Every position's offset from the mean is stretched to that length. All tiles and
-        copies of a picture are taken out together.
+        The statistics stay as they are; instead, each position's offset from the mean is stretched. Holding one picture
+        out of n changes mean and covariance by rank one. So (Sherman and Morrison) its squared distance D to the
+        Gaussian of all pictures becomes n^2 (n - 2) / (n - 1)^3 * D / (1 - n D / (n - 1)^2). This scales `eps` by
+        (n - 1) / (n - 2) as well. All tiles and copies of a picture are held out together.
         """
         n, mean = self._seen, self.fitted["position_mean"]
         offset = features.reshape(-1, self.positions, self.k) - mean
@@ -339,11 +345,12 @@ class GaussianMethod(AnomalyMethod):
 
     @one_thread
     def _without_group(self, offset: np.ndarray) -> np.ndarray:
-        """How far offsets [t, positions, k] are stretched where all t leave mean and covariance: [t, positions].
+        """Factors [t, positions] by which offsets [t, positions, k] are stretched if all t are held out together.
 
-        With Z the offsets and S the scatter, that of the others is S - Z^T M Z, where M = I + (1 / n') J, J is all ones
-        and n' = n - t, and an offset from the others' mean is Z^T a with a = e_i + 1 / n'. By Woodbury's identity the
-        squared distance is (n' - 1) a^T (G + G (M^-1 - G)^-1 G) a, G being Z S^-1 Z^T.
+        Let Z be the offsets, S the scatter of all, n' = n - t the number of others, and J a matrix of ones. The scatter
+        of the others is S - Z^T M Z with M = I + (1 / n') J. The offset of row i from the mean of the others is Z^T a
+        with a = e_i + 1 / n'. With G = Z S^-1 Z^T, Woodbury's identity gives the squared distance
+        (n' - 1) a^T (G + G (M^-1 - G)^-1 G) a.
         """
         group, n = len(offset), self._seen
         left = n - group
@@ -367,10 +374,10 @@ class GaussianMethod(AnomalyMethod):
         return found.T
 
     def unit(self) -> float:
-        """The geometric mean of the standard deviations: with it a distance is in units of the features.
+        """Geometric mean of the Gaussians' standard deviations; a distance times this is in units of the features.
 
-        Without, whatever widens the Gaussians would make everything look less strange. For one factor to all variances
-        the product is the profile likelihood's.
+        Without this factor, wider Gaussians alone would make all distances smaller. Where all variances differ by one
+        common factor, the product is the one that appears in the profile likelihood.
         """
         logs = [
             np.log(np.diagonal(self.fitted[name], offset=-start, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)

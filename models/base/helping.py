@@ -1,4 +1,4 @@
-"""Which copies of the training pictures help, said by good pictures that are held out."""
+"""Decides which kinds of augmented copies help, by the scores of held-out good pictures."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from .method import AnomalyMethod
 
 CHECKED = 64
-"""Pictures, at most, that are asked: each half is scored by models of the other."""
+"""Largest number of pictures used for the decision; each half is scored by models fitted on the other half."""
 LEAST_PICTURES = 8
 LEAST_GAIN = 0.02
-"""Scores must fall by this share at least, or it is not worth what copies cost."""
+"""Scores must fall by at least this share; a smaller gain is not worth the time that copies take."""
 ERRORS = 2.0
-"""So many standard errors away from no change is no accident."""
+"""The mean change must differ from no change by at least ERRORS standard errors."""
 
 
 class Change(NamedTuple):
-    """What copies do to the level of held-out good pictures: the mean of log(with / without), and its error."""
+    """Change of held-out good pictures' levels by copies: mean of log(with / without), and its standard error."""
 
     mean: float
     error: float
 
     @classmethod
     def of(cls, before: np.ndarray, after: np.ndarray) -> Change:
-        """From the levels [pictures] without and with copies."""
+        """Compute it from the levels [pictures] without copies and with them."""
         logs = np.log(after / before)
         return cls(float(logs.mean()), float(logs.std(ddof=1) / len(logs) ** 0.5))
 
     @property
     def helps(self) -> bool:
-        """Whether the level falls, by enough and not by chance."""
+        """Whether the level falls by more than LEAST_GAIN, and by more than ERRORS standard errors."""
         return self.mean < -LEAST_GAIN and self.mean + ERRORS * self.error < 0
 
     def __str__(self) -> str:
@@ -60,13 +60,13 @@ def choose_copies(
     log: Callable[[str], None],
     stages: Stages,
 ) -> dict[str, Any]:
-    """Set which copies of training pictures the members enter; return what the header says of it.
+    """Decide which kinds of copies of training pictures the members use; return the header's entry about it.
 
-    The first member is asked, by models of half the pictures, without copies and with each kind: a kind is kept if
-    good pictures of the other half, as they are, then look clearly less strange.
+    The first member is fitted on each half of the pictures, without copies and with each kind of copies. A kind is kept
+    if good pictures of the other half (without copies) then get clearly lower scores.
 
     Raises:
-        UserError: too few pictures to ask.
+        UserError: too few pictures for the decision.
     """
     first, begin = members[0], time.perf_counter()
     asked, kept, changes = first.augment.asked, first.augment.asked, {}
@@ -90,10 +90,10 @@ def choose_copies(
 def _changes(
     model: AnomalyMethod, pictures: Sequence[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
 ) -> dict[str, Change]:
-    """What each kind that is asked for does to pictures which the model was not fitted on."""
+    """For each kind of copies asked for, how it changes the levels of pictures that the model was not fitted on."""
     drawn = np.random.default_rng(model.seed).permutation(len(pictures))[:CHECKED]
     halves = [[pictures[number] for number in sorted(drawn[start::2])] for start in (0, 1)]
-    skip = None if on_bad is None else lambda name, error: None  # told when the model itself is fitted
+    skip = None if on_bad is None else lambda name, error: None  # reported when the model itself is fitted
     levels: dict[str | None, list[np.ndarray]] = {}
     stages, model.stages = model.stages, Stages()
     for own, others in (halves, halves[::-1]):
@@ -111,7 +111,10 @@ def _changes(
 def _levels(
     model: AnomalyMethod, pictures: Sequence[Picture], batch_size: int, workers: int | None, on_bad: OnBad | None
 ) -> np.ndarray:
-    """The mean of the largest 1 % of each picture's map, in units that fits of one method share: float64 [pictures]."""
+    """Level of each picture: mean of the largest 1 % of its map, in units that fits of one method share.
+
+    Returns float64 [pictures], above 0.
+    """
     program, preprocess = compile_scoring(model, model.runtime), model.preprocess
     program.set(model.fitted)
     found = []

@@ -1,4 +1,4 @@
-"""Base class of the methods: fitting on features in one pass, then leave-one-out scores of all pictures."""
+"""Base class of the methods: they are fitted on features in one pass, then all pictures get leave-one-out scores."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class AnomalyMethod(Detector):
 
     A subclass defines how features are computed (`embed`), how statistics are fitted on them, batch by batch
     (`start_fit`, `partial_fit`, `finish_fit`), how features are scored with these statistics (`score_features`), and
-    what changes where a training picture is scored as if it had not been there (`leave_one_out`). `start_update` and
-    `without` go on from fitted statistics.
+    how the statistics change when a training picture is held out (`leave_one_out`). `start_update` adds pictures to
+    fitted statistics, `without` takes pictures out of them.
 
     Args:
         arch: backbone, one of `models.backbones.backbone.ARCHS`.
-        k: the method's size, see its class; None takes its default.
-        layers: backbone layers to read; None takes the method's default.
-        preprocess: how a picture becomes the program's input.
+        k: the method's size, see its class; None is the method's default.
+        layers: backbone layers to read; None is the method's default.
+        preprocess: how a picture is converted to the program's input.
         weights: backbone weights, see `models.backbones.weights.find_weights`.
-        seed: decides everything random.
+        seed: of everything random.
         runtime: how compiled programs run.
-        augment: which copies of training pictures are entered too.
+        augment: which augmented copies of training pictures are trained on too.
         options: the method's own settings, by the names in its `OPTIONS`.
 
     Raises:
@@ -60,20 +60,20 @@ class AnomalyMethod(Detector):
     K: ClassVar[float]
     OPTIONS: ClassVar[dict[str, Any]]
     FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
-    """Options that a saved model records and does not need again."""
+    """Options that are recorded in a saved model, but are needed for fitting only."""
 
     WHOLE: ClassVar[frozenset[str]] = frozenset()
-    """Options that are whole numbers, where their default is None."""
+    """Options that are whole numbers although their default is None."""
 
     STAGE: ClassVar[str] = "statistics"
-    """What `finish_fit` is called in tables of times."""
+    """Name of `finish_fit` in tables of times."""
 
     HELD_OUT: ClassVar[int] = 1
-    """How many pictures `leave_one_out` takes at a time, `tiling.AT_ONCE` or fewer."""
+    """How many pictures `leave_one_out` takes at a time, at most `tiling.AT_ONCE`."""
     channels: int
     """Values per row of features, set by `build`."""
     shard: range
-    """Numbers of those of the pictures that were added last whose features this process has: all, if it is alone."""
+    """Numbers of the pictures of the last fit or update whose features this process has; all, if it is alone."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class AnomalyMethod(Detector):
 
     @classmethod
     def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return all options: those given, and the defaults of the others, which may depend on these and on `arch`."""
+        """Return all options: those given, and defaults of the others, which may depend on `arch` and those given."""
         return {**cls.OPTIONS, **options}
 
     def check_k(self, k: float) -> float:
@@ -120,7 +120,7 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def make_backbone(self, arch: str, weights: str | Path | None) -> Backbone:
-        """Return the backbone that gives `self.layers`."""
+        """Return the backbone whose outputs are `self.layers`."""
         return Backbone(arch, self.layers, self.preprocess.size, weights, self.seed)
 
     def build(self) -> None:
@@ -134,28 +134,29 @@ class AnomalyMethod(Detector):
     def score_features(
         self, features: paddle.Tensor, *statistics: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Score what `embed` gives: map [batch, height, width] and score [batch], both 0 and up."""
+        """Score the features of `embed`: map [batch, height, width] and score [batch], both at least 0."""
         raise NotImplementedError
 
     def load_constants(self, constants: dict[str, np.ndarray]) -> None:
-        """Load what `constants` gave when the model was saved."""
+        """Set the `constants` from a saved model."""
 
     def load_records(self, tensors: dict[str, np.ndarray]) -> None:
-        """Load what `records` gave, where it is there."""
+        """Set the `records` from a saved model, if it has them."""
 
     def start_fit(self, pictures: int) -> None:
         """Start fitting on at most `pictures` pictures, or tiles of pictures."""
         raise NotImplementedError
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
-        """Start adding at most `pictures` pictures to the statistics that are there.
+        """Start adding at most `pictures` pictures to the fitted statistics.
 
-        `max_size` bounds what grows, see `update`; UserError where nothing does, or it is too small.
+        `max_size` limits the size of the statistics, see `update`. UserError if it is too small, or if the method's
+        statistics do not grow.
         """
         raise NotImplementedError
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Add the features of the next pictures, or tiles, as `embed` gives them."""
+        """Add the features of the next pictures, or tiles, as `embed` computes them."""
         raise NotImplementedError
 
     def finish_fit(self) -> dict[str, np.ndarray]:
@@ -163,9 +164,9 @@ class AnomalyMethod(Detector):
         raise NotImplementedError
 
     def training_features(self, pictures: range) -> np.ndarray:
-        """Return the features of the pictures that were added last, as `embed` gave them; not after `end_fit`.
+        """Return features of pictures of the last fit or update, as `embed` computed them; not after `end_fit`.
 
-        Of pictures in tiles, those of all their tiles; `self.tiling` knows which these are.
+        If pictures have several tiles or copies, the features of all of them, see `self.tiling`.
         """
         parts = self.tiling.parts(pictures)
         first = parts.start - self.tiling.parts(self.shard).start
@@ -174,25 +175,28 @@ class AnomalyMethod(Detector):
     def leave_one_out(
         self, pictures: range, features: np.ndarray
     ) -> AbstractContextManager[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Context manager: what is scored where each of the pictures that were added last is held out.
+        """Context manager that yields features and statistics with which pictures are scored as held out.
 
-        It yields features, and the statistics that differ from `fitted`; it may change others of `fitted` in place
-        until it exits. `features` are those of `training_features`. `pictures` are HELD_OUT or fewer.
+        The yielded statistics replace those of `fitted` with the same names. Other statistics in `fitted` may be
+        changed in place while the context is open. `pictures` are the numbers of at most HELD_OUT pictures of the last
+        fit or update, `features` are their `training_features`.
         """
         raise NotImplementedError
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the statistics without the training pictures of these numbers; UserError when too few are left.
+        """Return the statistics without the training pictures of these numbers; UserError if too few are left.
 
-        Numbers count the pictures of fit and updates; `features` [pictures, rows, channels] are what `embed` gives.
+        Args:
+            numbers: of the pictures, counted through the first fit and all updates.
+            features: their features, [pictures or tiles, rows, channels], as `embed` computes them.
         """
         raise NotImplementedError
 
     def end_fit(self) -> None:
-        """Drop what `training_features` needed."""
+        """Free what only `training_features` needs."""
 
     def unit(self) -> float:
-        """What a map is to be multiplied by, so that those of models fitted on other pictures compare."""
+        """Factor for a map that makes maps of models comparable that were fitted on different pictures."""
         return 1.0
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -202,12 +206,12 @@ class AnomalyMethod(Detector):
         return self.score_features(self.embed(image), *statistics)
 
     def methods(self) -> list[AnomalyMethod]:
-        """Return this one."""
+        """Return this method alone."""
         return [self]
 
     @classmethod
     def load(cls, path: str | Path, runtime: Runtime | None = None) -> AnomalyMethod:
-        """Read what `save` wrote; the backbone is read from the model's folder.
+        """Load a model that `save` wrote; the backbone is read from the model's folder.
 
         Raises:
             UserError: a file is missing or damaged, or the model is of another method.
@@ -225,7 +229,7 @@ class AnomalyMethod(Detector):
     def from_header(
         cls, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any], runtime: Runtime | None
     ) -> AnomalyMethod:
-        """Build the method that `header` describes, with those statistics that are in `tensors`."""
+        """Build the method that `header` describes, with the statistics in `tensors`."""
         backbone = path.parent / header["backbone"]["file"]
         options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
         try:
@@ -259,7 +263,7 @@ class AnomalyMethod(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit on all pictures; yield leave-one-out map and score of each, of several processes each of its own."""
+        """Fit on all pictures; yield leave-one-out map and score of each picture in this process's share."""
         seen = fit_features(self, pictures, batch_size, workers, on_bad)
         log(f"features: {len(seen)} pictures")
         self.make_statistics()
@@ -277,13 +281,13 @@ class AnomalyMethod(Detector):
         false_alarm: float | None = None,
         max_size: int | None = None,
     ) -> AnomalyMethod:
-        """Add good pictures to a fitted model, without those that it was fitted on; see `models.base.update`.
+        """Add good pictures to a fitted model; the pictures of the first fit are not needed. See `models.base.update`.
 
-        Arguments are those of `fit`, but one picture is enough, `false_alarm` is the model's own if not given, and
-        `max_size` is how many rows PatchCore's bank, or pictures or tiles SPADE's gallery, may have afterwards.
+        Arguments are as in `fit`, but one picture is enough, and `false_alarm` is the model's own rate if not given.
+        `max_size` limits the rows of PatchCore's bank, or the pictures or tiles of SPADE's gallery, at the end.
 
         Raises:
-            UserError: not fitted, an unreadable picture, no new one, or `max_size` does not fit the method.
+            UserError: not fitted, an unreadable picture, no new picture, or `max_size` does not fit the method.
         """
         update_model(
             self, self._pictures_to("update", pictures), batch_size, workers, on_bad, log, false_alarm, max_size
@@ -291,13 +295,14 @@ class AnomalyMethod(Detector):
         return self
 
     def forget(self, pictures: Iterable[Picture], log: Callable[[str], None] = lambda text: None) -> AnomalyMethod:
-        """Take pictures out of a fitted model that were defective after all; see `models.base.forget`.
+        """Take training pictures out of a fitted model that turned out to be defective; see `models.base.forget`.
 
-        Gaussians and galleries become as if the pictures had not been there, but for rounding. PatchCore's bank loses
-        the rows that came from them; which others were chosen, and how far they moved, stays.
+        Gaussians and galleries become what they would be without the pictures, except for rounding. PatchCore's bank
+        loses the rows that came from the pictures; its other rows stay as they are, although fitting without the
+        pictures would have chosen and moved them differently.
 
         Raises:
-            UserError: not fitted, a picture that the model was not fitted on, or too few are left.
+            UserError: not fitted, a picture that the model was not fitted on, or too few pictures are left.
         """
         forget_pictures(self, self._pictures_to("forget", pictures), log)
         return self
@@ -341,10 +346,11 @@ class AnomalyMethod(Detector):
         known: Set[str] = frozenset(),
         look: Callable[[np.ndarray, list[int]], None] = lambda features, numbers: None,
     ) -> list[str]:
-        """Call `partial_fit` on all pictures, and keep their names; return their crops' fingerprints.
+        """Compute the features of all pictures and their copies, and call `partial_fit` on them.
 
-        Pictures whose short fingerprint (see `data_of`) is `known` are left out; `look` gets each batch's features
-        and the number of the picture that each part of it is of.
+        Sets `names`, `brightness` and `tiling`; returns the fingerprints of the pictures' crops. Pictures whose short
+        fingerprint (see `data_of`) is in `known` are left out. `look` is called with each batch's features, and with
+        the number of the picture of each part in the batch. The other arguments are as in `fit`.
         """
         embedding = self.compiled(compile_embedding)
         seen: list[str] = []
@@ -374,13 +380,13 @@ class AnomalyMethod(Detector):
         return seen
 
     def make_statistics(self) -> None:
-        """Load the statistics of all features that were added."""
+        """Compute the statistics of all features that were added, and set them."""
         with self.stages.timed(self.STAGE):
             self.load_statistics(self.finish_fit())
             release_memory()
 
     def score_held_out(self) -> Iterator[MapAndScore]:
-        """Score the pictures that were added last by their features, each with the statistics of all others."""
+        """Yield map and score of each picture of the last fit or update, with statistics that it is held out from."""
         scoring, size = self.scoring_program(compile_feature_scoring), self.HELD_OUT
         groups = [range(start, min(start + size, self.shard.stop)) for start in self.shard[::size]]
         for group in progress(groups, len(groups), "calibration"):

@@ -1,4 +1,4 @@
-"""Rows on disk during fitting: all are written, and those that are asked for are read back."""
+"""Temporary storage of features on disk during fitting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.errors import UserError
 
 
 class Spool:
-    """Rows of float32 values in an unnamed temporary file; the system deletes it however the run ends.
+    """Rows of float32 values in an unnamed temporary file, which the system deletes even if the run crashes.
 
     Args:
         folder: where the file is; None is the system's temporary folder.
@@ -38,7 +38,10 @@ class Spool:
             raise self._error(error) from error
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of these numbers, float32 [rows, channels], by plain reads: a mapped file counts as memory."""
+        """Return the rows of these numbers, float32 [rows, channels].
+
+        They are read, not memory-mapped, since a mapped file counts as used memory.
+        """
         found = np.empty((len(rows), self.channels), np.float32)
         width = self.channels * found.itemsize
         for place in np.argsort(rows, kind="stable"):

@@ -1,4 +1,4 @@
-"""Which of the features that were added belong to which picture: one part, or its tiles, and those of its copies."""
+"""Maps pictures to their parts in the training features: the whole picture or its tiles, and those of its copies."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from deploy.runtime.program import Program
 MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
 AT_ONCE = 8
-"""Parts whose features are scored in one run."""
+"""Number of parts whose features are scored in one run of a program."""
 
 
 class Tiling:
-    """The parts of the pictures that were added, which the program sees one by one; those of its copies come last."""
+    """The parts of training pictures, in the order in which their features were added.
+
+    A part is one input of the program: a whole picture or a tile. A picture's own parts come first, then its copies'.
+    """
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._preprocess = preprocess
         self._shapes: list[tuple[int, int]] = []
-        self._own: list[int] = []  # parts of each picture itself
+        self._own: list[int] = []  # number of parts of each picture, without its copies
         self._ends = [0]
 
     def add(self, crops: Sequence[np.ndarray]) -> None:
-        """Note the next picture and its copies, uint8 [height, width, 3], whose parts follow those of the one before.
-
-        The first is the picture itself.
-        """
+        """Add the next picture: its own crop, then those of its copies, uint8 [height, width, 3] each."""
         shapes = [crop.shape[:2] for crop in crops]
         counts = [len(self._preprocess.tiles(*shape)) if self._preprocess.tiled else 1 for shape in shapes]
         self._shapes.append(shapes[0])
@@ -40,7 +40,7 @@ class Tiling:
 
     @property
     def tiles(self) -> list[int] | None:
-        """How many tiles each picture itself has, None where whole pictures are seen."""
+        """Number of tiles of each picture, without copies; None if pictures are not tiled."""
         return list(self._own) if self._preprocess.tiled else None
 
     @property
@@ -49,19 +49,19 @@ class Tiling:
         return self._preprocess.tiled or self._ends[-1] > len(self._shapes)
 
     def pictures(self, parts: int) -> int:
-        """How many pictures so many parts are of, which are all parts."""
+        """Number of pictures, given the number of all parts."""
         return len(self._shapes) if self.several else parts
 
     def parts(self, pictures: range) -> range:
-        """The numbers of the parts of consecutive pictures."""
+        """The numbers of all parts of consecutive pictures."""
         return range(self._ends[pictures.start], self._ends[pictures.stop]) if self.several else pictures
 
     def owner(self, parts: np.ndarray) -> np.ndarray:
-        """The number of the picture that each of these parts is of."""
+        """The number of the picture that each part belongs to."""
         return np.searchsorted(self._ends, parts, "right") - 1 if self.several else parts
 
     def without_copies(self, pictures: range, features: np.ndarray) -> np.ndarray:
-        """Of the features of all parts of consecutive pictures, [rows, channels], those of the pictures themselves."""
+        """Keep the features of the pictures' own parts; `features` [rows, channels] are those of all their parts."""
         if not self.several:
             return features
         first = self._ends[pictures.start]
@@ -70,7 +70,7 @@ class Tiling:
         return by_part[np.concatenate(kept)].reshape(-1, features.shape[1])
 
     def join(self, pictures: range, maps: Sequence[np.ndarray], scores: Sequence[float]) -> Iterator[MapAndScore]:
-        """Yield map and score of consecutive pictures from those of their own parts, as `Predictor` does."""
+        """Yield map and score of consecutive pictures from those of their own parts, stitched as in `Predictor`."""
         end = 0
         for picture in pictures:
             start, end = end, end + (self._own[picture] if self.several else 1)
@@ -80,20 +80,26 @@ class Tiling:
 
 
 def run_parts(scoring: Program, features: np.ndarray, rows: int) -> tuple[np.ndarray, list[float]]:
-    """Run the program of `compile_feature_scoring` on parts with so many rows of features each: maps and scores."""
+    """Score parts by their features with the program of `compile_feature_scoring`; return their maps and scores.
+
+    Each part has `rows` rows of `features`.
+    """
     some = [features[start : start + AT_ONCE * rows] for start in range(0, len(features), AT_ONCE * rows)]
     maps, scores = map(np.concatenate, zip(*(scoring.run(part, "features") for part in some)))
     return maps, scores.tolist()
 
 
 def most_parts(pictures: Sequence[Picture], preprocess: Preprocess) -> int:
-    """How many parts these pictures have at most; what cannot be read counts as one."""
+    """Upper bound of the number of parts of these pictures, without copies.
+
+    A picture that cannot be read is counted with the size of the program's input.
+    """
     if not preprocess.tiled:
         return len(pictures)
     total = 0
     for picture in pictures:
         shape = preprocess.size
-        with suppress(UserError):  # it is told about when it is its turn
+        with suppress(UserError):  # the error is reported when the picture is read
             shape = preprocess.map_shape(*picture_shape(picture))
-        total += max(len(preprocess.tiles(*sides)) for sides in (shape, shape[::-1]))  # it may have to be turned
+        total += max(len(preprocess.tiles(*sides)) for sides in (shape, shape[::-1]))  # it may be stored rotated
     return total

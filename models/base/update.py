@@ -1,4 +1,4 @@
-"""Adding good pictures to a fitted model without those that it was fitted on: what is the same for every method."""
+"""Adding good pictures to a fitted model, without its earlier training pictures: the part that all methods share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from .method import AnomalyMethod
 
 COMPARED = 16
-"""New pictures, at most, that are scored by the model before the update and after it."""
+"""Largest number of new pictures that are scored both by the model before the update and by the model after it."""
 Levels = tuple[float, float, float]
-"""What `levels_of` gives: image score, map maximum and map median."""
+"""The result of `levels_of`: image score, map maximum and map median."""
 
 
 def update_model(
@@ -35,15 +35,16 @@ def update_model(
     false_alarm: float | None,
     max_size: int | None,
 ) -> None:
-    """Do what `AnomalyMethod.update` says.
+    """Add pictures to the model and its calibration, see `AnomalyMethod.update`.
 
-    Pictures that the model was fitted on are left out: held out from the statistics, their copy would stay in.
+    Pictures that the model was fitted on already are left out. A second copy of a picture would remain in the
+    statistics when the first one is held out.
 
-    The new pictures' scores are held-out ones of the updated model, as in a fit on all. Those of the earlier pictures
-    were taken by a smaller model, which finds good pictures stranger, and the pictures to score again are not there. A
-    new picture scored by the earlier model is exchangeable with them where all pictures come from one source, so the
-    median ratio of what some new pictures score after the update and before tells what it does to a score, and the
-    earlier ones are multiplied by it.
+    The new pictures get held-out scores of the updated model, as in a fit on all pictures. The scores of the earlier
+    pictures come from a model of fewer pictures, which gives good pictures higher scores, and these pictures are not
+    available any more to be scored again. If all pictures come from one source, a new picture scored by the earlier
+    model is exchangeable with them. So some new pictures are scored by the model before and after the update, and the
+    earlier scores are multiplied by the median ratio of the two (after / before).
     """
     earlier = model.calibration.own or model.calibration
     rate = false_alarm or earlier.false_alarm or FALSE_ALARM
@@ -82,20 +83,20 @@ def update_model(
 
 
 class _Compared:
-    """Every `step`-th new picture's features, kept until the model before the update has scored them."""
+    """Keeps the features of every `step`-th new picture, to be scored by the model before the update."""
 
     def __init__(self, step: int) -> None:
         self.step = step
         self._features: dict[int, list[np.ndarray]] = {}
 
     def look(self, features: np.ndarray, numbers: list[int]) -> None:
-        """Keep the features of some pictures; `numbers` tell which picture each part is of."""
+        """Keep the features of every `step`-th picture; `numbers` has the number of each part's picture."""
         for number, rows in zip(numbers, features.reshape(len(numbers), -1, features.shape[-1])):
             if number % self.step == 0:
                 self._features.setdefault(number, []).append(rows.copy())
 
     def score(self, model: AnomalyMethod) -> list[Levels]:
-        """Scores of the pictures that were kept, by the statistics that the model has now."""
+        """Levels of the kept pictures, scored with the model's present statistics."""
         scoring = compile_feature_scoring(model, model.runtime)
         scoring.set(model.fitted)
         found = []
@@ -106,7 +107,7 @@ class _Compared:
 
 
 def _factors(pairs: list[tuple[Levels, Levels]]) -> Levels:
-    """The median ratio of after and before, of each level; 1 where there is nothing to compare."""
+    """Median ratio after / before of each level, over the pairs (before, after); 1 if there is nothing to compare."""
     before, after = np.array(pairs).reshape(-1, 2, 3).swapaxes(0, 1)
     usable = (before > 0).all(axis=1)
     if not usable.any():

@@ -1,1 +1,1 @@
-"""Several processes that fit one category together, or each its own: what they say to each other, and who has died."""
+"""Several processes that fit one category together, or one category each: data exchange, and watching for deaths."""

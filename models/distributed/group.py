@@ -1,4 +1,4 @@
-"""What the processes of a job say to each other; a process alone is a job of one."""
+"""Data exchange between the processes of a job; a single process is a job with one rank."""
 
 from __future__ import annotations
 
@@ -13,54 +13,57 @@ Value = TypeVar("Value")
 
 
 class Group:
-    """The processes that do a piece of work together: here one, of rank 0. `Processes` has several.
+    """The processes that work together. This class is for one process, of rank 0; `Processes` is for several.
 
-    All ranks call the same methods in the same order. What they give and get is the same for any number of ranks, so
-    that code has one way for one process and for many.
+    All ranks must call the same methods in the same order. Arguments and results have the same form for any number of
+    ranks, so that code need not distinguish one process from several.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
         self.collectives = 0
-        """How often the ranks exchanged something."""
+        """Number of exchanges between the ranks."""
         self.bytes = 0
-        """What this rank got from others."""
+        """Bytes that this rank received from others."""
         self.seconds = 0.0
-        """That exchanging took, waiting for others included."""
+        """Time that the exchanges took, with the time of waiting for others."""
 
     # What a kind of group defines -----------------------------------------------------------------------------------
 
     def _gather(self, array: np.ndarray) -> list[np.ndarray]:
-        """Every rank's array, all of one shape and type, in the order of ranks."""
+        """What `gather` does, without counting."""
         return [array]
 
     def _broadcast(self, array: np.ndarray, source: int) -> np.ndarray:
-        """The array of the rank `source`; the others give one of its shape and type."""
+        """What `broadcast` does, without counting."""
         return array
 
     def _scatter(self, arrays: Sequence[np.ndarray] | None, like: np.ndarray, source: int) -> np.ndarray:
-        """Of the arrays of the rank `source`, one for each rank, this rank's, which has the shape of `like`."""
+        """What `scatter` does, without counting."""
         return arrays[0]
 
     def meet(self) -> None:
-        """Wait until all ranks are here, however long one takes that is alive."""
+        """Barrier: wait until all ranks have called this, without a time limit while all are alive."""
 
     # ----------------------------------------------------------------------------------------------------------------
 
     def gather(self, array: np.ndarray) -> list[np.ndarray]:
-        """Every rank's array, all of one shape and type, in the order of ranks."""
+        """Return the arrays of all ranks, in the order of ranks; all must have the same shape and type."""
         return self._counted(self._gather, array, others=(self.size - 1) * array.nbytes)
 
     def broadcast(self, array: np.ndarray, source: int = 0) -> np.ndarray:
-        """The array of the rank `source`; the others give one of its shape and type."""
+        """Return the array of rank `source`; the other ranks pass an array of the same shape and type."""
         return self._counted(self._broadcast, array, source, others=array.nbytes if self.rank != source else 0)
 
     def scatter(self, arrays: Sequence[np.ndarray] | None, like: np.ndarray, source: int) -> np.ndarray:
-        """Of the arrays that the rank `source` gives, one for each rank, this rank's, of the shape of `like`."""
+        """Return this rank's array; rank `source` passes one for each rank, all of the shape and type of `like`."""
         return self._counted(self._scatter, arrays, like, source, others=like.nbytes if self.rank != source else 0)
 
     def joined(self, values: Sequence[Any]) -> list[Any]:
-        """All ranks' values, plain json types, one after the other. Ranks may come here at very different times."""
+        """Return the values of all ranks, plain json types, in the order of ranks.
+
+        Ranks may call this at very different times: it waits with `meet`.
+        """
         if self.size == 1:
             return list(values)
         self.meet()
@@ -69,7 +72,7 @@ class Group:
         return [value for part in found for value in json.loads(part.tobytes())]
 
     def concatenated(self, rows: np.ndarray, split: bool = False) -> np.ndarray | list[np.ndarray]:
-        """All ranks' rows [n, ...], one after the other, where each rank may have another n; with `split` a list."""
+        """Return the rows [n, ...] of all ranks, in the order of ranks; n may differ. With `split`: a list by rank."""
         if self.size == 1:
             return [rows] if split else rows
         counts = [int(count[0]) for count in self.gather(np.array([len(rows)], np.int64))]
@@ -79,19 +82,22 @@ class Group:
         return parts if split else np.concatenate(parts)
 
     def chained(self, value: np.ndarray, step: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """What `step` makes of `value` on rank 0, then of that on rank 1, and so on: sums keep their order so."""
+        """Apply `step` to `value` on rank 0, to the result on rank 1, and so on; return the last result on all ranks.
+
+        So a sum is added up in the same order as in one process.
+        """
         for rank in range(self.size):
             value = self.broadcast(step(value) if rank == self.rank else value, rank)
         return value
 
     def shard(self, count: int, unit: int) -> range:
-        """This rank's share of so many things in a row; all shares but the last are whole units of them."""
+        """Return this rank's share of `count` things; every share but the last is a multiple of `unit`."""
         units = -(-count // unit)
         start, stop = (min(units * rank // self.size * unit, count) for rank in (self.rank, self.rank + 1))
         return range(start, stop)
 
     def told(self) -> str:
-        """One line about what was exchanged so far."""
+        """Return one line about the exchanges so far."""
         return f"rank {self.rank} of {self.size}: {self.collectives} collectives, {self.bytes / 1e6:.1f} MB from others"
 
     def _counted(self, exchange: Callable[..., Value], *arguments: Any, others: int) -> Value:
@@ -104,7 +110,10 @@ class Group:
 
 
 def spread(sizes: Sequence[int], ranks: int) -> list[int]:
-    """Which rank does each of several pieces of work of these sizes: the largest first, each to who has least to do."""
+    """Assign pieces of work of these sizes to ranks; return the rank of each piece.
+
+    The largest pieces are assigned first, each to the rank with the least work so far.
+    """
     load, found = [0] * ranks, [0] * len(sizes)
     for number in sorted(range(len(sizes)), key=lambda number: (-sizes[number], number)):
         found[number] = min(range(ranks), key=lambda rank: (load[rank], rank))

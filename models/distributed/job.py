@@ -1,4 +1,4 @@
-"""Who of a job's processes does what: each its own categories, or all of them together one after the other."""
+"""Division of the categories among a job's processes: each its own categories, or all processes together on each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Item = TypeVar("Item")
 
 
 class Job:
-    """The work on several categories, of which `sizes` says how much each is.
+    """The work on several categories; `sizes` is the amount of work of each.
 
-    With as many categories as processes, or more, each process fits some of them alone. Otherwise all fit one after
-    the other together, and rank 0 writes the models.
+    If there are at least as many categories as processes, each process fits some of them alone. Otherwise all processes
+    fit one category after the other together, and rank 0 writes the models.
     """
 
     def __init__(self, group: Group, sizes: Sequence[int]) -> None:
@@ -23,11 +23,14 @@ class Job:
         self.apart = 1 < group.size <= len(sizes)
         """Whether each process has categories of its own."""
         self.fitting = Group() if self.apart else group
-        """Who fits a category together."""
+        """The processes that fit a category together."""
         self._rank_of = spread(sizes, group.size)
 
     def parts(self, seeds: int) -> int:
-        """How many parts of the work with so many seeds may fail while others go on; what several do fails for all."""
+        """Number of parts of the work, with `seeds` seeds, that may fail while the others continue.
+
+        1 if several processes fit a category together: then a failure ends all.
+        """
         return seeds * len(self._rank_of) if self.fitting.size == 1 else 1
 
     @property
@@ -37,16 +40,16 @@ class Job:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes what is about all categories."""
+        """Whether this process writes the files about all categories."""
         return self.group.rank == 0
 
     def own(self, items: Sequence[Item]) -> list[Item]:
-        """Those of the categories that this process works on."""
+        """Return those of `items`, one for each category, that this process works on."""
         return [item for item, rank in zip(items, self._rank_of) if not self.apart or rank == self.group.rank]
 
     @contextmanager
     def held(self, lock: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-        """Hold what the whole job must hold once: rank 0 takes it before the others begin, until all are done."""
+        """Hold a lock for the whole job: rank 0 takes it before any rank begins, and releases it when all are done."""
         if not self.leads:
             self.group.meet()
             yield

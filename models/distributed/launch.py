@@ -1,4 +1,4 @@
-"""The processes that `python -m paddle.distributed.launch` has started, joined by gloo on CPUs and NCCL on GPUs."""
+"""The processes started by `python -m paddle.distributed.launch`, connected by gloo on CPUs and by NCCL on GPUs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-SIOCGIFADDR = 0x8915  # Linux's question for an interface's address
+SIOCGIFADDR = 0x8915  # Linux's ioctl request for the address of a network interface
 
 
 class Processes(Group):
-    """The job's processes. A collective waits 30 s at most for others (gloo), so `meet` where one may take longer."""
+    """The job's processes. A collective waits at most 30 s for other ranks (gloo); call `meet` before it if one may be
+    later than that."""
 
     def __init__(self, rank: int, size: int, watch: Watch) -> None:
         super().__init__(rank, size)
@@ -51,7 +52,7 @@ class Processes(Group):
         return tensor.numpy()
 
     def meet(self) -> None:
-        """Wait until all ranks are here; the watch ends the process when one has died."""
+        """Wait until all ranks have called this; the watch ends this process if another one has died."""
         self._watch.meet()
 
     def _exchange(self, collective, *arguments: object) -> None:  # noqa: ANN001
@@ -62,7 +63,7 @@ class Processes(Group):
 
 
 def job_size() -> int:
-    """How many processes the launcher has started; 1 without it."""
+    """Number of processes that the launcher has started; 1 without a launcher."""
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
 
 
@@ -74,9 +75,10 @@ def check_alone(what: str) -> None:
 
 @contextmanager
 def launched(use_gpu: bool) -> Iterator[Group]:
-    """The processes of this job, or this one alone; when one fails or dies, the others end with one line.
+    """Context manager that yields the processes of this job, or this process alone if there is no launcher.
 
-    Each takes its share of the cores (`cores`), numpy's products too unless $OPENBLAS_NUM_THREADS says otherwise.
+    If one process fails or dies, the others end with one line. Each process uses its share of the cores (`cores`), also
+    for numpy's products unless $OPENBLAS_NUM_THREADS is set.
 
     Raises:
         UserError: the processes do not find each other.
@@ -89,7 +91,7 @@ def launched(use_gpu: bool) -> Iterator[Group]:
     if not use_gpu:
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
         interface = _interface(os.environ.get("PADDLE_CURRENT_ENDPOINT", "").partition(":")[0])
-        if interface:  # gloo would take the address of the host's name, which is often the loopback's
+        if interface:  # gloo would use the address that belongs to the host's name, which is often the loopback address
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
         distributed.init_parallel_env()
@@ -112,7 +114,7 @@ def launched(use_gpu: bool) -> Iterator[Group]:
 
 
 def _interface(address: str) -> str | None:
-    """The name of the network interface that has this IPv4 address; None where none has it."""
+    """Return the name of the network interface that has this IPv4 address, or None."""
     if fcntl is None:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:

@@ -1,4 +1,4 @@
-"""Who of a job's processes is alive: each counts up its own number in the job's store, and looks at the next one's."""
+"""Detection of dead processes in a job: each increments its own counter in the job's store and reads the next one's."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from paddle.base import core
 
 from deploy.errors import report
 
-BEAT = 2.0  # seconds between two looks
+BEAT = 2.0  # seconds between two increments
 SILENT = 30.0
-"""Seconds after which a rank that does not count is taken for dead. A run of a large program holds Python's lock, and
-with it the counting, for some seconds."""
-REASON = 8.0  # seconds in which the reason of a broken connection may come from another rank
+"""Seconds after which a rank counts as dead if its counter does not change. A run of a large program holds Python's
+lock, and so delays the counter, for some seconds."""
+REASON = 8.0  # seconds to wait after a broken connection, in which another rank may report the reason
 AGAIN = "start the same command again: finished categories are kept"
 
 
 class Watch:
-    """Counts for this rank, and ends the process with one line when another one has failed or is silent.
+    """Increments this rank's counter, and ends the process with one line if another rank has failed or is silent.
 
-    Two threads: one asks the store, which rank 0 holds, and may hang when its host is gone; the other one looks how
-    long ago the first got an answer, and takes the launcher's SIGTERM.
+    There are two threads. The first one asks the store, which is in the process of rank 0, and may hang if that host is
+    gone. The second one checks how long ago the first one got an answer, and handles the launcher's SIGTERM.
     """
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
-        self._own, self._meetings = _store(), _store()  # each is one connection, for one thread
+        self._own, self._meetings = _store(), _store()  # two connections, each used by one thread
         self._next = (rank + 1) % size
         self._answered = self._counted = time.monotonic()
         self._count = self._met = 0
@@ -42,13 +42,13 @@ class Watch:
         wake.setblocking(False)
         self._keep = wake
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: None)  # the thread sees it even while the main one waits in C++
+        signal.signal(signal.SIGTERM, lambda *_: None)  # a thread reads it, even while the main one waits in C++
         self._asking = threading.Thread(target=self._ask, daemon=True)
         self._asking.start()
         threading.Thread(target=self._look, daemon=True).start()
 
     def meet(self) -> None:
-        """Wait until all ranks have come to their next meeting."""
+        """Barrier: wait until all ranks have called this as often as this rank."""
         self._met += 1
         name, wait = f"meeting/{self._met}", 0.001
         try:
@@ -61,24 +61,24 @@ class Watch:
             self.broken(error)
 
     def broken(self, error: Exception) -> NoReturn:
-        """End the process because an exchange failed: with the reason that another rank gives, if one does."""
-        time.sleep(REASON)  # the other threads end the process meanwhile
+        """End the process because an exchange failed, with the reason that another rank reports, if one does."""
+        time.sleep(REASON)  # meanwhile another thread ends the process if a rank reports a reason
         found = re.search(r"pair_rank = (\d+)", str(error))
         who = f"rank {found[1]}" if found else "another rank"
         self._end(f"the connection to {who} is broken: it has died, or its host or network; {AGAIN}")
 
     def fail(self, text: str) -> None:
-        """Tell the others why this rank ends."""
+        """Report to the other ranks why this rank ends."""
         self._stop.set()
         try:
             self._tell(self._meetings, text)
-            if self.rank == 0:  # the store ends with this process
+            if self.rank == 0:  # the store ends with this process, so the others must have read the reason before
                 self._wait_for("told", self.size - 1, 3 * BEAT + 1)
         except Exception:
             pass
 
     def leave(self) -> None:
-        """Wait until all ranks are done, and stop watching."""
+        """Wait until all ranks are done, then stop watching."""
         self.meet()
         self._stop.set()
         self._asking.join()
@@ -101,7 +101,7 @@ class Watch:
             store.add("failed", 1)
 
     def _ask(self) -> None:
-        """Count, and look whether the next rank counts, until stopped."""
+        """Thread: increment the own counter and check the next rank's counter, until stopped."""
         store = self._own
         while not self._stop.wait(BEAT):
             try:
@@ -124,7 +124,7 @@ class Watch:
                 self._end(text)
 
     def _look(self) -> None:
-        """End the process when the store is silent, or the launcher says so."""
+        """Thread: end the process if the store has not answered for SILENT seconds, or if the launcher ends it."""
         while not self._stop.is_set():
             ready, _, _ = select.select([self._wake], [], [], BEAT)
             if ready and signal.SIGTERM in self._wake.recv(64):
@@ -133,7 +133,7 @@ class Watch:
                 self._end(f"rank 0 has not been heard of for {SILENT:.0f} s; {AGAIN}")
 
     def _end(self, text: str) -> NoReturn:
-        """Print the line, and leave from any thread."""
+        """Print the line and end the process; works from any thread."""
         with self._ending:
             report(f"error: {text}")
             sys.stdout.flush()
@@ -141,7 +141,7 @@ class Watch:
 
 
 def _store() -> core.TCPStore:
-    """A connection of its own to the store that `init_parallel_env` has opened."""
+    """Open a new connection to the store that `init_parallel_env` has opened."""
     host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if not (host and port):
         first = os.environ["PADDLE_TRAINER_ENDPOINTS"].split(",")[0]

@@ -1,1 +1,1 @@
-"""Writing fitted models as programs: Paddle Inference and ONNX."""
+"""Export of fitted models as programs for Paddle Inference and as ONNX files."""

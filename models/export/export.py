@@ -26,11 +26,11 @@ from ..graph.compiled import save_scoring
 from .onnx import OnnxProgram, to_onnx
 
 FILES = ("model.json", "model.pdmodel", "model.pdiparams", "model.onnx", "about.json")
-"""All that an export writes besides `stats`, on Paddle 3 or 2."""
+"""All files that an export may write besides `stats`, with Paddle 3 or Paddle 2."""
 
 
 class Export(NamedTuple):
-    """The files of one export by kind, and `compared`: the largest difference from dygraph of each way to run it."""
+    """The files of an export by kind, and in `compared` the largest difference from dygraph for each way to run it."""
 
     files: dict[str, Path]
     compared: dict[str, float]
@@ -46,22 +46,22 @@ def export(
 ) -> Export:
     """Write `model.json` (Paddle 2: `model.pdmodel`), `model.pdiparams`, `stats` and `about.json` to `folder`.
 
-    All files are written to a temporary folder, run from there and compared with dygraph, with and without oneDNN,
-    before they replace an earlier export.
+    All files are first written to a temporary folder and run from there. The results are compared with dygraph, on the
+    CPU with and without oneDNN. Only then do the files replace an earlier export.
 
     Args:
-        model: fitted.
-        folder: made if it is not there.
-        layout: `split`, one program for all categories with their statistics in `stats`, or `fused`, a program that
-            holds them and of which `stats` is the description and self-check.
-        input_type: the type of the program's input: `float32` [batch, 3, crop, crop], normalised, or `uint8`
+        model: a fitted model.
+        folder: created if it does not exist.
+        layout: `split`, a program for all categories, with the statistics of one category in `stats`; or `fused`, a
+            program that contains the statistics, while `stats` has the header and the self-check only.
+        input_type: type of the program's input: `float32` [batch, 3, crop, crop], normalised, or `uint8`
             [batch, crop, crop, 3], RGB.
-        onnx: write `model.onnx` as well, of the same layout and input.
-        pictures: compared besides the self-check's.
+        onnx: write `model.onnx` as well, with the same layout and input.
+        pictures: pictures to compare on, besides that of the self-check.
 
     Raises:
-        UserError: a program computes something else than the model, or the files cannot be written, or would replace
-            what is no export.
+        UserError: a program computes something else than the model, or the files cannot be written or would replace
+            files that are not an export.
     """
     folder = make_folder(folder)
     check_free(folder)
@@ -83,7 +83,7 @@ def export(
 
 
 def check_free(folder: Path) -> None:
-    """Raise UserError when files lie in `folder` that an export would replace, and they are not an export."""
+    """Raise UserError if `folder` has files that an export would replace and that are not an export themselves."""
     check_replaceable(folder / "stats", START, 8)
     there = [name for name in FILES if os.path.lexists(folder / name)]
     if there and not (folder / "stats").is_file():
@@ -93,7 +93,7 @@ def check_free(folder: Path) -> None:
 def make_runners(
     model: Detector, files: dict[str, Path], tensors: dict[str, np.ndarray], header: dict[str, Any]
 ) -> dict[str, Predictor]:
-    """Return every way to run the files, by name; each has passed its self-check."""
+    """Return a predictor for every way to run the files, by name; each has passed its self-check."""
     threads, gpu = model.runtime.threads, model.runtime.use_gpu
     runtimes = {"oneDNN": Runtime(threads=threads), "plain CPU": Runtime(onednn=False, threads=threads)}
     programs: dict[str, Program | OnnxProgram] = {
@@ -106,7 +106,10 @@ def make_runners(
 
 
 def compare(model: Detector, runners: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
-    """Return the largest `selfcheck.difference` from dygraph of each runner, over the probe and `pictures`."""
+    """Return the largest `selfcheck.difference` of each runner from dygraph, over the probe and `pictures`.
+
+    UserError if a difference is too large.
+    """
     preprocess, worst = model.preprocess, {name: runner.selfcheck for name, runner in runners.items()}
     for picture in progress(pictures, len(pictures), "comparing", delay=1):
         for part in preprocess.parts(preprocess.crop(preprocess.resized(picture))):

@@ -19,7 +19,7 @@ OPSET = 17
 
 
 def to_onnx(model_file: Path, params_file: Path, path: Path) -> Path:
-    """Convert a saved program to the ONNX file `path`; inputs and outputs keep names and order.
+    """Convert a saved program to the ONNX file `path`; inputs and outputs keep their names and order.
 
     Raises:
         UserError: paddle2onnx is not installed, or cannot convert the program.
@@ -27,7 +27,7 @@ def to_onnx(model_file: Path, params_file: Path, path: Path) -> Path:
     converter, said = needed("paddle2onnx"), io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
-            # no optimiser: the default one installs packages by pip while it runs
+            # no optimiser, because the default one installs packages with pip while it runs
             converter.export(str(model_file), str(params_file), str(path), opset_version=OPSET, optimize_tool="None")
     except (RuntimeError, AssertionError, ValueError, TypeError, OSError) as error:
         raise UserError(f"--format onnx: paddle2onnx cannot convert this program ({error})") from error
@@ -42,7 +42,7 @@ class OnnxProgram:
     def __init__(self, path: Path) -> None:
         onnxruntime = needed("onnxruntime")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors: it warns of every constant that the graph does not use
+        options.log_severity_level = 3  # errors only: it would warn about every constant that the graph does not use
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.name, self.runtime = str(path), Runtime()
         self.inputs = [entry.name for entry in self._session.get_inputs()]
@@ -51,7 +51,7 @@ class OnnxProgram:
         self.user: object = None
 
     def set(self, values: dict[str, np.ndarray]) -> None:
-        """Set inputs by name, for any number of runs."""
+        """Set inputs by name; they stay set for all later runs."""
         self._held.update(values)
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
@@ -66,6 +66,6 @@ def needed(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"--format onnx needs {name}: pip install paddle2onnx onnxruntime") from error
-    except ValueError as error:  # paddle2onnx's way to refuse Paddle 2
+    except ValueError as error:  # raised by paddle2onnx with Paddle 2
         version = paddle.__version__
         raise UserError(f"--format onnx: {name} does not work with Paddle {version}; use Paddle 3") from error

@@ -1,1 +1,1 @@
-"""Layers of the scoring graph between backbone and score, and their compilation."""
+"""Layers of the scoring graph between the backbone and the score, and compilation of graphs to programs."""

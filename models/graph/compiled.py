@@ -17,16 +17,16 @@ from deploy.storage.files import scratch_folder
 
 @paddle.jit.not_to_static
 def plainly(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function while a program is traced, as it is written.
+    """Call a function while a program is traced, without Paddle's rewriting of its source.
 
-    Paddle would rewrite the source of all that it calls first, for control flow that depends on tensors. There is none
-    in a method or a backbone, and rewriting takes most of the time of tracing.
+    Paddle rewrites the source of every function it calls, to support control flow that depends on tensors. Methods and
+    backbones have none, and the rewriting would take most of the time of tracing.
     """
     return function(*arguments)
 
 
 class Embedding(nn.Layer):
-    """The feature graph of a method, for fitting."""
+    """The graph of a method from image to features, for fitting."""
 
     def __init__(self, method: nn.Layer) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Embedding(nn.Layer):
 
 
 class Scoring(nn.Layer):
-    """The scoring graph of a method with its statistics as inputs, so that one program serves every category."""
+    """The graph from image to map and score, with the statistics as inputs: one program serves every category."""
 
     def __init__(self, method: nn.Layer, uint8: bool = False) -> None:
         super().__init__()
@@ -59,19 +59,19 @@ class Scoring(nn.Layer):
 
 
 class FeatureScoring(nn.Layer):
-    """The scoring graph of a method behind its features, for pictures whose features are there."""
+    """The graph from features to map and score, for pictures whose features are already computed."""
 
     def __init__(self, method: nn.Layer) -> None:
         super().__init__()
         self.method = method
 
     def forward(self, features: paddle.Tensor, statistics: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Score features as `Embedding` gives them: map [batch, height, width] and score [batch]."""
+        """Score features that `Embedding` computed: map [batch, height, width] and score [batch]."""
         return plainly(self.method.score_features, features, *statistics)
 
 
 class Fused(Scoring):
-    """The scoring graph with its statistics inside: the image is the only input."""
+    """The graph from image to map and score, with the statistics as constants: the image is the only input."""
 
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score an input of `image_spec`: map [batch, height, width] and score [batch]."""
@@ -120,6 +120,6 @@ def statistic_specs(method: nn.Layer) -> list[InputSpec]:
 
 
 def statistic_spec(name: str, value: paddle.Tensor, free: tuple[int, ...]) -> InputSpec:
-    """Describe the program input of one statistic: dimensions in `free` may be of any size."""
+    """Describe the program input of one statistic; dimensions in `free` may have any size."""
     shape = [None if dimension in free else size for dimension, size in enumerate(value.shape)]
     return InputSpec(shape, str(value.dtype).replace("paddle.", ""), name)

@@ -1,4 +1,4 @@
-"""Patch features: the mean over a neighbourhood, or patchcore-inspection's adaptive average pooling."""
+"""Patch features: mean over a neighbourhood, or adaptive average pooling as in patchcore-inspection."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from .resample import Resample
 
 
 def adaptive_matrix(size_out: int, size_in: int) -> np.ndarray:
-    """float32 [size_out, size_in]: 1-D adaptive average pooling; output i is the mean of inputs
-    floor(i size_in / size_out) up to, not including, ceil((i + 1) size_in / size_out)."""
+    """Matrix of 1-D adaptive average pooling, float32 [size_out, size_in].
+
+    Output i is the mean of the inputs from floor(i size_in / size_out) to ceil((i + 1) size_in / size_out), excluded.
+    """
     matrix = np.zeros((size_out, size_in), np.float32)
     for row in range(size_out):
         start, stop = row * size_in // size_out, -(-(row + 1) * size_in // size_out)
@@ -20,22 +22,23 @@ def adaptive_matrix(size_out: int, size_in: int) -> np.ndarray:
 
 
 def shrink(size_out: tuple[int, int], size_in: tuple[int, int], stride: int) -> Resample:
-    """Means over each position of a coarser grid, of which only every `stride`-th row and column is wanted."""
+    """Averaging to a coarser grid of `size_out`, of which only every `stride`-th row and column is computed."""
     return Resample(*(adaptive_matrix(out, into)[::stride] for out, into in zip(size_out, size_in)))
 
 
 class PatchPool(nn.Layer):
-    """One layer's output to its patches' features, around every `stride`-th row and column. `patch` is odd.
+    """Patch features of one layer's output: one patch around every `stride`-th row and column.
 
-    Without `channels_out` a patch is the mean of its neighbourhood, channel by channel (Roth 2021, equation 2, with
-    the average for f_agg). With it, all values of the neighbourhood, channel by channel and row by row, are pooled
-    adaptively to that many (patchcore-inspection's MeanMapper). Both are one fixed operator.
+    Without `channels_out`, the features are the mean over `patch` x `patch` positions (`patch` is odd), channel by
+    channel (Roth 2021, equation 2, with the average for f_agg). With it, all values of these positions, channel by
+    channel and row by row, are pooled adaptively to `channels_out` values (MeanMapper of patchcore-inspection). Both
+    are one fixed operator.
     """
 
     def __init__(self, channels: int, patch: int, stride: int, channels_out: int | None) -> None:
         super().__init__()
         self.patch, self.stride, self.channels = patch, stride, channels_out or channels
-        # exclusive=False: at the border the padding's zeros count, as in the authors' unfold and mean
+        # exclusive=False: at the border the padded zeros are averaged too, as in the authors' unfold and mean
         self.pool = nn.AvgPool2D(patch, stride, patch // 2, exclusive=False)
         if channels_out is not None:
             matrix = adaptive_matrix(channels_out, channels * patch * patch)
@@ -43,7 +46,7 @@ class PatchPool(nn.Layer):
             self.register_buffer("kernel", kernel, persistable=False)
 
     def forward(self, output: paddle.Tensor) -> paddle.Tensor:
-        """float32 [batch, channels, height, width] to [batch, channels_out, rows, columns]."""
+        """Pool float32 [batch, channels, height, width] to [batch, channels_out, rows, columns]."""
         if hasattr(self, "kernel"):
             return nn.functional.conv2d(output, self.kernel, stride=self.stride, padding=self.patch // 2)
         return self.pool(output)

@@ -1,8 +1,8 @@
 """Upsampling and smoothing as matrix products.
 
-Both are linear and act on rows and columns separately, so a [height, width] map M becomes R M C^T. Written as two
-rank-2 products they are safe where Paddle Inference's own operators are not: with oneDNN, `interpolate` crashes on
-json programs and rank-4 matmul is silently wrong (Paddle 3.3.1).
+Both are linear and act on rows and columns separately, so a [height, width] map M becomes R M C^T. They are computed as
+two rank-2 products, because with oneDNN Paddle Inference has faults in other operators: `interpolate` crashes on json
+programs, and rank-4 matmul gives wrong results without an error (Paddle 3.3.1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deploy.pictures.preprocess import Preprocess
 
 
 def bilinear_matrix(size_out: int, size_in: int) -> np.ndarray:
-    """float32 [size_out, size_in]: bilinear interpolation with half-pixel centres (`align_corners=False`)."""
+    """Matrix of linear interpolation with half-pixel centres (`align_corners=False`), float32 [size_out, size_in]."""
     position = np.clip((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, 0, size_in - 1)
     left = np.minimum(position.astype(int), size_in - 1)
     right = np.minimum(left + 1, size_in - 1)
@@ -28,21 +28,33 @@ def bilinear_matrix(size_out: int, size_in: int) -> np.ndarray:
 
 
 def nearest_matrix(size_out: int, size_in: int) -> np.ndarray:
-    """float32 [size_out, size_in] of zeros and ones: nearest neighbour, `floor(position * size_in / size_out)`."""
+    """Matrix of nearest-neighbour resampling, float32 [size_out, size_in] of zeros and ones.
+
+    Output i is input floor(i * size_in / size_out).
+    """
     matrix = np.zeros((size_out, size_in), np.float32)
     matrix[np.arange(size_out), np.arange(size_out) * size_in // size_out] = 1
     return matrix
 
 
 def strided_matrix(size: int, stride: int) -> np.ndarray:
-    """float32 [size, given]: all of `size` positions from every `stride`-th, linearly; its value after the last one."""
+    """Matrix of linear interpolation from every `stride`-th position to all `size` positions, float32 [size, given].
+
+    Positions after the last given one get its value.
+    """
     given = np.arange(0, size, stride)
     columns = [np.interp(np.arange(size), given, row) for row in np.eye(len(given))]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
-    """float32 [size, size]: `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4)."""
+    """Matrix of a Gaussian filter, float32 [size, size].
+
+    It equals `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4).
+
+    Raises:
+        UserError: `sigma` is not from 0 to `size`.
+    """
     if not 0 <= sigma <= size:
         raise UserError(f"--sigma {sigma:g} must be from 0 to the map's {size} pixels")
     if sigma == 0:
@@ -62,7 +74,7 @@ class Resample(nn.Layer):
         self.register_buffer("columns", paddle.to_tensor(np.ascontiguousarray(columns.T)), persistable=False)
 
     def forward(self, maps: paddle.Tensor) -> paddle.Tensor:
-        """float32 [n, h, w] to [n, H, W]."""
+        """Resample float32 [n, h, w] to [n, H, W]."""
         wide = paddle.matmul(maps.reshape([-1, self.width_in]), self.columns)
         wide = wide.reshape([-1, self.height_in, self.width_out]).transpose([0, 2, 1])
         full = paddle.matmul(wide.reshape([-1, self.height_in]), self.rows)
@@ -70,7 +82,7 @@ class Resample(nn.Layer):
 
 
 class WithinRegion(nn.Layer):
-    """A map in pixels that is 0 outside of the region of interest, bool [height, width]."""
+    """Upsampling of a map to pixels, which sets it to 0 outside of the region of interest, bool [height, width]."""
 
     def __init__(self, upsampling: Resample, inside: np.ndarray) -> None:
         super().__init__()
@@ -78,12 +90,12 @@ class WithinRegion(nn.Layer):
         self.register_buffer("inside", paddle.to_tensor(inside[None].astype(np.float32)), persistable=False)
 
     def forward(self, coarse: paddle.Tensor) -> paddle.Tensor:
-        """Upsample [batch, rows, columns] to [batch, height, width]."""
+        """Upsample [batch, rows, columns] to [batch, height, width]; 0 outside of the region."""
         return self.upsampling(coarse) * self.inside
 
 
 def to_pixels(preprocess: Preprocess, grid: tuple[int, int], sigma: float, stride: int = 1) -> Resample | WithinRegion:
-    """`upsample` from a grid of patches to the pixels of the input, of which the region of interest is kept."""
+    """Upsampling (see `upsample`) from a grid of patches to the input's pixels; 0 outside of the region of interest."""
     upsampling = upsample(preprocess.size, grid, sigma, stride)
     return upsampling if preprocess.inside is None else WithinRegion(upsampling, preprocess.inside)
 
@@ -91,9 +103,10 @@ def to_pixels(preprocess: Preprocess, grid: tuple[int, int], sigma: float, strid
 def upsample(
     size_out: tuple[int, int], size_in: tuple[int, int], sigma: float = 0.0, stride: int = 1, stride_out: int = 1
 ) -> Resample:
-    """Bilinear upsampling followed, when `sigma` > 0, by a Gaussian of `sigma` output pixels, as one Resample.
+    """Bilinear upsampling and, when `sigma` > 0, a Gaussian of `sigma` output pixels, as one Resample.
 
-    Only every `stride`-th row and column of `size_in` is given, only every `stride_out`-th of `size_out` is wanted.
+    The input has only every `stride`-th row and column of `size_in`; the output has only every `stride_out`-th of
+    `size_out`.
     """
     rows, columns = (
         (gaussian_matrix(out, sigma) @ bilinear_matrix(out, into) @ strided_matrix(into, stride))[::stride_out]

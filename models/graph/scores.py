@@ -1,4 +1,4 @@
-"""Parts of several methods' graphs: slicing columns, and the image score from distances and map."""
+"""Parts that several methods' graphs share: slicing columns, and the image score from distances and map."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import paddle
 
 from deploy.errors import UserError
 
-TOP = 0.01  # share of positions that `top` averages
+TOP = 0.01  # share of the positions, those with the largest distances, that `top` averages
 
 
 def check_image_score(name: str, choices: Sequence[str], method: str) -> None:
@@ -18,9 +18,10 @@ def check_image_score(name: str, choices: Sequence[str], method: str) -> None:
 
 
 def columns(table: paddle.Tensor, start: int, stop: int) -> paddle.Tensor:
-    """Columns `start` to `stop` of [rows, columns] as a dense tensor.
+    """Columns `start` to `stop` of a table [rows, columns], as a dense tensor.
 
-    A slice would be a view, which Paddle 2.6's index_select takes for a dense tensor in dygraph: silently wrong rows.
+    A slice would be a view. In dygraph, `index_select` of Paddle 2.6 reads a view as if it were dense, and gives wrong
+    rows without an error.
     """
     return paddle.index_select(table, paddle.arange(start, stop), axis=1)
 

@@ -1,4 +1,4 @@
-"""The patches that each row of a memory bank stands for: what it moves towards, and what stands in for it."""
+"""The training patches nearest to each row of a memory bank: rows move towards their mean, or are replaced by one."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from ..distributed.group import Group
 from .coreset import principal_axes
 from .search import coarse_form, patch_form
 
-PATCHES = 64  # per row, on average, that means are taken over at most
-FEW = 8  # the same where only stand-ins are wanted
-AXES = 46  # of the bank, over which nearest rows are found; its products then have 48 terms
+PATCHES = 64  # patches per row, on average, that are used where means are wanted
+FEW = 8  # patches per row, on average, that are used where only replacements of rows are wanted
+AXES = 46  # principal axes of the bank, over which nearest rows are searched; the products then have 48 terms
 BLOCK = 128  # patches compared at a time
 
 
 class Clusters:
-    """Which patches are nearest to each row of a bank, found over the bank's main axes.
+    """For each row of a bank, the patches whose nearest row it is, searched over the bank's main axes.
 
-    - `moved`: the rows, a `share` of the way towards the mean of these patches (Lloyd 1982, "Least squares quantization
-      in PCM"). Greedy k-center chooses patches at the edge of what there is, and which ones depends on where it starts;
-      the mean depends on it much less. But means alone blur what is rare.
-    - `without`, `farthest_patches`: what the bank would be, nearly, had it been chosen without a picture. Of another
-      picture's patches that a row stands for, the farthest is what greedy k-center would turn to without that row.
+    - `moved` gives the rows, moved by `share` of the way towards the mean of their patches (Lloyd 1982, "Least squares
+      quantization in PCM"). Greedy k-center chooses patches at the edge of the data, and which ones depends on its
+      first row; the mean depends on it much less. Means alone would blur rare patches.
+    - `without` and `farthest_patches` estimate the bank that would have been chosen with a picture held out. If a row
+      came from that picture, greedy k-center would probably have chosen another patch in its place: of the patches that
+      the row is nearest to and that come from other pictures, the farthest one.
 
-    Where there are many patches for each row, those of every so-many-th picture are looked at.
+    Where there are many patches per row, only every n-th picture is used.
 
     Args:
         bank: float32 [rows, channels], centred.
         owner: the number of the picture that gave each row.
         share: 0 (rows stay) to 1 (rows become the means).
-        patches: called here, gives the number of a picture's first patch, and its patches, float32 [patches, channels],
-            centred like the bank.
-        here: the pictures that this process has.
-        pictures: their number.
-        total: all pictures' patches.
-        fixed: so many rows, the first, stay where they are: moved again and again, they would become means.
-        group: the processes that have the pictures.
+        patches: returns, for a picture's number, the number of its first patch, and its patches, float32
+            [patches, channels], centred like the bank; called by the constructor only.
+        here: numbers of the pictures that this process has.
+        pictures: number of all pictures.
+        total: number of all pictures' patches.
+        fixed: the first `fixed` rows stay where they are. These are rows that were moved by an earlier fit: moved
+            again and again, they would become means.
+        group: the processes among which the pictures are divided.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Clusters:
             self._note_farthest(nearest, own, first, owner[nearest] != picture)
             if share:
                 self._nearest[picture] = nearest.astype(np.int32)
-                if group.rank == 0:  # the others come after it
+                if group.rank == 0:  # later ranks add to its sums below, in the order of one process
                     self._add(sums, picture, own)
         self._agree_on_farthest(group)
 
@@ -85,13 +87,13 @@ class Clusters:
         self._total, self._count = sums[:, :-1], sums[:, -1:].reshape(-1)
 
     def _add(self, sums: np.ndarray, picture: int, patches: np.ndarray) -> None:
-        """Add what `_sums` gives of the picture: sums of patches, and in the last column their numbers."""
+        """Add a picture to `sums`: the sum of each row's patches, and in the last column how many they are."""
         rows, total, count = self._sums(picture, patches)
         sums[rows, :-1] += total
         sums[rows, -1] += count
 
     def _agree_on_farthest(self, group: Group) -> None:
-        """Take the farthest patch that any process found; of equal ones the first, as one process alone does."""
+        """Take each row's farthest patch over all processes; the lowest rank's if equally far, as in one process."""
         if group.size == 1:
             return
         found = list(zip(group.gather(self._farthest), group.gather(self._farthest_patch)))
@@ -102,26 +104,42 @@ class Clusters:
             self._farthest_patch = np.where(better, patch, self._farthest_patch)
 
     def _note_farthest(self, nearest: np.ndarray, own: np.ndarray, first: int, other: np.ndarray) -> None:
-        """Keep the patch of each row that is farthest from it, of those marked in `other`."""
+        """Update each row's farthest patch with a picture's patches `own`, of which only those in `other` count.
+
+        Args:
+            nearest: the nearest row of each patch.
+            own: the patches, float32 [patches, channels].
+            first: number of the first patch.
+            other: bool [patches], whether the nearest row came from another picture.
+        """
         offset = own - self._bank[nearest]
         distance = np.einsum("ij,ij->i", offset, offset)
         patch = np.flatnonzero(other & (distance > self._farthest[nearest]))
-        patch = patch[np.argsort(distance[patch], kind="stable")]  # the last one of a row stays
+        patch = patch[np.argsort(distance[patch], kind="stable")]  # ascending: a row's last assignment, the farthest
         self._farthest[nearest[patch]], self._farthest_patch[nearest[patch]] = distance[patch], first + patch
 
     def farthest_patches(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that stand for patches of another picture, ascending, and the number of the farthest one of each."""
+        """Rows that are nearest to patches of other pictures than their own, and the farthest such patch of each.
+
+        Returns:
+            int64 [n] row numbers, ascending, and int64 [n] numbers of patches.
+        """
         rows = np.flatnonzero(self._farthest >= 0)
         return rows, self._farthest_patch[rows]
 
     def moved(self) -> np.ndarray:
-        """The moved rows, float32 [rows, channels]."""
+        """The bank with its rows moved by `share` towards the means, float32 [rows, channels]."""
         return self._bank if not self._share else self._moved(self._bank, self._total, self._count)
 
     def without(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which rows are others without a training picture, int64 [n], and what they are, float32 [n, channels].
+        """Rows that would have moved differently with a picture held out, and their values then.
 
-        `patches` are the picture's, centred.
+        Args:
+            picture: the picture's number.
+            patches: its patches, centred.
+
+        Returns:
+            int64 [n] row numbers and float32 [n, channels] values; n is 0 if the picture did not move any row.
         """
         if picture not in self._nearest:
             return np.zeros(0, np.int64), self._bank[:0]
@@ -129,7 +147,10 @@ class Clusters:
         return rows, self._moved(self._bank[rows], self._total[rows] - total, self._count[rows] - count)
 
     def _sums(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows that are nearest to a picture's patches, the sums of these patches, and their numbers."""
+        """The rows that are nearest to a picture's patches, each row's sum of these patches, and how many they are.
+
+        Fixed rows are left out.
+        """
         nearest = self._nearest[picture]
         order = np.argsort(nearest, kind="stable")
         rows, start, count = np.unique(nearest[order], return_index=True, return_counts=True)
@@ -137,6 +158,6 @@ class Clusters:
         return rows[free].astype(np.int64), total[free], count[free].astype(np.float32)
 
     def _moved(self, bank: np.ndarray, total: np.ndarray, count: np.ndarray) -> np.ndarray:
-        """Rows that no patch is nearest to stay."""
+        """Rows of the bank, moved towards total / count; rows with no patches stay."""
         share = np.where(count > 0.5, self._share, 0).astype(np.float32)[:, None]
         return (1 - share) * bank + share * total / np.maximum(count, 1)[:, None]

@@ -1,4 +1,4 @@
-"""What the exact greedy choice of a coreset works on, and its compiled steps; `kcenter` takes them together."""
+"""The data and the compiled steps of exact greedy k-center; `kcenter.py` calls the steps and explains the algorithm."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .distances import MARGIN, any_reaches, copy, exact, largest, least_product,
 from .heap import before, rise, sink
 from .native import native
 
-ROWS, COLUMNS = 128, 512  # of one matrix product, which stays in the cache
-CHECK = 600  # time of looking at one pair's whole distance, in units of one dimension of one pair in a product; a
-# dimension of a product with one centre takes about four
-CHUNK = 32  # products looked at together, by SIMD
+ROWS, COLUMNS = 128, 512  # size of one matrix product's result, chosen so that it stays in the cache
+CHECK = 600  # time to check one pair of row and centre by its full distance. The unit is the time that one dimension of
+# one pair takes in a matrix-matrix product; in a product with a single centre a dimension takes about four units
+CHUNK = 32  # products that are compared with a threshold together, by SIMD
 ONLY_PRANGE = {
     "prange": True,
     **dict.fromkeys(("comprehension", "numpy", "reduction", "inplace_binop", "setitem", "stencil", "fusion"), False),
@@ -23,55 +23,61 @@ ONLY_PRANGE = {
 
 
 class State(NamedTuple):
-    """What the choice works on. A row is in the heap or in the front."""
+    """All arrays that the steps read and write.
+
+    Every row is either in the heap or in the front. The heap holds rows with an upper bound of their distance to the
+    centres. The front holds rows whose distance is up to date, and centres are chosen among them.
+    """
 
     centres: np.ndarray
     """float32 [count, dimensions]: the chosen rows."""
     packed: np.ndarray
-    """float32 [count * (dimensions + 2)]: the same for products, see `pack`, `width` values each."""
+    """float32 [count * (dimensions + 2)]: the centres as `pack` writes them for products, `width` values per centre."""
     chosen: np.ndarray
-    """int64 [count]: their row numbers."""
+    """int64 [count]: row numbers of the centres, in the order of choice."""
     met: np.ndarray
-    """int32 [rows]: how many of the centres, in order of choice."""
+    """int32 [rows]: number of centres, the first ones chosen, that a row has been compared with."""
     bound: np.ndarray
-    """float64 [rows]: of the heap's rows, the squared distance to the nearest of the centres that each has met."""
+    """float64 [rows]: squared distance to the nearest centre that a row has been compared with. In the order of
+    `waiting` once there is a heap, by row number before."""
     waiting: np.ndarray
-    """int32 [rows]: the heap's rows, largest `bound` first, then lowest row number."""
+    """int32 [rows]: row numbers in the heap; at its top the largest `bound`, among equal ones the lowest row number."""
     front: np.ndarray
-    """int32 [front]: the front's rows."""
+    """int32 [front]: row numbers in the front."""
     front_met: np.ndarray
-    """int32 [front]."""
+    """int32 [front]: `met` of these rows."""
     front_squared: np.ndarray
-    """float64 [front]."""
+    """float64 [front]: their squared distance to the nearest centre."""
     front_points: np.ndarray
-    """float32 [front, dimensions]."""
+    """float32 [front, dimensions]: copies of these rows."""
     front_packed: np.ndarray
-    """float32 [front * (dimensions + 2)]."""
+    """float32 [front * (dimensions + 2)]: these rows as `pack` writes them for products."""
     front_half: np.ndarray
-    """float64 [front]: half the squared lengths of `front_points`."""
+    """float64 [front]: half their squared lengths."""
     front_products: np.ndarray
-    """float32 [front]: with the latest centre."""
+    """float32 [front]: their packed products with the latest centre."""
     front_enough: np.ndarray
-    """float32 [front]: see `least_product`."""
+    """float32 [front]: products below this need no check, see `least_product`."""
     front_top: np.ndarray
-    """float64 [1]: the largest bound that is left in a heap, -1 where none is."""
+    """float64 [1]: the largest bound in the heap (of all processes' heaps), -1 if the heap is empty."""
     front_top_row: np.ndarray
-    """int64 [1]: the number of its row."""
+    """int64 [1]: the row number that belongs to `front_top`."""
     products: np.ndarray
-    """float32 [threads, ROWS * COLUMNS]: scratch."""
+    """float32 [threads, ROWS * COLUMNS]: scratch memory for matrix products."""
     farthest: np.ndarray
-    """int64 [threads]: of each thread's rows, the farthest one."""
+    """int64 [threads]: the row that is farthest from the centres, among each thread's rows."""
     checked: np.ndarray
-    """int64 [threads]: pairs whose whole distance was looked at; in a sweep, rows whose distance fell."""
+    """int64 [threads]: number of pairs that the product did not decide, so that they were checked by distance.
+    In `sweep`: number of rows whose distance became smaller."""
     widths: np.ndarray
-    """int64 [widths]: how many values a packed row can have, ascending; the last one holds all dimensions."""
+    """int64 [widths]: lengths that a packed row may have, ascending; the last one covers all dimensions."""
     failed: np.ndarray
-    """int64 [widths]: how many centres there were when this width was found too narrow."""
+    """int64 [widths]: number of centres at the time when this width was last found too narrow."""
 
 
 @native()
 def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
-    """Bring one thread's share of all rows up to date with a centre."""
+    """Compare one thread's share of all rows with a centre; note its farthest row, and how many came nearer."""
     share = (len(points) + len(s.products) - 1) // len(s.products)
     farthest, squared, changed = 0, -1.0, 0
     for row in range(thread * share, min(thread * share + share, len(points))):
@@ -87,14 +93,17 @@ def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
 
 @native(parallel=ONLY_PRANGE)
 def sweep(points: np.ndarray, s: State, centre: int) -> None:
-    """Bring all rows up to date with a centre."""
+    """Compare all rows with a new centre and lower their bounds."""
     for thread in numba.prange(len(s.products)):
         _sweep_part(points, s, thread, centre)
 
 
 @native()
 def make_heap(points: np.ndarray, s: State, done: int) -> float:
-    """Make the heap of all rows, which have met all centres; return the largest squared length of a row."""
+    """Build the heap of all rows, which have all been compared with the `done` centres.
+
+    Returns an upper bound of the largest squared length of a row.
+    """
     longest = np.float32(0)
     for row in range(len(points)):
         s.met[row] = done
@@ -108,8 +117,8 @@ def make_heap(points: np.ndarray, s: State, done: int) -> float:
 
 
 @native()
-def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
-    """Bring the front's rows `begin` to `end`, sorted by `met`, up to date with all centres."""
+def _compare(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
+    """Compare the front's rows `begin` to `end` with all centres that are new to them; the rows are sorted by `met`."""
     query, centres = s.front_packed[: end * width].reshape(end, width), s.packed[: done * width].reshape(done, width)
     for start in range(s.front_met[begin], done, COLUMNS):
         stop, last = min(start + COLUMNS, done), begin
@@ -137,28 +146,37 @@ def _meet(s: State, thread: int, begin: int, end: int, done: int, width: int, re
 
 
 @native()
-def _load_and_meet(points: np.ndarray, s: State, thread: int, taken: int, done: int, width: int, reach: float) -> None:
-    """Do one thread's share of `bring_up_to_date`; a function, as prange loses what is written to a tuple's arrays."""
+def _load_and_compare(
+    points: np.ndarray, s: State, thread: int, taken: int, done: int, width: int, reach: float
+) -> None:
+    """One thread's share of `bring_up_to_date`.
+
+    It is a function of its own because prange loses what its body writes into the arrays of a tuple.
+    """
     threads, parts = len(s.products), (taken + ROWS - 1) // ROWS
-    for part in range(thread, parts, threads):  # neighbours in `met` have about as much to do
+    for part in range(thread, parts, threads):  # in turn: rows are sorted by `met`, so nearby parts cost about the same
         begin, end = part * ROWS, min(part * ROWS + ROWS, taken)
         for i in range(begin, end):
             row = s.front[i]
             copy(points[row], s.front_points[i])
             s.front_half[i] = pack(points[row], False, s.front_packed[i * width : (i + 1) * width]) / 2
-        _meet(s, thread, begin, end, done, width, reach)
+        _compare(s, thread, begin, end, done, width, reach)
 
 
 @native(parallel=ONLY_PRANGE)
 def bring_up_to_date(points: np.ndarray, s: State, taken: int, done: int, width: int, reach: float) -> None:
-    """Load the front's `taken` rows and let them meet all centres that they have not met."""
+    """Copy the front's `taken` rows into it and compare each with all centres that are new to it."""
     for thread in numba.prange(len(s.products)):
-        _load_and_meet(points, s, thread, taken, done, width, reach)
+        _load_and_compare(points, s, thread, taken, done, width, reach)
 
 
 @native()
 def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
-    """Choose in the front until a row that is left in a heap comes first; return how many are chosen now."""
+    """Choose centres among the front's `taken` rows; return how many centres there are then.
+
+    Stops when a row of the heap may be farther than all rows of the front, when there are enough centres, or when all
+    rows of the front are copies of centres.
+    """
     count = len(s.chosen)
     query = s.front_packed[: taken * width].reshape(taken, width)
     for i in range(taken):
@@ -191,7 +209,7 @@ def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
 
 @native()
 def _sort_by_met(s: State, taken: int) -> None:
-    """Sort the front: those first that have met the fewest centres (Shell's sort)."""
+    """Sort the front's rows by the number of centres that they were compared with, ascending (Shell sort)."""
     for i in range(taken):
         s.front_met[i] = s.met[s.front[i]]
     gap = taken // 2
@@ -208,18 +226,24 @@ def _sort_by_met(s: State, taken: int) -> None:
 
 @native()
 def better_width(s: State, number: int, share: float, done: int) -> int:
-    """Return the width to go on with; `share` of the pairs had to be checked with the one that is in use."""
+    """Return the number of the width to use next.
+
+    `number` is the one in use, with which `share` of the pairs had to be checked by their full distance.
+    """
     if number + 1 < len(s.widths) and s.widths[number] + CHECK * share > s.widths[number + 1]:
         s.failed[number] = done
         return number + 1
-    # a narrower product leaves some eight times as many undecided
+    # a narrower product leaves about eight times as many pairs undecided
     narrower = s.widths[number - 1] + 8 * CHECK * share < 0.9 * s.widths[number]
     return number - 1 if narrower and number > 0 and done >= 2 * s.failed[number - 1] else number
 
 
 @native()
 def take_out(s: State, taken: int, size: int, done: int) -> int:
-    """Take the rows with the largest bounds out of the heap into the front; return how many pairs have not met."""
+    """Move the `taken` rows with the largest bounds from the heap, which has `size` rows, into the front.
+
+    Returns the number of pairs of these rows and the `done` centres that were not compared yet.
+    """
     for i in range(taken):
         s.front[i], s.front_squared[i] = s.waiting[0], s.bound[0]
         size -= 1
@@ -234,7 +258,7 @@ def take_out(s: State, taken: int, size: int, done: int) -> int:
 
 @native()
 def put_back(s: State, squared: np.ndarray, size: int, done: int) -> None:
-    """Put the front's rows, whose squared distances are given, back into the heap, which holds `size` others."""
+    """Put the front's rows, with their squared distances, back into the heap, which has `size` other rows."""
     for i in range(len(squared)):
         row = s.front[i]
         s.met[row] = done
@@ -243,13 +267,13 @@ def put_back(s: State, squared: np.ndarray, size: int, done: int) -> None:
 
 @native()
 def pack_front(s: State, taken: int, width: int) -> None:
-    """Make the products' form of the front's points."""
+    """Write the front's points in packed form, see `pack`."""
     for i in range(taken):
         s.front_half[i] = pack(s.front_points[i], False, s.front_packed[i * width : (i + 1) * width]) / 2
 
 
 @native()
 def pack_centres(s: State, done: int, width: int) -> None:
-    """Make the products' form of all centres."""
+    """Write all `done` centres in packed form, see `pack`."""
     for i in range(done):
         pack(s.centres[i], True, s.packed[i * width : (i + 1) * width])

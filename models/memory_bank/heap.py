@@ -1,4 +1,7 @@
-"""A heap of the rows of the coreset's choice by their bounds, in two arrays; ties go to the lowest row number."""
+"""A heap of rows ordered by their bounds, for greedy k-center. It lies in two arrays: `bound` and `waiting` (the rows).
+
+The largest bound is on top; among equal bounds the lowest row number.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from .native import native
 
 @native()
 def before(squared: float, row: int, other_squared: float, other_row: int) -> bool:
-    """Whether the first row is chosen rather than the other one."""
+    """Whether the first row comes before the other one: its bound is larger, or equal and its number lower."""
     return squared > other_squared or (squared == other_squared and row < other_row)
 
 
 @native()
 def sink(bound: np.ndarray, waiting: np.ndarray, size: int, place: int) -> None:
-    """Move the entry at `place` down to where it belongs in the heap."""
+    """Move the entry at `place` down to its place in a heap of `size` rows."""
     squared, row = bound[place], waiting[place]
     child = 2 * place + 1
     while child < size:
@@ -30,7 +33,7 @@ def sink(bound: np.ndarray, waiting: np.ndarray, size: int, place: int) -> None:
 
 @native()
 def rise(bound: np.ndarray, waiting: np.ndarray, place: int, squared: float, row: int) -> None:
-    """Put a row into the heap: up from `place`, the first free one."""
+    """Insert a row into the heap: it moves up from `place`, the first free place."""
     while place > 0:
         parent = (place - 1) // 2
         if not before(squared, row, bound[parent], waiting[parent]):

@@ -1,29 +1,32 @@
 """Exact greedy k-center (farthest-first traversal) by lazy evaluation and matrix products.
 
-The distance of a row to the chosen centres only falls. So a distance that has not met the latest centres is an upper
-bound, and a row needs to be brought up to date only when its bound is the largest (lazy greedy evaluation, Minoux
-1978). All rows wait in a heap by their bounds. The rows with the largest ones are taken out together, the front, and
-meet all centres that they have not met as a matrix product, at the processor's full rate. Then centres are chosen
-inside the front, which stays in the cache, until a bound in the heap comes first; the front goes back into the heap,
-and the next one is taken out. No pair of row and centre is looked at twice, so the worst case is brute force as one
-large matrix product, whatever the data. The front grows and shrinks until choosing in it takes about as long as taking
-it out, bringing it up to date and putting it back.
+Lazy evaluation (Minoux 1978). The distance of a row to its nearest centre only falls while centres are added. So a
+distance that was computed before the latest centres is an upper bound, and it must be computed again only when it is
+the largest bound of all.
 
-The first centres are near to many rows, and most bounds would be asked for: as long as a centre is nearer than all
-before it to many rows, all rows meet it at once.
+Heap and front. All rows are in a heap, ordered by their bounds. The rows with the largest bounds are taken out
+together: the front. One matrix product, at the processor's full rate, compares them with all centres that are new to
+them. Then centres are chosen among the rows of the front, which stays in the cache, until the heap has a larger bound.
+The front goes back into the heap, and the next one is taken out. No pair of row and centre is compared twice, so the
+worst case is brute force as one large matrix product, whatever the data. The size of the front is adapted until
+choosing in it takes about as long as taking it out, comparing it and putting it back.
 
-The product is of the first dimensions only, where most of a distance lies when they vary most. With the lengths |a'|
-and |b'| of what they leave out, |a - b|^2 >= |head of (a - b)|^2 + (|a'| - |b'|)^2, so one product of the heads with
-these lengths appended is a lower bound of all distances. How many dimensions are enough is measured while it runs, by
-the share of pairs that the bound does not decide.
+First centres. They are near to many rows, so most bounds would have to be computed again. As long as each new centre is
+the nearest one of many rows, all rows are compared with it at once.
 
-Several processes, which hold some of the rows each, choose together as one would. Each takes out and brings up to date
-a front of its own rows, then all get all fronts, and the largest bound that is left in a heap. So each chooses the same
-rows inside all fronts by itself, as many as one exchange allows, and none asks about a single choice. Only while all
-rows meet each centre the farthest row is exchanged every time.
+Fewer dimensions. The product takes the first dimensions (the head) only. They hold most of a distance when they vary
+most. With the lengths |a'| and |b'| of the remaining dimensions, |a - b|^2 >= |head of (a - b)|^2 + (|a'| - |b'|)^2. So
+one product of the heads, with these lengths appended, gives a lower bound of each distance. How many dimensions are
+used is decided while it runs, by the share of pairs that the lower bound does not decide.
 
-Distances that decide anything are summed in double precision in one fixed order; products and bounds have margins above
-their rounding. So the choice is the same on every machine and with any number of threads.
+Several processes hold some of the rows each, and choose what one process would choose. Each takes a front out of its
+own rows and brings it up to date. Then all processes receive all fronts and the largest bound left in any heap. Each
+chooses the same centres in these fronts by itself, so one exchange serves many centres. Only while all rows are
+compared with each new centre, the farthest row is exchanged for every centre.
+
+The same choice everywhere. Distances that decide are summed in double precision in one fixed order, and the margins of
+products and bounds are larger than their rounding errors. So the choice is the same on every machine, with any number
+of threads.
 """
 
 from __future__ import annotations
@@ -54,13 +57,14 @@ from .front import (
     take_out,
 )
 
-FRONT, FRONT_MAX = 256, 8192  # rows that are brought up to date together, at least and at most
-CACHE = 1 << 16  # values of the front's heads, which are looked at for every centre, at most
-HEAP, SCAN = 100_000, 60  # time of a row's way out of the heap and back, and of looking at it for a centre; see CHECK
-WIDTHS = (32, 64)  # of products over the first dimensions; the last one is over all dimensions
-MANY = 50  # a centre that is nearest to one row in so many is met by all rows
-EXCHANGE = 25_000  # time of a row's way to other processes, in the same units
-BLAS = ThreadpoolController()  # finding the libraries takes longer than many a choice
+FRONT, FRONT_MAX = 256, 8192  # smallest and largest number of rows in the front
+CACHE = 1 << 16  # most values in the front's heads, which are read for every centre; FRONT rows are always allowed
+HEAP, SCAN = 100_000, 60  # time to take a row out of the heap and put it back, and to look at it for one centre; in the
+# unit of CHECK in front.py
+WIDTHS = (32, 64)  # lengths of packed rows for products over the first dimensions; one over all dimensions is added
+MANY = 50  # all rows are compared with a new centre while the last one was the nearest of more than 1 row in MANY
+EXCHANGE = 25_000  # time to send a row to the other processes, in the unit of CHECK
+BLAS = ThreadpoolController()  # made once: finding the libraries can take longer than a whole choice
 
 
 def k_center(
@@ -69,14 +73,15 @@ def k_center(
     """Choose `first`, then again and again the row farthest from all chosen; ties go to the lowest row number.
 
     Args:
-        points: float32 [rows, dimensions], dimensions a multiple of 4; faster when the first ones vary most.
+        points: float32 [rows, dimensions], dimensions a multiple of 4; faster when the first dimensions vary most.
         count: rows wanted.
-        first: the first one.
-        squared: [rows], squared distances to begin with, as if something had been chosen already.
-        threads: decides nothing but the time; default one per core.
+        first: number of the row that is chosen first.
+        squared: [rows], squared distances to centres that were chosen before, if there are any.
+        threads: changes the time only, not the result; default one per core.
 
     Returns:
-        int64 [chosen] row numbers in the order of choice; fewer than `count` once every row is a copy of a chosen one.
+        int64 [chosen] row numbers in the order of choice; fewer than `count` if every other row is a copy of a chosen
+        one.
     """
     return np.fromiter(iterate_centres(points, count, first, squared, threads), np.int64)
 
@@ -89,9 +94,10 @@ def iterate_centres(
     threads: int | None = None,
     group: Group | None = None,
 ) -> Iterator[int]:
-    """Yield the row numbers that `k_center` returns, while they are chosen.
+    """Yield the row numbers that `k_center` returns, each as soon as it is chosen.
 
-    Every process of `group` has some of the rows, in the order of ranks, and of `squared`; numbers are those in all.
+    Every process of `group` passes its own part of the rows and of `squared`; the parts follow each other in the order
+    of ranks. `first` and the yielded numbers count the rows of all processes.
     """
     points, dimensions, group = np.ascontiguousarray(points), points.shape[1], group or Group()
     held = [int(rows[0]) for rows in group.gather(np.array([len(points)]))]
@@ -105,7 +111,7 @@ def iterate_centres(
         met=np.empty(len(points), np.int32),
         bound=np.full(len(points), np.inf) if squared is None else squared.astype(np.float64),
         waiting=np.arange(len(points), dtype=np.int32),
-        **_front(dimensions),
+        **_empty_front(dimensions),
         products=np.empty((threads, ROWS * COLUMNS), np.float32),
         farthest=np.zeros(threads, np.int64),
         checked=np.zeros(threads, np.int64),
@@ -113,16 +119,16 @@ def iterate_centres(
         failed=np.zeros(len(widths), np.int64),
     )
     number = max(len(widths) - 2, 0)
-    done = _begin(points, first, state, widths[number], Shard(group, start, rows))
+    done = _choose_by_sweeps(points, first, state, widths[number], Shard(group, start, rows))
     yield from state.chosen[:done].tolist()
     if done < count:
         reach = max(float(longest[0]) for longest in group.gather(np.array([make_heap(points, state, done)])))
         with BLAS.limit(limits=1, user_api="blas"):  # each of numba's threads calls BLAS by itself
-            yield from _go_on(points, state, reach, done, number, Shard(group, start, rows))
+            yield from _choose_by_fronts(points, state, reach, done, number, Shard(group, start, rows))
 
 
-def _front(dimensions: int) -> dict[str, np.ndarray]:
-    """The arrays of a front of FRONT_MAX rows, and a few more: each of several processes may have one to fill up."""
+def _empty_front(dimensions: int) -> dict[str, np.ndarray]:
+    """The arrays of a front. They have room for more than FRONT_MAX rows, as each process's share is rounded up."""
     return {
         "front": np.empty(2 * FRONT_MAX, np.int32),
         "front_met": np.empty(2 * FRONT_MAX, np.int32),
@@ -138,17 +144,20 @@ def _front(dimensions: int) -> dict[str, np.ndarray]:
 
 
 class Shard(NamedTuple):
-    """Which of all rows this process has."""
+    """Which part of all rows this process has."""
 
     group: Group
     start: int
-    """The number of its first row among all."""
+    """Number of this process's first row among all rows."""
     rows: int
-    """How many all processes have together."""
+    """Number of rows of all processes together."""
 
 
-def _begin(points: np.ndarray, first: int, s: State, width: int, shard: Shard) -> int:
-    """Choose centres, each of which all rows meet, as long as it is the nearest one of many; return how many."""
+def _choose_by_sweeps(points: np.ndarray, first: int, s: State, width: int, shard: Shard) -> int:
+    """Choose the first centres and compare all rows with each; return how many were chosen.
+
+    Goes on as long as the latest centre is the nearest one of many rows.
+    """
     kind = np.dtype([("squared", "f8"), ("row", "i8"), ("changed", "i8"), ("point", "f4", points.shape[1])])
     own = np.zeros(1, kind)
     own["squared"] = -1
@@ -166,31 +175,31 @@ def _begin(points: np.ndarray, first: int, s: State, width: int, shard: Shard) -
         sweep(points, s, done)
         done += 1
         if len(points):
-            row = s.farthest[s.bound[s.farthest].argmax()]  # of equal ones the first
+            row = s.farthest[s.bound[s.farthest].argmax()]  # the first one if several are equally far
             own["squared"], own["row"], own["point"] = s.bound[row], row + shard.start, points[row]
             own["changed"] = s.checked.sum()
 
 
 class Head(NamedTuple):
-    """What a process tells about its heap and front; each int64 but for the first, of float64."""
+    """Numbers that a process sends about its heap and its front: `bound` as float64, the others as int64."""
 
     bound: float
-    """The largest that is left in the heap, -1 where none is."""
+    """The largest bound left in the heap, -1 if the heap is empty."""
     row: int
-    """Its number among all rows."""
+    """Number of that row among the rows of all processes."""
     taken: int
     """Rows in the front."""
     pairs: int
-    """Of a row and a centre, that taking out the front brought together."""
+    """Pairs of row and centre that were compared when the front was brought up to date."""
     checked: int
-    """Of these, how many were looked at one by one."""
+    """How many of these pairs were checked by their full distance."""
 
 
 HEAD = np.dtype([(name, "f8" if name == "bound" else "i8") for name in Head._fields])
 
 
 def _exchange(s: State, both: State, head: Head, share: int, shard: Shard) -> np.ndarray:
-    """Fill the front of `both` with the fronts of all processes, `share` rows of each at most; return their heads."""
+    """Fill the front of `both` with the fronts of all processes, at most `share` rows of each; return all `Head`s."""
     kind = np.dtype([("squared", "f8"), ("row", "i8"), ("point", "f4", s.centres.shape[1])])
     own, taken = np.zeros(share, kind), head.taken
     own["squared"][:taken], own["point"][:taken] = s.front_squared[:taken], s.front_points[:taken]
@@ -206,10 +215,20 @@ def _exchange(s: State, both: State, head: Head, share: int, shard: Shard) -> np
     return heads
 
 
-def _go_on(points: np.ndarray, s: State, reach: float, done: int, number: int, shard: Shard) -> Iterator[int]:
-    """Choose and yield until there are enough centres, or nothing but copies of them is left."""
+def _choose_by_fronts(
+    points: np.ndarray, s: State, reach: float, done: int, number: int, shard: Shard
+) -> Iterator[int]:
+    """Choose the remaining centres, front by front, and yield their row numbers.
+
+    Ends when there are enough centres, or when all other rows are copies of centres.
+
+    Args:
+        reach: upper bound of a row's squared length, over all processes.
+        done: centres chosen so far.
+        number: index in `s.widths` of the width to begin with.
+    """
     alone, many = shard.group.size == 1, shard.group.size
-    both = s._replace(**({} if alone else _front(points.shape[1])), checked=s.checked.copy())
+    both = s._replace(**({} if alone else _empty_front(points.shape[1])), checked=s.checked.copy())
     front, size, top = FRONT, len(points), 1.0
     while done < len(s.chosen) and top > 0:
         width = s.widths[number]

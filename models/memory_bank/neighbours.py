@@ -1,4 +1,4 @@
-"""Nearest rows within a memory bank, found once when it is fitted."""
+"""Nearest neighbours of each row within a memory bank, and distances to them; computed when the bank is fitted."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ..distributed.group import Group
 from .front import ONLY_PRANGE
 from .native import native
 
-BLOCK = 2048  # rows whose products with as many others are held at a time
-AROUND = 5  # rows that tell how dense the bank is around another
-NEAR = 16  # rows around another of which one may be the nearest in its place
-CHUNK = 32  # of them looked at together, by SIMD: most hold nothing near enough
+BLOCK = 2048  # products of BLOCK rows with BLOCK rows are held in memory at a time
+AROUND = 5  # neighbours from which the density of the bank around a row is estimated
+NEAR = 16  # neighbours of a row that `least_spacing` regards: a search may find one of them to be nearer than the row
+CHUNK = 32  # products that are compared together, by SIMD; most chunks hold no row that is near enough
 
 
 def neighbours(
     bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray, count: int, group: Group | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest rows of every row, and its replacement in leave-one-out, in one pass over all pairs.
+    """Find the nearest rows of every row, and the row that replaces it in leave-one-out, in one pass over all pairs.
 
     Args:
         bank: float32 [rows, channels].
         half_norms: half the squared norm of each row.
-        owner: the picture that gave each row.
-        count: nearest rows wanted, 1 to rows.
-        group: the processes that share the pairs; all have the bank.
+        owner: number of the picture that each row comes from.
+        count: how many nearest rows are wanted, 1 to rows.
+        group: the processes that divide the pairs among them; each has the whole bank.
 
     Returns:
-        int64 [rows, count], each row itself first, then by distance; and int64 [rows], the nearest row that another
-        picture gave. Among equally near ones the first.
+        int64 [rows, count], first the row itself, then the others by distance; and int64 [rows], the nearest row that
+        comes from another picture. Of equally near rows, the one with the lowest number.
 
     Raises:
         UserError: all rows come from one picture.
@@ -43,13 +43,13 @@ def neighbours(
     rows, group = len(bank), group or Group()
     best, best_other = np.full((rows, count), -np.inf, np.float32), np.full(rows, -np.inf, np.float32)
     nearest, replacement = np.zeros((rows, count), np.int64), np.zeros(rows, np.int64)
-    best[:, 0], nearest[:, 0] = np.inf, np.arange(rows)  # itself, even when a copy of it exists
+    best[:, 0], nearest[:, 0] = np.inf, np.arange(rows)  # the row itself comes first, even if it has a copy
     pairs = [(start, other) for start in range(0, rows, BLOCK) for other in range(start, rows, BLOCK)]
     pairs = pairs[group.rank :: group.size]
     for start, other in progress(pairs, len(pairs), "neighbours", "block", delay=1):
         products = bank[start : start + BLOCK] @ bank[other : other + BLOCK].T
         _select(products, half_norms, owner, start, other, best, nearest, best_other, replacement)
-        if other > start:  # the same products the other way round; every row still meets the others in order
+        if other > start:  # the transposed products serve the other rows; each row still sees the others in order
             _select(cv2.transpose(products), half_norms, owner, other, start, best, nearest, best_other, replacement)
     if group.size > 1:
         nearest[:, 1:] = _largest_of_all(best[:, 1:], nearest[:, 1:], group)
@@ -58,7 +58,7 @@ def neighbours(
 
 
 def _largest_of_all(nearness: np.ndarray, others: np.ndarray, group: Group) -> np.ndarray:
-    """Of what all processes found, [rows, n] each, the `others` of largest nearness, of equally near ones the first."""
+    """Merge what all processes found, [rows, n] each: the n `others` of largest nearness, ties by lowest number."""
     found = np.concatenate(group.gather(np.ascontiguousarray(nearness)), axis=1)
     numbers = np.concatenate(group.gather(np.ascontiguousarray(others)), axis=1)
     order = np.lexsort((numbers, -found), axis=1)[:, : others.shape[1]]
@@ -68,10 +68,12 @@ def _largest_of_all(nearness: np.ndarray, others: np.ndarray, group: Group) -> n
 def spacing(bank: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     """Return each row's mean distance to its AROUND nearest other rows, float32 [rows], above 0.
 
-    A patch that is as far from its nearest row as that row is from its neighbours is as common as they are, wherever in
-    the features it lies: a local outlier factor of one step (Breunig et al. 2000, "LOF"). `nearest` is what
-    `neighbours` gives, with AROUND + 1 columns or more, or all rows. Copies of a row are no nearer than a hundredth of
-    the mean.
+    A patch's distance is divided by the spacing of its nearest row. A patch that is as far from this row as the row is
+    from its neighbours is then as normal as they are, in dense and in sparse regions alike (a simple form of the local
+    outlier factor, Breunig et al. 2000, "LOF"). A spacing is at least a hundredth of the mean spacing, so copies of a
+    row do not make it 0.
+
+    `nearest` is the result of `neighbours` with at least AROUND + 1 columns, or with all rows.
     """
     total = np.zeros(len(bank))
     others = nearest[:, 1 : AROUND + 1]
@@ -84,16 +86,16 @@ def spacing(bank: np.ndarray, nearest: np.ndarray) -> np.ndarray:
 
 
 def least_spacing(spacing: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """Return the least of each row's own spacing and those of its NEAR nearest rows, float32 [rows].
+    """Return the smallest spacing among each row and its NEAR nearest rows, float32 [rows].
 
-    `nearest` is what `neighbours` gives, with NEAR + 1 columns or more, or all rows.
+    `nearest` is the result of `neighbours` with at least NEAR + 1 columns, or with all rows.
     """
     return spacing[nearest[:, : NEAR + 1]].min(axis=1)
 
 
 @native(fastmath={"nnan", "nsz", "reassoc"})
 def _largest(products: np.ndarray, half_norms: np.ndarray) -> float:
-    """The largest nearness."""
+    """The largest nearness: product minus half the squared norm."""
     largest = np.float32(-np.inf)
     for i in range(len(products)):
         largest = max(largest, products[i] - half_norms[i])
@@ -112,7 +114,21 @@ def _select(
     best_other: np.ndarray,
     replacement: np.ndarray,
 ) -> None:
-    """Take a block of others into account; the nearest has the largest product minus half its squared norm."""
+    """Update the nearest rows of a block of rows with the products of one block of others.
+
+    The nearness of another row is its product minus half its squared norm; the nearest row has the largest one.
+
+    Args:
+        products: float32 [rows of the block, others of the block].
+        half_norms: half the squared norm of every row of the bank.
+        owner: number of the picture that each row comes from.
+        first_row: number of the first row of `products`.
+        first_other: number of its first column.
+        best: nearness of the rows in `nearest`, changed in place.
+        nearest: the nearest rows so far, changed in place.
+        best_other: nearness of the rows in `replacement`, changed in place.
+        replacement: the nearest row so far that comes from another picture, changed in place.
+    """
     last = best.shape[1] - 1
     for i in numba.prange(len(products)):
         row = first_row + i

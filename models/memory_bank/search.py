@@ -1,7 +1,8 @@
-"""The nearest row of a memory bank for every patch: by all distances, or coarse to fine with the worst patches exact.
+"""Search for the nearest row of a memory bank: exact, or coarse to fine and exact for each picture's worst patches.
 
-|q - b|^2 is smallest where q b - |b|^2 / 2, the nearness, is largest, so one matrix product finds the nearest row. At a
-10 % bank that product costs several times the backbone, and writing its [patches, rows] result as much again.
+|q - b|^2 is smallest where the nearness q b - |b|^2 / 2 is largest, so one matrix product finds the nearest row b of
+a patch q. With a 10 % bank this product takes several times as long as the backbone, and writing its [patches, rows]
+result takes as long again.
 """
 
 from __future__ import annotations
@@ -18,34 +19,40 @@ from ..threads import one_thread
 from .coreset import principal_axes
 
 AXES, MORE_AXES = 78, 126
-"""Principal axes of the coarse stage, of large banks and of small ones, whose products cost little. With the residual
-norm and the half norm its products have 80 or 128 terms."""
-SMALL = 4096  # rows of a small bank
+"""Number of principal axes in the coarse stage: AXES for large banks, MORE_AXES for small ones, whose products cost
+little. The residual norm and the half norm are added, so the products have 80 or 128 terms."""
+SMALL = 4096  # largest number of rows of a small bank
 SEGMENT = 256
-"""Rows of a segment of the bank, each of which gives its best row. To find where in a segment that is costs more per
-row than to find the best segments."""
-LEAST = 8  # segments
-FINE = 3  # of these rows, how many are compared exactly
+"""Rows in a segment of the bank. The coarse stage finds the best row of the best segments. To find the place of the
+best row in a segment takes longer, per row, than to find which segments are best."""
+LEAST = 8  # least number of segments
+FINE = 3  # number of best segments, whose best rows are compared exactly
 WORST, WORST_RELATIVE = 0.04, 0.16
-"""Shares of a picture's patches that are searched exactly; the second where distances count in units of the nearest
-row's own, as then a patch's may grow with another row."""
-LEAST_WORST = 32  # patches of small pictures
-RESIDUAL = 0.8  # share of the product of both residual norms that is expected of the residuals' own product
+"""Share of a picture's patches that is searched exactly. The second one is used where a distance is divided by the
+spacing of its nearest row: the quotient can become larger when a nearer row is found."""
+LEAST_WORST = 32  # least number of patches searched exactly, which matters for small pictures
+RESIDUAL = 0.8  # the product of two residuals is estimated as RESIDUAL times the product of their norms
 
 
 def exact_nearest(query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor) -> paddle.Tensor:
-    """The nearest row of bank [rows, channels] for each of query [n, channels]: int64 [n]."""
+    """The number of the row of `bank` [rows, channels] that is nearest to each row of `query` [n, channels]: int64 [n].
+
+    `half_norms` [rows] is half the squared length of each row of the bank.
+    """
     return paddle.argmax(paddle.matmul(query, bank, transpose_y=True) - half_norms, axis=1)
 
 
 def distance_to(query: paddle.Tensor, bank: paddle.Tensor, nearest: paddle.Tensor) -> paddle.Tensor:
-    """Euclidean distances [n] to the given rows, taken directly: the product cancels badly for near ones."""
+    """Euclidean distances [n] from each row of `query` to the given row of the bank.
+
+    They are computed from the difference, since the matrix product loses precision where the rows are near.
+    """
     offset = query - paddle.index_select(bank, nearest)
     return paddle.sqrt((offset * offset).sum(axis=1))
 
 
 def distances_to(query: paddle.Tensor, bank: paddle.Tensor, rows: paddle.Tensor) -> paddle.Tensor:
-    """Distances [n, count] from each of query [n, channels] to its own rows [n, count] of the bank."""
+    """Distances [n, count] from each row of `query` [n, channels] to its own `rows` [n, count] of the bank."""
     chosen = paddle.index_select(bank, rows.reshape([-1])).reshape([-1, rows.shape[1], query.shape[1]])
     return paddle.sqrt(((query.unsqueeze(1) - chosen) ** 2).sum(axis=2))
 
@@ -53,7 +60,10 @@ def distances_to(query: paddle.Tensor, bank: paddle.Tensor, rows: paddle.Tensor)
 def several_nearest(
     query: paddle.Tensor, bank: paddle.Tensor, half_norms: paddle.Tensor, count: int
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """The nearest row for each of query [n, channels], int64 [n], and the mean distance to the `count` nearest, [n]."""
+    """For each row of `query` [n, channels], the nearest row and the mean distance to the `count` nearest rows.
+
+    Returns int64 [n] row numbers and float32 [n] mean distances.
+    """
     nearness = paddle.matmul(query, bank, transpose_y=True) - half_norms
     rows = paddle.topk(nearness, count, axis=1)[1]
     return columns(rows, 0, 1).reshape([-1]), distances_to(query, bank, rows).sum(axis=1) / count
@@ -62,14 +72,17 @@ def several_nearest(
 def reweighting(
     query: paddle.Tensor, bank: paddle.Tensor, neighbors: paddle.Tensor, nearest: paddle.Tensor, patches: paddle.Tensor
 ) -> paddle.Tensor:
-    """Equation 7 of PatchCore: 1 - softmax of distances from the worst patch to its row's neighbours, [pictures].
+    """The factor of PatchCore's equation 7 for each picture's score, [pictures].
+
+    It is 1 - softmax, where the softmax is over the distances from the picture's worst patch to the neighbours of that
+    patch's nearest row, and its value for the nearest row itself is taken.
 
     Args:
-        query: [pictures * positions, channels].
+        query: patches [pictures * positions, channels].
         bank: [rows, channels].
-        neighbors: int64 [rows, count], of each row, itself first.
-        nearest: int64 [pictures * positions], rows.
-        patches: distances to them, [pictures, positions].
+        neighbors: int64 [rows, count], the nearest rows of each row, itself first.
+        nearest: int64 [pictures * positions], each patch's nearest row.
+        patches: distances to these nearest rows, [pictures, positions].
     """
     worst = paddle.argmax(patches, axis=1)
     row = worst + patches.shape[1] * (paddle.cumsum(paddle.ones_like(worst)) - 1)
@@ -80,19 +93,22 @@ def reweighting(
 
 
 class CoarseSearch:
-    """Coarse to fine: distances are those to a real row of the bank, so never too small, and the largest are exact.
+    """Coarse to fine search. No distance is too small, and a picture's largest ones are exact (condition below).
 
-    1. Coarse nearness to all rows of the bank: over its main axes, plus RESIDUAL times the product of what is left of
-       both vectors' lengths. The bank lies in segments of SEGMENT rows, and each one's best row is found.
-    2. The FINE best of these rows are compared exactly.
+    1. The coarse nearness to all rows of the bank is computed: the product over the bank's main axes, plus RESIDUAL
+       times the product of the lengths of both residuals. The bank is divided into segments of about SEGMENT rows, and
+       the best row of each of the FINE best segments is found.
+    2. Each patch is compared exactly with these FINE rows.
     3. The worst patches of each picture are compared with the whole bank.
 
-    Every distance before step 3 is an upper bound, so the picture's largest distances are exact whenever the least of
-    them after step 3 is no smaller than the largest that step 3 left alone. Where they count in units of their rows'
-    own, the worst patches are those that are largest in the least unit of the FINE rows and of the rows around these.
+    A distance before step 3 belongs to a real row of the bank, so it is an upper bound. Therefore the picture's largest
+    distances are exact if the smallest distance of the patches in step 3 is no smaller than the largest distance of the
+    other patches. Where distances are divided by the spacing of the nearest row, the worst patches are those whose
+    distance is largest after division by the least spacing of the FINE rows and of the rows around these.
 
-    All rows are looked at because groups of near ones, whose means alone are looked at first, do not exist in the
-    features of textures: on magnetic tiles such a search missed most nearest rows and made image scores 18 % too large.
+    All rows are looked at in step 1. A search that first looks at the means of groups of near rows was tried: in the
+    features of textures there are no such groups. On magnetic tiles it missed most nearest rows and made image scores
+    18 % too large.
     """
 
     def __init__(self, channels: int, positions: int) -> None:
@@ -100,7 +116,7 @@ class CoarseSearch:
         self.channels, self.positions = channels, positions
 
     def statistics(self) -> dict[str, paddle.Tensor]:
-        """What `coarse_tables` gives, before there is a bank."""
+        """Empty tensors for what `coarse_tables` returns, used before there is a bank."""
         return {
             "coarse_bank": paddle.zeros([0, 0, 0]),
             "coarse_rows": paddle.zeros([0, 0], "int64"),
@@ -108,7 +124,7 @@ class CoarseSearch:
         }
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
-        """Return which dimensions of the tables depend on the bank, where not the first alone."""
+        """Which dimensions of a table depend on the bank, for tables where it is not the first one alone."""
         return {"coarse_bank": (0, 1, 2), "coarse_rows": (0, 1)}
 
     def __call__(
@@ -121,13 +137,22 @@ class CoarseSearch:
         axes: paddle.Tensor,
         least_unit: paddle.Tensor | None = None,
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """query [pictures * positions, channels] to nearest rows, int64, and distances, both [pictures * positions].
+        """Search for the nearest row of each patch.
 
-        `least_unit` [rows] is given where distances will be divided by the nearest row's own unit: the least one of
-        the row and of those around it.
+        Returns the rows' numbers, int64, and the distances, both [pictures * positions].
+
+        Args:
+            query: patches, [pictures * positions, channels].
+            bank: [rows, channels].
+            half_norms: half the squared length of each row, [rows].
+            coarse_bank: see `coarse_tables`, as the next two.
+            coarse_rows: as above.
+            axes: as above.
+            least_unit: [rows], given where the distances will be divided by the spacing of their nearest row: the
+                least spacing of each row and of the rows around it, see `least_spacing`.
         """
         nearness = paddle.matmul(self._coarse(query, axes).unsqueeze(0), coarse_bank, transpose_y=True)
-        # argmax takes three times as long as max: it looks at the best segments only
+        # argmax takes three times as long as max, so it is used in the best segments only
         segment = paddle.topk(nearness.max(axis=2).transpose([1, 0]), FINE, axis=1, sorted=False)[1]
         patch = _count(segment)
         place = paddle.argmax(paddle.gather_nd(nearness, paddle.stack([segment, patch], 2)), axis=2)
@@ -144,26 +169,29 @@ class CoarseSearch:
         return nearest, paddle.scatter(distance, worst, distance_to(of_worst, bank, exact))
 
     def _coarse(self, query: paddle.Tensor, axes: paddle.Tensor) -> paddle.Tensor:
-        """Return what the coarse bank's rows are multiplied with: [n, axes + 2]."""
+        """Patches in the form that is multiplied with the coarse bank's rows, see `patch_form`: [n, axes + 2]."""
         main = paddle.matmul(query, axes, transpose_y=True)
         left = paddle.sqrt(nn.functional.relu(self._squared_lengths(query) - (main * main).sum(axis=1, keepdim=True)))
         return paddle.concat([main, left, paddle.ones_like(left)], 1)
 
     def _squared_lengths(self, vectors: paddle.Tensor) -> paddle.Tensor:
-        """Of [n, channels], float32 [n, 1], by a product with ones: a sum takes three times as long."""
+        """Squared lengths of `vectors` [n, channels]: float32 [n, 1].
+
+        They are a product with ones, since a sum takes three times as long.
+        """
         return paddle.matmul(vectors * vectors, paddle.ones([self.channels, 1]))
 
     def _best_row(
         self, query: paddle.Tensor, bank: paddle.Tensor, rows: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Of each patch's rows, [n, FINE], the nearest, int64 [n], and the distance to it, [n]."""
+        """The nearest of each patch's candidate `rows` [n, FINE]: its number, int64 [n], and its distance, [n]."""
         offset = paddle.gather_nd(bank, rows.unsqueeze(2)) - query.unsqueeze(1)
         squared = self._squared_lengths(offset.reshape([-1, self.channels])).reshape([-1, FINE])
         best = paddle.argmin(squared, axis=1)
         return paddle.index_select(rows.reshape([-1]), best + FINE * _count(best)), paddle.sqrt(squared.min(axis=1))
 
     def _worst(self, distance: paddle.Tensor, share: float) -> paddle.Tensor:
-        """Numbers of this share of each picture's distances, the largest: int64 [pictures * so many]."""
+        """Numbers of each picture's patches with the largest distances, `share` of them: int64 [pictures * count]."""
         count = worst_count(share, self.positions)
         worst = paddle.topk(distance.reshape([-1, self.positions]), count, axis=1, sorted=False)[1]
         picture = _count(columns(worst, 0, 1))
@@ -171,21 +199,23 @@ class CoarseSearch:
 
 
 def worst_count(share: float, positions: int) -> int:
-    """How many patches of a picture are searched exactly."""
+    """How many of a picture's patches are searched exactly: `share` of them, but at least LEAST_WORST or all."""
     return min(max(LEAST_WORST, round(share * positions)), positions)
 
 
 def _count(rows: paddle.Tensor) -> paddle.Tensor:
-    """0, 1, 2, ... as many as there are `rows`, in its shape; a program does not know the number beforehand."""
+    """0, 1, 2, ... along the first axis, in the shape of `rows`; a program does not know the size when it is made."""
     return paddle.cumsum(paddle.ones_like(rows), axis=0) - 1
 
 
 def coarse_tables(bank: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the statistics that `CoarseSearch` wants for a centred bank, float32 [rows, channels], by name.
+    """Return the tables of `CoarseSearch` for a centred bank, float32 [rows, channels], by name.
 
-    coarse_bank float32 [segments, rows of a segment, axes + 2], rows in turn in the segments; coarse_rows int64
-    [rows of a segment, segments], where they are in the bank, the first ones again where they do not fill the last
-    places; coarse_axes float32 [axes, channels].
+    Returns:
+        coarse_bank: float32 [segments, rows of a segment, axes + 2]; row i of the bank is in segment i % segments.
+        coarse_rows: int64 [rows of a segment, segments], the number in the bank of each row of coarse_bank. Places
+            that are left over at the end hold the first rows again.
+        coarse_axes: float32 [axes, channels].
     """
     axes = principal_axes(bank)[1][:, : AXES if len(bank) > SMALL else MORE_AXES]
     coarse = coarse_form(bank, axes)
@@ -199,7 +229,7 @@ def coarse_tables(bank: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def coarse_form(bank: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """What products with `patch_form` make a coarse nearness of: float32 [rows, axes + 2].
+    """Rows of the bank in a form whose product with `patch_form` is the coarse nearness: float32 [rows, axes + 2].
 
     `bank` is float32 [rows, channels], `axes` float32 [channels, axes], orthonormal.
     """
@@ -210,7 +240,10 @@ def coarse_form(bank: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def patch_form(patches: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """The same of patches, float32 [n, channels]; `CoarseSearch` computes it too."""
+    """Patches, float32 [n, channels], in the form to be multiplied with `coarse_form`: float32 [n, axes + 2].
+
+    `CoarseSearch._coarse` computes the same in a program.
+    """
     main = _on_axes(patches, axes)
     left = np.sqrt(np.maximum(2 * half_norms_of(patches) - (main**2).sum(axis=1), 0))
     return np.concatenate([main, left[:, None], np.ones_like(left)[:, None]], 1)
@@ -222,7 +255,7 @@ def half_norms_of(rows: np.ndarray) -> np.ndarray:
 
 
 def _on_axes(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    # in parts, of which BLAS makes copies
+    # in parts, since BLAS copies what it is given
     return np.concatenate([rows[start : start + 4096] @ axes for start in range(0, len(rows), 4096)])
 
 
@@ -230,10 +263,10 @@ def _on_axes(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
 def rows_replaced(
     fitted: dict[str, np.ndarray], rows: np.ndarray, others: np.ndarray, changed: np.ndarray, values: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Replace rows of a bank and of what belongs to them, in place, until the context ends.
+    """Replace rows of a bank, and their entries in the tables that belong to it, in place until the context ends.
 
-    Row changed[i] becomes values[i], float32 [n, channels]; then row rows[i] becomes what row others[i] is. What the
-    coarse search has in another form is yielded.
+    First row changed[i] is set to values[i], float32 [n, channels]; then row rows[i] is set to row others[i]. The
+    table of the coarse search is not changed in place: a changed copy is yielded, by name.
     """
     replacement = np.arange(len(fitted["memory_bank"]))
     replacement[rows] = others
@@ -256,10 +289,10 @@ def rows_replaced(
 def replace_rows(
     tables: dict[str, np.ndarray], rows: np.ndarray, changed: np.ndarray, values: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the table that changes when the bank does.
+    """Return the coarse search's table for a changed bank, a copy, by name.
 
-    Row changed[i] becomes values[i], float32 [n, channels]; then row i becomes what row rows[i] is. No row that another
-    one becomes may itself become another.
+    First row changed[i] is set to values[i], float32 [n, channels]; then row i is set to row rows[i], for all rows. A
+    row that replaces another one must not be replaced itself.
     """
     coarse_bank, places = tables["coarse_bank"].copy(), tables["coarse_rows"].T
     if len(changed):

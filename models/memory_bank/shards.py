@@ -1,4 +1,4 @@
-"""Rows of which every process holds some, in the order of ranks: cut elsewhere, and picked by number."""
+"""Rows that are divided among processes in the order of ranks: divide them at other places, read rows by number."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ..distributed.group import Group
 
 
 def starts(rows: int, group: Group) -> list[int]:
-    """The number of each process's first row among all, and after the last one how many there are."""
+    """Number of each process's first row among the rows of all processes, and at the end the number of all rows."""
     return np.cumsum([0, *(int(held[0]) for held in group.gather(np.array([rows])))]).tolist()
 
 
 def aligned(held: np.ndarray, filled: int, unit: int, group: Group) -> np.ndarray:
-    """Cut the rows again, so that every process begins at a multiple of `unit` rows; return this one's.
+    """Divide the rows anew, so that every process begins at a multiple of `unit` rows; return this process's rows.
 
-    So sums and products over blocks of `unit` rows are the same as in one process. `held` has the rows of this process,
-    `filled` of them, and room for `unit` more.
+    Then sums and products over blocks of `unit` rows are the same as in one process. The first `filled` rows of `held`
+    are the rows of this process; `held` must have room for `unit` more.
     """
     if group.size == 1:
         return held[:filled]
     first = starts(filled, group)
     start, end, total = first[group.rank], first[group.rank + 1], first[-1]
     begin = -(-start // unit) * unit
-    given = min(begin, end) - start  # to the process that has the beginning of their block
+    given = min(begin, end) - start  # rows that go to the process where their block begins
     tail = np.concatenate(group.concatenated(held[:given], split=True)[group.rank + 1 :] or [held[:0]])
     if begin >= end:
         return held[:0]
@@ -35,9 +35,9 @@ def aligned(held: np.ndarray, filled: int, unit: int, group: Group) -> np.ndarra
 
 
 def picked(numbers: np.ndarray, first: list[int], read: Callable[[np.ndarray], np.ndarray], group: Group) -> np.ndarray:
-    """The rows of these numbers among all, in their order; `read` gives some by their numbers among this process's.
+    """Rows of all processes by their `numbers`, in the order of `numbers`; the same in every process.
 
-    `first` is what `starts` gives.
+    `read` returns rows of this process, by their numbers in this process. `first` is the result of `starts`.
     """
     order = np.argsort(numbers, kind="stable")
     ascending = numbers[order]
