@@ -10,7 +10,8 @@ from typing import Callable
 from deploy.errors import UserError
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-_WORKER = ThreadPoolExecutor(1, thread_name_prefix="paddlepatch")  # one thread, as a program uses all cores
+# one worker, because a program uses all cores, and because Paddle is then used from one thread only
+_WORKER = ThreadPoolExecutor(1, thread_name_prefix="paddlepatch")
 
 
 class Stopped(Exception):

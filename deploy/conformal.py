@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TAIL_SHARE = 5  # the tail is fitted to the largest score of every TAIL_SHARE, that is, to the largest fifth,
-TAIL_LEAST = 10  # but to at least TAIL_LEAST scores if there are enough
+TAIL_SHARE = 5  # the tail is fitted to the largest 1 / TAIL_SHARE of the scores,
+TAIL_LEAST = 10  # but to at least TAIL_LEAST scores, if there are more than that
 HEAVIEST = 0.5  # largest shape allowed: from this shape on, the tail has no variance
 
 

@@ -20,8 +20,8 @@ import numpy as np
 LEVEL = 0.01
 """Probability of a false alarm, over the whole stream."""
 SPARED = 0.05
-"""A value may lie in the upper (or lower) half so much more often than half of the time. So a stream in which up to
-twice this share of the pictures is defective does not count as drift."""
+"""A bet wins only if values are in the upper (or lower) half more often than in a share of 0.5 + SPARED. So a stream
+in which up to twice this share of the pictures is defective does not count as drift."""
 STAKES = np.array([0.0, 0.15, 0.4, 0.8])
 JUMP = 0.01  # share of the capital that is distributed evenly over the stakes again after each bet
 

@@ -59,7 +59,7 @@ class SPADE(AnomalyMethod):
 
     @classmethod
     def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return all options; `descriptor_layer` is the last layer of `arch` unless it is given."""
+        """Return all options; if not given, `descriptor_layer` is the last one of layer1 to layer4 that `arch` has."""
         return {**cls.OPTIONS, "descriptor_layer": DEEPEST.get(arch, cls.OPTIONS["descriptor_layer"]), **options}
 
     def check_k(self, k: float) -> float:

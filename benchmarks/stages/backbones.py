@@ -1,4 +1,4 @@
-"""Backbones alone, with random weights, compiled."""
+"""Compiled backbones without a method, with random weights."""
 
 from __future__ import annotations
 

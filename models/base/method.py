@@ -206,7 +206,7 @@ class AnomalyMethod(Detector):
         return self.score_features(self.embed(image), *statistics)
 
     def methods(self) -> list[AnomalyMethod]:
-        """Return this method alone."""
+        """Return a list with this method only."""
         return [self]
 
     @classmethod

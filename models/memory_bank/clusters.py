@@ -39,8 +39,8 @@ class Clusters:
         here: numbers of the pictures that this process has.
         pictures: number of all pictures.
         total: number of all pictures' patches.
-        fixed: the first `fixed` rows stay where they are. These are rows that were moved by an earlier fit: moved
-            again and again, they would become means.
+        fixed: the first `fixed` rows are not moved. These are the rows of the bank before an update: if they were moved
+            again in every update, they would become means.
         group: the processes among which the pictures are divided.
     """
 

@@ -77,7 +77,10 @@ class State(NamedTuple):
 
 @native()
 def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
-    """Compare one thread's share of all rows with a centre; note its farthest row, and how many came nearer."""
+    """Compare one thread's share of all rows with a centre.
+
+    Records the share's farthest row in `farthest`, and in `checked` how many distances became smaller.
+    """
     share = (len(points) + len(s.products) - 1) // len(s.products)
     farthest, squared, changed = 0, -1.0, 0
     for row in range(thread * share, min(thread * share + share, len(points))):
@@ -226,9 +229,9 @@ def _sort_by_met(s: State, taken: int) -> None:
 
 @native()
 def better_width(s: State, number: int, share: float, done: int) -> int:
-    """Return the number of the width to use next.
+    """Return the index in `s.widths` of the width to use next.
 
-    `number` is the one in use, with which `share` of the pairs had to be checked by their full distance.
+    `number` is the index in use, with which `share` of the pairs had to be checked by their full distance.
     """
     if number + 1 < len(s.widths) and s.widths[number] + CHECK * share > s.widths[number + 1]:
         s.failed[number] = done

@@ -1,4 +1,4 @@
-"""A heap of rows ordered by their bounds, for greedy k-center. It lies in two arrays: `bound` and `waiting` (the rows).
+"""A heap of rows ordered by their bounds, for greedy k-center, in two arrays: `bound`, and `waiting` with the rows.
 
 The largest bound is on top; among equal bounds the lowest row number.
 """

@@ -102,9 +102,10 @@ class CoarseSearch:
     3. The worst patches of each picture are compared with the whole bank.
 
     A distance before step 3 belongs to a real row of the bank, so it is an upper bound. Therefore the picture's largest
-    distances are exact if the smallest distance of the patches in step 3 is no smaller than the largest distance of the
-    other patches. Where distances are divided by the spacing of the nearest row, the worst patches are those whose
-    distance is largest after division by the least spacing of the FINE rows and of the rows around these.
+    distances are exact if the smallest distance of the patches of step 3, after this step, is no smaller than the
+    largest distance of the other patches. Where distances are divided by the spacing of the nearest row, the worst
+    patches are those whose distance is largest after division by the least spacing of the FINE rows and of the rows
+    around these.
 
     All rows are looked at in step 1. A search that first looks at the means of groups of near rows was tried: in the
     features of textures there are no such groups. On magnetic tiles it missed most nearest rows and made image scores

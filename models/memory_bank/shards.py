@@ -15,7 +15,7 @@ def starts(rows: int, group: Group) -> list[int]:
 
 
 def aligned(held: np.ndarray, filled: int, unit: int, group: Group) -> np.ndarray:
-    """Divide the rows anew, so that every process begins at a multiple of `unit` rows; return this process's rows.
+    """Move rows between processes, so that every process begins at a multiple of `unit` rows; return this process's.
 
     Then sums and products over blocks of `unit` rows are the same as in one process. The first `filled` rows of `held`
     are the rows of this process; `held` must have room for `unit` more.
