@@ -31,8 +31,8 @@ between different photographs (bottle).
 """
 LEAST = 2
 """Number of good pictures that fitting needs."""
-WANTED = 20
-"""One more than the good pictures to fit on that a false alarm rate of .05 needs."""
+WANTED = 19
+"""Number of good pictures to fit on that a false alarm rate of .05 needs."""
 NAMED = 3
 """Number of files that one line names."""
 
@@ -83,9 +83,9 @@ def survey(category: Category, workers: int | None = None) -> Survey:
     readable = sum(path in looks for path in train)
     if train and readable < LEAST:
         found.errors.append(f"{readable} good pictures to fit on: fitting needs at least {LEAST}")
-    elif readable < WANTED - 1:
+    elif readable < WANTED:
         found.warnings.append(
-            f"{readable} good pictures to fit on are few: a false alarm rate of .05 needs {WANTED - 1} or more"
+            f"{readable} good pictures to fit on are few: a false alarm rate of .05 needs {WANTED} or more"
         )
     found.warnings += _copies(train, [picture.path for picture in test], looks)
     mask_errors, mask_warnings = _masks(test, looks, workers)

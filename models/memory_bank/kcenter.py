@@ -163,7 +163,7 @@ def _choose_by_sweeps(points: np.ndarray, first: int, s: State, width: int, shar
     own["squared"] = -1
     if 0 <= first - shard.start < len(points):
         own["squared"], own["row"], own["point"] = 0, first, points[first - shard.start]
-    done, many = 0, True
+    done = 0
     while True:
         found = np.concatenate([part.view(kind) for part in shard.group.gather(own.view(np.uint8))])
         best = found[np.lexsort((found["row"], -found["squared"]))[0]]
