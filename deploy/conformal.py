@@ -78,5 +78,5 @@ class Tail:
         """The score above which a good picture is with probability `rate`, at most `share`."""
         ratio = self.share / rate
         if self.shape < 1e-6:
-            return self.start + self.scale * math.log(ratio)
-        return self.start + self.scale / self.shape * (ratio**self.shape - 1)
+            return float(self.start + self.scale * math.log(ratio))
+        return float(self.start + self.scale / self.shape * (ratio**self.shape - 1))
