@@ -311,6 +311,15 @@ def test_arrays_outside_of_a_file_are_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path / "stats", "stats")
 
 
+@pytest.mark.once
+def test_a_file_without_a_digest_is_refused(tmp_path: Path) -> None:
+    whole = write_tensors(tmp_path / "stats", {"a": np.zeros(2, np.float32)}, HEADER).read_bytes()
+    assert whole.count(b'"sha256": "') == 1
+    (tmp_path / "stats").write_bytes(whole.replace(b'"sha256": "', b'"sha512": "'))
+    with pytest.raises(UserError, match="stats is damaged or was changed"):
+        read_tensors(tmp_path / "stats", "stats")
+
+
 def test_projections_that_are_damaged_or_not_finite_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.npy"
     model = OrthoAD("compact", 4, weights="random", preprocess=Preprocess(64, 64), orthogonal="none")
