@@ -113,6 +113,10 @@ def test_scores_before_and_after_are_of_the_same_pictures(monkeypatch: pytest.Mo
     before = [one.score for one in model.predict([SECOND[0], SECOND[3]])]
     model.update([FIRST[0], *SECOND])
     assert [levels[0] for levels, _ in pairs] == pytest.approx(before, rel=1e-3)
+    pairs.clear()
+    model.calibration = replace(model.calibration, image_threshold=1e-9)
+    model.update(pictures(6, 3))
+    assert not pairs, "those above the threshold do not tell"
 
 
 def test_a_picture_is_forgotten(both: SimpleNamespace) -> None:
