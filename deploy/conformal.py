@@ -81,5 +81,5 @@ class Tail:
         """The score that a good picture exceeds with probability `rate`, which is at most `share`."""
         ratio = self.share / rate
         if self.shape < 1e-6:
-            return self.start + self.scale * math.log(ratio)
-        return self.start + self.scale / self.shape * (ratio**self.shape - 1)
+            return float(self.start + self.scale * math.log(ratio))
+        return float(self.start + self.scale / self.shape * (ratio**self.shape - 1))

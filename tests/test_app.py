@@ -135,6 +135,15 @@ def test_uploads_are_limited_in_number_and_bytes(space: Workspace, monkeypatch: 
     assert not taken[0].path.exists() and len(space.take([("b.png", GREY)] * 3, 9)) == 1
 
 
+def test_pictures_of_the_server_are_never_deleted(space: Workspace, tmp_path: Path) -> None:
+    """Test pictures of an offered data set are results as uploads are."""
+    (tmp_path / "000.png").write_bytes(GREY)
+    [own] = space.take([("a.png", GREY)], 5)
+    space.results = [result(space, tmp_path / "000.png", 1.0, True), result(space, own.path, 1.0, None)]
+    steps.forget_results(space)
+    assert (tmp_path / "000.png").read_bytes() == GREY and not own.path.exists() and not space.results
+
+
 # Workspaces ---------------------------------------------------------------------------------------------------------
 
 

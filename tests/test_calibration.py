@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,3 +156,14 @@ def test_decisions_at_a_threshold_have_exact_intervals() -> None:
         low, high = interval(count, total)
         assert count == 0 or binom.sf(count - 1, total, low) == pytest.approx(0.025, abs=1e-9)
         assert count == total or binom.cdf(count, total, high) == pytest.approx(0.025, abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", ["0.2", "0.001"])
+def test_a_verdict_at_an_estimated_level_is_json(trained: SimpleNamespace, tmp_path: Path, rate: str) -> None:
+    """Eight good pictures can promise 0.2; for less the level is estimated."""
+    words = ["--stats", trained.export / "stats", "-i", trained.data / "washer/test", "--save_path", tmp_path]
+    done(run("infer.py", *words, "--save_pic", "none", "--jsonl", "--false_alarm", rate))
+    rows = [json.loads(line) for line in (tmp_path / "infer.jsonl").read_text().splitlines()]
+    assert len(rows) > 3 and {type(row["defective"]) for row in rows} == {bool}
+    levels = Calibration.from_levels([(score, score**6, 0.0) for score in good(8)], float(rate))  # of two shapes
+    assert type(levels.image_threshold) is type(levels.pixel_threshold) is float

@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,6 +144,26 @@ def test_who_does_what() -> None:
     ]
     assert alike[0].parts(2) == 1, "what several do together fails for all"
     assert Job(Group(), [5, 9]).own("ab") == ["a", "b"] and Job(Group(), [5, 9]).parts(1) == 2
+
+
+def test_nobody_begins_before_the_lock_or_after_it() -> None:
+    happened: list[str] = []
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        time.sleep(0.05)
+        happened.append("locked")
+        yield
+        happened.append("free")
+
+    def work(group: Group) -> None:
+        with Job(group, [5]).held(lock):
+            happened.append("begun")
+            time.sleep(0.05 * group.rank)
+            happened.append("done")
+
+    together(3, work)
+    assert happened[0] == "locked" and happened[-1] == "free" and len(happened) == 8
 
 
 def test_shares_and_what_is_joined() -> None:

@@ -112,6 +112,14 @@ def test_a_wrong_checksum_is_no_archive(server: SimpleNamespace, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_what_lies_in_the_cache_is_checked_again(server: SimpleNamespace, tmp_path: Path) -> None:
+    archive = archive_of(server, "a.tar.xz", b"right")
+    (tmp_path / "a.tar.xz").write_bytes(b"wrong")
+    with pytest.raises(UserError, match="not what it should be"):
+        fetch(archive, tmp_path)
+    assert not server.asked and fetch(archive, tmp_path).read_bytes() == b"right"
+
+
 def test_no_server_no_file_and_no_space(server: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="404"):
         fetch(Archive(f"{server.url}/none", "md5:0"), tmp_path)
@@ -143,12 +151,26 @@ def test_links_others_and_what_is_there_stay_out(tmp_path: Path, monkeypatch: py
     unpack(tmp_path / "a.tar.xz", tmp_path / "data", {"bottle", "tile"})
     found = sorted(str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*.*"))
     assert found == ["bottle/train/good/0.png"] and not any((tmp_path / "data/tile").iterdir())
-    monkeypatch.setattr(fetching, "MOST_BYTES", 1)
-    with pytest.raises(UserError, match="not unpacked"):
-        unpack(tmp_path / "a.tar.xz", tmp_path / "other", {"bottle"})
+    for limit in ("MOST_BYTES", "MOST_FILES"):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="not unpacked"):
+            patch.setattr(fetching, limit, 1)
+            unpack(tmp_path / "a.tar.xz", tmp_path / "other", {"bottle"})
     (tmp_path / "a.tar.xz").write_bytes(b"no archive")
     with pytest.raises(UserError, match="damaged"):
         unpack(tmp_path / "a.tar.xz", tmp_path / "other", {"bottle"})
+
+
+def test_more_than_half_come_in_one_archive_and_what_is_there_stays(
+    server: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tar_of({f"{name}/train/good/0.png": name.encode() for name in fetching.ARCHIVES})
+    monkeypatch.setattr(fetching, "WHOLE", archive_of(server, "all.tar.xz", packed))
+    for selection, wanted in (("objects", fetching.OBJECTS), ("all", fetching.ARCHIVES)):
+        data = tmp_path / selection
+        (data / "bottle").mkdir(parents=True)
+        fetching.download(data, selection)
+        found = {path.relative_to(data).parts[0]: path.read_text() for path in data.rglob("*.png")}
+        assert found == {name: name for name in wanted if name != "bottle"}
 
 
 def test_train_downloads_what_is_missing(

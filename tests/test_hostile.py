@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 import tracemalloc
 import zlib
 from collections import OrderedDict
@@ -75,6 +76,15 @@ def test_weights_are_those_that_paddle_loads(tmp_path: Path, protocol: int) -> N
         for name, value in ours.items():
             assert (value.dtype, value.shape) == (theirs[name].dtype, theirs[name].shape)
             assert value.tobytes() == theirs[name].tobytes() and value.flags.writeable and value.flags.aligned
+
+
+@pytest.mark.once
+def test_weights_of_either_byte_order_have_the_same_values(tmp_path: Path) -> None:
+    path, values = tmp_path / "w.pdparams", np.arange(6, dtype=np.float32).reshape(2, 3) / 7
+    for order in "<>":
+        path.write_bytes(pickle.dumps({"a": values.astype(f"{order}f4")}, 2))
+        [found] = read_weights(path).values()
+        assert found.dtype == np.float32 and found.tobytes() == values.tobytes()
 
 
 def test_weights_that_would_fill_memory_or_crash_are_refused(tmp_path: Path) -> None:
@@ -308,6 +318,15 @@ def test_arrays_outside_of_a_file_are_refused(tmp_path: Path) -> None:
     head = b'{"a":' + b"[" * 100_000
     (tmp_path / "stats").write_bytes(len(head).to_bytes(8, "little") + head)
     with pytest.raises(UserError, match="stats is damaged"):
+        read_tensors(tmp_path / "stats", "stats")
+
+
+@pytest.mark.once
+def test_a_file_without_a_digest_is_refused(tmp_path: Path) -> None:
+    whole = write_tensors(tmp_path / "stats", {"a": np.zeros(2, np.float32)}, HEADER).read_bytes()
+    assert whole.count(b'"sha256": "') == 1
+    (tmp_path / "stats").write_bytes(whole.replace(b'"sha256": "', b'"sha512": "'))
+    with pytest.raises(UserError, match="stats is damaged or was changed"):
         read_tensors(tmp_path / "stats", "stats")
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from conftest import done, refused, run
 
+from datasets.readers.labelled import labelled_pictures
 from deploy import UserError
+from deploy.storage.table import write_csv
 from deploy.storage.tensors import read_tensors
 from evaluation.decisions import BEST_F1, Goal, choose_threshold
 
@@ -142,3 +144,12 @@ def test_a_table_of_pictures(model: Path, trained: SimpleNamespace, tmp_path: Pa
     said = done(run("eval.py", *words, "--calibrate", table))
     assert f"{len(lines)} of these" in said.stdout and "for f1, set by" in said.stdout
     assert model.read_bytes() != kept
+
+
+def test_a_table_that_we_wrote_is_read(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """Names that a spreadsheet would take for a formula have an apostrophe in front there."""
+    shutil.copy(trained.data / "washer/test/good/000.png", tmp_path / "=1.png")
+    write_csv(tmp_path / "table.csv", ("path", "label"), [("=1.png", "good"), ("=1.png", 1)])
+    assert "'=1.png" in (tmp_path / "table.csv").read_text()
+    found = tmp_path / "=1.png"
+    assert labelled_pictures(tmp_path / "table.csv") == [(found, False), (found, True)]

@@ -145,6 +145,14 @@ def test_long_names_are_cut_the_same_way_and_never_meet(tmp_path: Path) -> None:
         assert write_whole(place, b"x").suffix == ".png"
 
 
+def test_who_reads_a_file_reads_on_in_the_old_one_while_it_is_replaced(tmp_path: Path) -> None:
+    path = write_whole(tmp_path / "a", b"old" * 9)
+    with open(path, "rb", buffering=0) as reading:
+        start = reading.read(3)
+        write_whole(path, b"new")
+        assert start + reading.read() == b"old" * 9 and path.read_bytes() == b"new"
+
+
 def test_heat_maps_have_names_of_their_own() -> None:
     paths = [Path(f"/f/{name}") for name in ("a.png", "a.jpg", "a.png.png", "b.c.png", "b.png", "b")]
     names = list(map(picture_namer(paths), map(str, paths)))

@@ -13,7 +13,8 @@ from deploy import Preprocess, UserError
 from deploy.storage.tensors import read_tensors
 from models import METHODS, build_model
 from models.presets import DEFAULT, PAPER, PRESETS, preset
-from options.pictures import preset_preprocess, whole_picture
+from options import train_parser
+from options.pictures import preprocess, preset_preprocess, whole_picture
 
 SMALL = ["--arch", "compact", "--weights", "random", "--save_pic", "False"]
 
@@ -101,6 +102,22 @@ def test_best_looks_closer_at_crops_alone(tmp_path: Path) -> None:
     }
     assert seen["best", "tall"].size == seen["balanced", "tall"].size == (512, 192)
     assert seen["best", "square"] == Preprocess(458, 400) and seen["balanced", "square"] == Preprocess(366, 320)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--fit", "stretch"], (366, 320, "stretch")),
+        (["--resize", "400"], (400, 320, "crop")),
+        (["--crop_size", "64", "96"], (366, (64, 96), "crop")),
+    ],
+)
+def test_one_option_of_size_alone_leaves_the_others_to_the_preset(words: list[str], expected: tuple) -> None:
+    """And pictures are not looked at: they may be far from square."""
+    args = train_parser("").parse(["--range", "0", "9", *words])
+    found = preprocess(args, preset("patchcore", "balanced"), [], lambda line: None)
+    assert found == Preprocess(*expected, value_range=(0, 9))
 
 
 @pytest.mark.once

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, refused, run, table
 
+from deploy import UserError
 from deploy.engine import parts
 from deploy.runtime.program import Runtime
+from deploy.storage.files import exclusive
 
 pytestmark = pytest.mark.once
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -163,6 +165,37 @@ def test_parquet_holds_the_pictures(place: SimpleNamespace, monkeypatch: pytest.
         pq.write_table(pa.table(held), place.folder / f"tables/{number}.parquet", row_group_size=5)
     result = run(*place.words, "tables", "--save_path", "held", *RAY, "--num_workers", 1, cwd=place.folder)
     same(result, "held", place)
+
+
+def test_a_part_is_named_by_its_pictures_as_they_are_and_all_that_scores_depend_on(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for path in paths:
+        path.write_bytes(b"1")
+
+    def names(batch_size: int = 2, depends: str = "settings") -> list[str]:
+        return [part.name for part in parts.cut(paths, batch_size, depends)]
+
+    first = names()
+    assert names() == first and len(first) == 2
+    assert not {*names(4), *names(depends="others")} & {*first}
+    os.utime(paths[4], (1, 1))  # written anew, as long as before
+    assert names()[0] == first[0] and names()[1] != first[1]
+
+
+def test_a_part_of_another_number_of_pictures_is_refused(tmp_path: Path) -> None:
+    store, part = parts.Store(tmp_path), parts.Part("0" * 64, "[]", 2)
+    for scores, skipped in (([["a", 1.0, 2.0]], [["b", "why"]]), ([["a", 1.0, 2.0]], [])):
+        store.write(part, json.dumps([scores, skipped]))
+        if skipped:
+            assert store.read(part).skipped == skipped
+    with pytest.raises(UserError, match="has not the 2 pictures"):
+        store.read(part)
+
+
+def test_two_runs_do_not_write_the_same_parts(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch, place.folder)
+    with exclusive(place.folder / "both/infer.parts"):
+        refused(run(*place.words, "pictures", "--save_path", "both", *RAY, cwd=place.folder), "another run is writing")
 
 
 def test_a_part_that_kills_every_worker_ends_the_run(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

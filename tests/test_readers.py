@@ -198,6 +198,40 @@ def test_pictures_alone_are_all_good(washer: Path, tmp_path: Path) -> None:
         found.train_pictures()
 
 
+def test_a_table_of_good_pictures_alone_is_all_to_fit_on(washer: Path, tmp_path: Path) -> None:
+    paths = sorted((washer / "train/good").iterdir())
+    lines = ["\ufeffpath,label", *(f"{path},ok" for path in paths)]  # with the mark that spreadsheets write first
+    (tmp_path / "nuts.csv").write_text("\n".join(lines), "utf-8")
+    (found,) = find_categories(tmp_path / "nuts.csv")
+    assert (found.name, found.train_pictures()) == ("nuts", paths)
+    with pytest.raises(UserError, match="no picture to test on"):
+        found.test_pictures()
+
+
+def test_jsons_own_true_is_defective_and_false_is_good(washer: Path, tmp_path: Path) -> None:
+    (bad, _), *_ = defective(washer)
+    rows = [{"path": str(path), "label": path == bad} for path in (*good_in_order(washer), bad)]
+    (tmp_path / "nuts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (found,) = find_categories(tmp_path / "nuts.jsonl")
+    assert [picture.path for picture in found.test_pictures() if picture.defective] == [bad]
+    assert len(found.train_pictures()) == 8
+
+
+def test_masks_of_plain_folders_may_lie_in_ground_truth(washer: Path, tmp_path: Path) -> None:
+    (as_plain(washer, tmp_path) / "masks").rename(tmp_path / "ground_truth")
+    (found,) = find_categories(tmp_path)
+    assert layout_of(found) == "plain" and content(found) == content(find_categories(washer)[0])
+
+
+def test_a_label_of_two_pictures_is_refused(washer: Path, tmp_path: Path) -> None:
+    (label, *_) = sorted(as_kolektor(washer, tmp_path).glob("*/*_label.bmp"))
+    stem = label.name.replace("_label.bmp", "")
+    copied(washer / "train/good/000.png", label.with_name(f"{stem}.jpg"))
+    (found,) = find_categories(tmp_path)
+    with pytest.raises(UserError, match=f"{label.name} is the mask of 2 pictures: there must be one, {stem}.jpg"):
+        found.train_pictures()
+
+
 def test_a_table_gives_the_figures_of_the_folders(trained, tmp_path: Path) -> None:  # noqa: ANN001
     place = trained.data / "washer"
     rows = [("path", "label", "mask", "split", "category")]
@@ -265,6 +299,7 @@ def test_a_look_at_bad_data(washer: Path, tmp_path: Path) -> None:
     shutil.copy(good / "000.png", good / "copy.png")
     shutil.copy(good / "001.png", place / "test/good/seen.png")
     cv2.imwrite(str(good / "again.jpg"), cv2.imread(str(good / "002.png")), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    cv2.imwrite(str(place / "test/good/near.jpg"), cv2.imread(str(good / "004.png")), [cv2.IMWRITE_JPEG_QUALITY, 90])
     (good / "broken.png").write_bytes((good / "003.png").read_bytes()[:500])
     (_, first), (other, second), (last, third), *_ = defective(place)
     cv2.imwrite(str(first), np.zeros_like(cv2.imread(str(first))))
@@ -276,6 +311,7 @@ def test_a_look_at_bad_data(washer: Path, tmp_path: Path) -> None:
         "1 pictures to fit on are copies of others: good/copy.png = good/000.png",
         "1 test pictures are also among those to fit on: figures will look too good: good/seen.png = good/001.png",
         "nearly the same as others: good/again.jpg = good/002.png",
+        "1 test pictures are nearly the same as one to fit on: figures may look too good: good/near.jpg = good/004.png",
         "broken.png",
         "masks of defective pictures mark nothing",
         f"{second} is 9 x 7 pixels, its picture {other}",
@@ -284,3 +320,12 @@ def test_a_look_at_bad_data(washer: Path, tmp_path: Path) -> None:
         "training would fail for 1",
     ):
         assert line in result.stdout, line
+
+
+def test_a_look_at_pictures_of_which_too_few_can_be_read(washer: Path, tmp_path: Path) -> None:
+    copied(washer / "train/good/000.png", tmp_path / "nuts/0.png")
+    for name in ("1.png", "2.png"):
+        (tmp_path / "nuts" / name).write_bytes(b"no picture")
+    result = run("-m datasets", tmp_path / "nuts")
+    assert result.returncode == 2
+    assert "1 good pictures to fit on: fitting needs at least 2" in result.stdout

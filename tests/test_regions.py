@@ -15,7 +15,7 @@ from conftest import done, refused, run
 from deploy import Calibration, Predictor, Preprocess
 from deploy.predictor import Prediction
 from deploy.results.heatmap import panel
-from deploy.results.regions import Region, find_regions
+from deploy.results.regions import Region, RegionFiles, find_regions
 
 pytestmark = pytest.mark.once
 
@@ -63,6 +63,20 @@ def test_what_lies_in_the_padding_comes_to_the_border() -> None:
     anomaly_map[10:20, 5:9] = 2  # rows 0 to 16 and 48 to 64 are padding
     [region] = found(anomaly_map, Preprocess(64, 64, "pad"), (64, 128))
     assert region.box == pytest.approx((10, 0, 8, 8))
+
+
+def test_coco_tells_the_pictures_own_size_and_outlines_in_it(tmp_path: Path) -> None:
+    size, shape = Preprocess(64, (32, 64), "stretch"), (64, 256)
+    anomaly_map = np.zeros(size.size, np.float32)
+    anomaly_map[20:24, 40:46] = 2
+    prediction = Prediction("a.png", 2.0, anomaly_map, size.resized(np.zeros((*shape, 3), np.uint8)), shape, 9.0)
+    files = RegionFiles(tmp_path, "infer", False)
+    files.add(prediction, find_regions(prediction, LEVELS, size))
+    coco = json.loads(files.finish()[1].read_text())
+    [image], [one] = coco["images"], coco["annotations"]
+    assert (image["width"], image["height"]) == (256, 64) and one["bbox"] == pytest.approx([160, 40, 24, 8])
+    [outline] = np.array(one["segmentation"]).reshape(1, -1, 2)
+    assert [*outline.min(axis=0), *np.ptp(outline, axis=0)] == pytest.approx(one["bbox"])
 
 
 def test_numbers_are_drawn() -> None:

@@ -18,7 +18,7 @@ from warm_python import Process, WarmPython
 
 from deploy import Preprocess
 from deploy.storage.files import ASIDE, exclusive
-from models import build_model, is_finished, load_model
+from models import OrthoAD, build_model, is_finished, load_model
 
 pytestmark = pytest.mark.once
 MOMENTS = 1
@@ -71,6 +71,19 @@ def test_a_finished_category_is_kept_while_nothing_changed(trained: SimpleNamesp
     model.write_bytes(trained.model.read_bytes()[:-1])
     assert not finished(), "it is damaged"
     assert not finished(tmp_path / "none")
+
+
+def test_another_projection_in_the_same_file_is_another_model(tmp_path: Path) -> None:
+    pictures = list(np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), np.uint8))
+    settings = {"k": 4, "weights": "random", "preprocess": Preprocess(64, 64), "orthogonal": "none"}
+    projection, place = OrthoAD("compact", **settings).projection.numpy(), tmp_path / "projection.npy"
+
+    def built(scale: float) -> OrthoAD:
+        np.save(place, scale * projection)
+        return OrthoAD("compact", **settings, load_projection=str(place))
+
+    file = built(1).fit(pictures).save(tmp_path / "thing.safetensors")
+    assert [is_finished(built(scale), file, pictures, 1, None, 0.05) for scale in (1, 2)] == [True, False]
 
 
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_files(

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.once
 CLIENTS, SLOW, MOST_WAITING = 8, 1000, 8
 FILES, RECEIVE = 600, 4.0
 TOKEN = "a token of the tests"
-LEVEL = ["--threshold=-0.2"]  # so low that there are regions
+LEVEL = ["--threshold=-0.2", "--min_area", "300"]  # so low that there are regions, and not all of them told
 START = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
@@ -187,10 +187,13 @@ def test_eight_clients_get_infers_answers(server: Server, pictures: list[Path], 
 
 
 def test_one_at_a_time_every_bit_is_infers(server: Server, pictures: list[Path], expected: SimpleNamespace) -> None:
+    called, before = 'paddlepatch_defective_total{model="washer"}', server.figures()
     for path in pictures:
         reply = server.score(path.read_bytes()).json
         assert {name: reply[name] for name in expected.scores[str(path)]} == expected.scores[str(path)]
         assert reply["regions"] == expected.regions[str(path)] and "heat_map" not in reply
+    defective = sum(expected.scores[str(path)]["defective"] for path in pictures)
+    assert server.figures()[called] - before.get(called, 0) == defective > 0
     path = next(path for path in pictures if expected.regions[str(path)])
     reply = server.ask("POST", "/models/washer/score?heat_map=true", path.read_bytes()).json
     drawn = cv2.imdecode(np.frombuffer(base64.b64decode(reply["heat_map"]), np.uint8), cv2.IMREAD_COLOR)
@@ -331,8 +334,15 @@ def test_what_does_not_fit_into_the_queue_is_refused(
     os.kill(stopped, signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(MOST_WAITING) as pool:
-            waiting = [pool.submit(server.score, data) for _ in range(MOST_WAITING)]
+            waiting = [pool.submit(server.score, data) for _ in range(MOST_WAITING - 1)]
+            until(lambda: server.figures()['paddlepatch_waiting_pictures{model="washer"}'] == MOST_WAITING - 1)
+            head = f"POST /models/washer/score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+            late = server.raw(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data[:-1])
+            until(lambda: server.figures()["paddlepatch_held_bytes"] == MOST_WAITING * len(data) - 1)
+            waiting.append(pool.submit(server.score, data))
             until(lambda: server.figures()['paddlepatch_waiting_pictures{model="washer"}'] == MOST_WAITING)
+            late.sendall(data[-1:])  # there was room when it began to arrive
+            assert late.recv(100).startswith(b"HTTP/1.1 429 ")
             reply = server.score(data)
             assert reply.status == 429 and int(reply.headers["retry-after"]) >= 1
             same(server.score(data, "other"), expected, pictures[0])  # another model has a queue of its own

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
+from fastapi import HTTPException, Request
 
 from deploy import Runtime, UserError
-from deploy.pictures.decode import Encoded
+from deploy.pictures.decode import Encoded, encode_png
+from deploy.serve.bodies import Bodies
+from deploy.serve.model import ModelProcess
+from deploy.serve.scorer import Scorer
 from deploy.serve.settings import Job, named
 from deploy.serve.shelf import Shelf
 from deploy.serve.worker import UNLOADED, answers
@@ -84,3 +91,73 @@ def test_a_folder_names_its_models(folder: Path, tmp_path: Path) -> None:
         named([f"x={folder}"])
     with pytest.raises(UserError, match="two models are called third"):
         named([str(folder), f"third={folder}/first/stats"])
+
+
+def test_in_one_run_everybody_gets_the_answer_to_the_own_picture(folder: Path, trained: SimpleNamespace) -> None:
+    paths = sorted((trained.data / "washer/test").rglob("*.png"))[:3]
+    sent = [Encoded("sent", data) for data in (b"no picture", *(path.read_bytes() for path in paths))]
+    scorer = Scorer(jobs(folder)["first"], {})
+    alone = [json.loads(scorer.answers([one], [False])[0].body) for one in sent]
+    answers = scorer.answers(sent, [False, True, False, True])
+    assert [answer.status for answer in answers] == [400, 200, 200, 200]
+    found = [json.loads(answer.body) for answer in answers]
+    assert ["heat_map" in one for one in found] == [False, True, False, True]
+    for one, known in zip(found[1:], alone[1:]):
+        assert one["score"] == pytest.approx(known["score"], rel=1e-5)
+    assert len({one["score"] for one in alone[1:]}) == 3
+
+
+def test_an_answer_is_of_the_jobs_threshold_and_least_area_and_the_pictures_own_size(
+    folder: Path, trained: SimpleNamespace
+) -> None:
+    picture = cv2.imread(str(next((trained.data / "washer/test/good").iterdir())))
+    sent = [Encoded("sent", encode_png(cv2.resize(picture, (300, 200))))]
+    usual = jobs(folder)["first"]
+
+    def answer(**changed: object) -> dict:
+        return json.loads(Scorer(replace(usual, **changed), {}).answers(sent, [False])[0].body)
+
+    low = answer(threshold=-0.5)
+    areas = [region["area"] for region in low["regions"]]
+    assert (low["height"], low["width"]) == (200, 300) and low["defective"] and areas
+    most = max(areas)
+    assert [region["area"] for region in answer(threshold=-0.5, least_area=most - 1)["regions"]] == [most]
+    assert answer(threshold=-0.5, least_area=most + 1)["regions"] == []
+    assert [answer(false_alarm=rate)["defective"] for rate in (0.001, 0.999)] == [False, True]
+
+
+def test_a_batch_is_of_one_model_and_of_those_that_wait_longest(folder: Path) -> None:
+    small = {name: replace(job, batch_size=2) for name, job in jobs(folder).items()}
+    process = ModelProcess("folder", small, 2, None)
+    for number, name in enumerate(("first", "second", "first", "first", "third")):
+        process.submit(name, bytes([number]), False)
+    assert [[request.picture[0] for request in process._take()] for _ in range(4)] == [[0, 2], [1], [3], [4]]
+
+
+def test_bodies_are_limited_one_by_one_and_together() -> None:
+    bodies = Bodies(most=10, most_held=25)
+
+    def request(*parts: bytes) -> Request:
+        sent = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+        sent.append({"type": "http.request", "body": b"", "more_body": False})
+
+        async def receive() -> dict:
+            return sent.pop(0)
+
+        return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+    async def status(*parts: bytes) -> int:
+        try:
+            async with bodies.receive(request(*parts)) as body:
+                return len(body)
+        except HTTPException as error:
+            return error.status_code
+
+    async def together() -> None:
+        assert await status(b"x" * 6, b"x" * 4) == 10 and await status(b"x" * 6, b"x" * 5) == 413
+        async with bodies.receive(request(b"x" * 10)), bodies.receive(request(b"x" * 10)):
+            assert bodies.held == 20 and await status(b"x" * 5) == 5
+            assert await status(b"x" * 5, b"x") == 429 and bodies.held == 20
+
+    asyncio.run(together())
+    assert bodies.held == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from deploy import Predictor, UserError
 from deploy.calibration import Calibration
 from deploy.storage.tensors import read_header
 from models import METHODS, AnomalyMethod, PatchCore, changed_since_fit, load_model
+from models.base import update
 from models.memory_bank.coreset import Sampler, squared_to, thinned
 
 OPTIONS = {
@@ -99,6 +101,22 @@ def test_size_is_bounded(both: SimpleNamespace) -> None:
     else:
         with pytest.raises(UserError, match=f"--max_size 9: a {both.name} model does not grow"):
             model.update(SECOND, max_size=9)
+
+
+def test_scores_before_and_after_are_of_the_same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seven pictures, six of them new, every third new one is looked at."""
+    pairs, factors = [], update._factors
+    monkeypatch.setattr(update, "COMPARED", 3)
+    monkeypatch.setattr(update, "_factors", lambda found: factors(pairs.extend(found) or found))
+    model = make("padim").fit(FIRST)
+    model.calibration = replace(model.calibration, image_threshold=1e9)
+    before = [one.score for one in model.predict([SECOND[0], SECOND[3]])]
+    model.update([FIRST[0], *SECOND])
+    assert [levels[0] for levels, _ in pairs] == pytest.approx(before, rel=1e-3)
+    pairs.clear()
+    model.calibration = replace(model.calibration, image_threshold=1e-9)
+    model.update(pictures(6, 3))
+    assert not pairs, "those above the threshold do not tell"
 
 
 def test_a_picture_is_forgotten(both: SimpleNamespace) -> None:
