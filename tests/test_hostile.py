@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import struct
 import tracemalloc
 import zlib
 from collections import OrderedDict
@@ -185,6 +186,17 @@ def test_damage_that_a_checksum_tells_is_refused(tmp_path: Path) -> None:
     with_thumbnail = b"\xff\xd8\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[2:]
     assert decoded_or_refused(tmp_path / "x.jpg", with_thumbnail)
     assert not decoded_or_refused(tmp_path / "x.jpg", with_thumbnail[:-300])
+
+
+@pytest.mark.once
+def test_a_strip_that_ends_early_is_refused(tmp_path: Path) -> None:
+    """A decoder may leave out what is missing, without an error."""
+    data = bytearray(encoded(".tif", SMOOTH, *DEFLATED))
+    sizes = data.find(struct.pack("<HH", 279, 4)) + 8  # of the strips, in bytes: their place, as they are several
+    first = int.from_bytes(data[sizes : sizes + 4], "little")
+    assert int.from_bytes(data[sizes - 4 : sizes], "little") > 1 and decoded_or_refused(tmp_path / "x.tif", bytes(data))
+    data[first : first + 4] = (int.from_bytes(data[first : first + 4], "little") - 20).to_bytes(4, "little")
+    assert not decoded_or_refused(tmp_path / "x.tif", bytes(data))
 
 
 @pytest.mark.once

@@ -160,7 +160,11 @@ def _check_tiff(data: bytes, told: Stated) -> None:
 
 
 def _inflated(piece: bytes, most: int) -> int:
-    """Number of bytes of deflated data after inflation; stops above `most`. ValueError if the data are damaged."""
+    """Number of bytes of deflated data after inflation; stops above `most`.
+
+    Raises:
+        ValueError: the data are damaged, or end too early.
+    """
     reader, count = zlib.decompressobj(), 0
     try:
         while piece and not reader.eof and count <= most:
@@ -168,4 +172,6 @@ def _inflated(piece: bytes, most: int) -> int:
             piece = reader.unconsumed_tail
     except zlib.error as error:
         raise ValueError("its data are damaged; copy it again") from error
+    if not reader.eof and count <= most:
+        raise ValueError("its data end too early; copy it again")
     return count
