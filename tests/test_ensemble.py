@@ -10,6 +10,7 @@ from conftest import FAST, done, refused, run, table
 
 from deploy import Preprocess, UserError
 from models import Ensemble, PaDiM, PatchCore, build_model, load_model
+from models.ensemble import _spread
 from models.export.export import export
 
 pytestmark = pytest.mark.once  # with Paddle 2.6, ensembles are fitted and exported in test_compact.py
@@ -31,15 +32,17 @@ def ensemble(method: str = "patchcore", k: float = 10) -> Ensemble:
 def test_scores_are_the_mean_over_the_spread_of_held_out_pictures(method: str, k: float, tmp_path: Path) -> None:
     """Each member is fitted alone; its held-out maps and scores are taken again, picture by picture."""
     together = ensemble(method, k)
-    test, maps, scores = pictures(3, seed=9), 0, 0
+    test, maps, scores, held_out = pictures(3, seed=9), 0, 0, 0
     for number, (arch, layers) in enumerate(zip(("compact", "compact"), SETS)):
         alone = build_model(method, [arch], [layers], ["random"], seed=521 + number, k=k, preprocess=SMALL)
         held = list(alone.fit_statistics(pictures(8), 8, None, None, lambda text: None))
         alone.fit(pictures(8))
         spread = np.std([m for m, _ in held]), np.std([s for _, s in held])
+        held_out = held_out + np.array([s for _, s in held]) / spread[1] / 2
         found = list(alone.predict(test))
         maps = maps + np.stack([p.anomaly_map for p in found]) / spread[0] / 2
         scores = scores + np.array([p.score for p in found]) / spread[1] / 2
+    np.testing.assert_allclose(together.calibration.scores, np.sort(held_out), rtol=1e-3)
     again = load_model(together.save(tmp_path / "model.safetensors"))
     assert max(export(again, tmp_path / "export").compared.values()) < 1e-5
     with pytest.raises(UserError, match="is an ensemble"):
@@ -48,6 +51,10 @@ def test_scores_are_the_mean_over_the_spread_of_held_out_pictures(method: str, k
         found = list(model.predict(test, batch_size=2))
         np.testing.assert_allclose([p.score for p in found], scores, rtol=1e-3)
         np.testing.assert_allclose(np.stack([p.anomaly_map for p in found]), maps, rtol=1e-3)
+
+
+def test_a_spread_that_is_small_by_chance_is_a_hundredth_of_the_level() -> None:
+    assert _spread(0.5, 2.0) == 0.5 and _spread(0.001, 2.0) == 0.02 and _spread(0.0, 0.0) > 0
 
 
 def test_one_backbone_is_no_ensemble() -> None:
