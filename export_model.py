@@ -6,10 +6,12 @@ python export_model.py --category bottle --method patchcore --arch resnet18 --k 
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from pathlib import Path
+from typing import Callable
 
 import options
-from datasets.readers import find_categories
+from datasets.readers import Category, find_categories
 from deploy.command_line.parser import Arguments, Parser, positive
 from deploy.command_line.script import run_script
 from deploy.errors import Failed, UserError
@@ -21,6 +23,7 @@ from models.export.export import export
 COMPARED = 8  # number of test pictures that the export is compared on
 CATEGORY_HELP = "whose model: NAME[,NAME...], or all that a run left"
 SAVE_DIR_HELP = "default: {save_path}/{method}_{arch}_{k}/{category}/export; of several, {save_dir}/{category}"
+Find = Callable[[Path], list[Category]]
 
 
 def main() -> int:
@@ -38,17 +41,17 @@ def main() -> int:
     check_alone("export_model.py")
 
     files = options.model_files(args)
-    failed = Failed(len(files))
+    failed, find = Failed(len(files)), cache(find_categories)  # the data are looked through once for all models
     for category, path in files.items():
         with failed.noted(category):
-            stats = export_one(args, category, path, alone=len(files) == 1)
+            stats = export_one(args, category, path, find, alone=len(files) == 1)
     if len(files) > 1 and not failed:
         folder = args.save_dir or stats.parents[2]
         print(f"serve them: python infer.py --serve 8080 --stats {shown(Path(folder))}")
     return failed.finish()
 
 
-def export_one(args: Arguments, category: str, path: Path, alone: bool) -> Path:
+def export_one(args: Arguments, category: str, path: Path, find: Find, alone: bool) -> Path:
     """Export the model of `path`, to --save_dir itself if it is the only one (`alone`); return its stats file."""
     model = load_model(path, options.runtime(args))
     options.check_model(args, model, path)
@@ -56,7 +59,7 @@ def export_one(args: Arguments, category: str, path: Path, alone: bool) -> Path:
     folder = options.results_folder(args, model, path) / category / "export"
     if args.save_dir is not None:
         folder = Path(args.save_dir) / ("" if alone else category)
-    tests, pictures = test_pictures(Path(args.data_path), category)
+    tests, pictures = test_pictures(Path(args.data_path), category, find)
     done = export(model, folder, args.layout, args.input, args.format == "onnx", pictures)
     ways = ", ".join(f"{name} {value:.1e}" for name, value in done.compared.items() if name != "pictures")
     print(f"differs from dygraph by at most (relative): {ways}; on {len(pictures)} pictures of {tests} and a drawn one")
@@ -72,13 +75,13 @@ def shown(path: Path) -> str:
     return shlex.quote(str(path.relative_to(here) if here in path.parents else path))
 
 
-def test_pictures(data_path: Path, category: str) -> tuple[Path, list[Path]]:
+def test_pictures(data_path: Path, category: str, find: Find) -> tuple[Path, list[Path]]:
     """Return the folder of the category's test pictures, and the first COMPARED of them, if there are any."""
     tests = data_path / category / "test"
     if tests.is_dir():
         return tests, list_pictures(tests)[:COMPARED]
     try:  # in another layout
-        found = {one.name: one for one in find_categories(data_path)}
+        found = {one.name: one for one in find(data_path)}
         return data_path, [picture.path for picture in found[category].test_pictures()[:COMPARED]]
     except (UserError, KeyError):
         return tests, []

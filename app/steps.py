@@ -81,9 +81,7 @@ def fit(workspace: Workspace, name: str, pictures: Sequence[Path], settings: Set
     """
 
     def left_out(path: str, error: UserError) -> None:
-        workspace.notes.append(("left_out", {"cause": workspace.readable(str(error))}))
-        workspace.remove([picture for picture in workspace.training if str(picture.path) == path])
-        workspace.training = [picture for picture in workspace.training if str(picture.path) != path]
+        workspace.leave_out(Upload(Path(path), workspace.readable(path)), error)
 
     found, limits = preset(METHOD, settings.preset), value_range(pictures)
     preprocess = options.preset_preprocess(METHOD, found, pictures)
@@ -145,9 +143,7 @@ def score(
     paths = [picture.path for picture in pictures]
 
     def left_out(path: str, error: UserError) -> None:
-        picture = pictures[by_path[path]]
-        workspace.notes.append(("left_out", {"cause": str(error).replace(path, picture.name)}))
-        workspace.remove([picture])
+        workspace.leave_out(pictures[by_path[path]], error)
 
     for count, prediction in enumerate(model.predict(paths, 1, on_bad=left_out), 1):
         number, mask, known, kind = by_path[prediction.name], None, truth, None

@@ -18,6 +18,7 @@ from typing import Any, Callable
 import numpy as np
 
 from datasets.readers.category import GOOD
+from deploy.errors import UserError
 from deploy.predictor import Prediction
 from deploy.storage.files import scratch_folder
 from models import Detector
@@ -140,6 +141,12 @@ class Workspace:
             if picture.path.parent == self.folder and picture.path.is_file():
                 self._bytes -= picture.path.stat().st_size
                 picture.path.unlink()
+
+    def leave_out(self, picture: Upload, error: UserError) -> None:
+        """Note why a picture cannot be used, and delete it."""
+        self.notes.append(("left_out", {"cause": str(error).replace(str(picture.path), picture.name)}))
+        self.remove([picture])
+        self.training = [other for other in self.training if other.path != picture.path]
 
     def readable(self, line: str) -> str:
         """Replace our paths of pictures in a progress line by the visitor's names."""

@@ -207,7 +207,8 @@ def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
         if not path.is_file():
             raise UserError(
                 f"no model at {path}: train {category} first with the same --method, --arch, --k and --save_path, "
-                "or give --model_path" + (_seeds_there(run_folder(args), path.name) or _others_there(args, path.name))
+                "or give --model_path"
+                + (_seeds_there(run_folder(args), glob.escape(path.name)) or _others_there(args, path.name))
             )
     held = seed if seed is None else model_seed(path)
     if held != seed:
@@ -227,8 +228,9 @@ def model_files(args: Arguments) -> dict[str, Path]:
         return {name: model_file(args, name, seed)}
     if args.model_path is not None:
         raise UserError(f"--model_path is one model, --category {asked} are several: give one of both")
-    names = [plain_name(name, "--category") for name in dict.fromkeys(asked.split(","))]
-    if asked == "all":
+    if asked != "all":
+        names = [plain_name(name, "--category") for name in dict.fromkeys(asked.split(","))]
+    else:
         folder = run_folder(args)
         places = [folder, *([] if seed is None else [seed_folder(folder, seed)])]
         names = sorted(
@@ -237,7 +239,7 @@ def model_files(args: Arguments) -> dict[str, Path]:
         if not names:
             raise UserError(
                 f"--category all: no model in {places[-1]}: train first with the same --method, --arch, --k and "
-                "--save_path" + (_seeds_there(folder, "") if seed is None else "")
+                "--save_path" + (_seeds_there(folder, "*.safetensors") if seed is None else "")
             )
     return {name: model_file(args, name, seed) for name in names}
 
@@ -262,9 +264,9 @@ def _model_below(folder: Path, name: str, seed: int | None) -> Path:
     return several if several.is_file() and not (alone.is_file() and model_seed(alone) == seed) else alone
 
 
-def _seeds_there(folder: Path, name: str) -> str:
-    """Return a text for an error if the folder has models of several seeds; `name` is the file's name, "" for any."""
-    found = sorted({path.parent.name[4:] for path in folder.glob(f"seed*/{glob.escape(name) or '*.safetensors'}")})
+def _seeds_there(folder: Path, pattern: str) -> str:
+    """Return a text for an error if the folder has models of several seeds whose files match `pattern`."""
+    found = sorted({path.parent.name[4:] for path in folder.glob(f"seed*/{pattern}")})
     return f"; models of seeds {', '.join(found)} are there: give --seed" if found else ""
 
 

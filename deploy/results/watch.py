@@ -190,16 +190,17 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
     settled may be unfinished; it is yielded again until it is in `done`. PaddlePatch's own heat maps and masks are left
     out.
     """
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError) and error.filename == str(folder):
+            raise UserError(f"--watch {folder}: {error.strerror}; allow it to be read") from error
+
     results: set[Path] = set()
     while not stop:
         if not folder.is_dir():
             raise UserError(f"--watch {folder}: no such folder")
-        try:
-            os.scandir(folder).close()
-        except PermissionError as error:
-            raise UserError(f"--watch {folder}: {error.strerror}; allow it to be read") from error
         found = []
-        for path in walk_pictures(folder):
+        for path in walk_pictures(folder, on_error=refuse):
             if str(path) in done or path in results:
                 continue
             if is_marked(path):
