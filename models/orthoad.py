@@ -9,6 +9,7 @@ import paddle
 from deploy.errors import UserError
 
 from .base.gaussian import GaussianMethod
+from .graph.power import normalised
 from .threads import one_thread
 
 
@@ -60,9 +61,9 @@ class OrthoAD(GaussianMethod):
             start += feature.channels
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor:
-        """Project the layer on its own grid, before upsampling: the two operations commute."""
+        """Project the layer, raised to `power`, on its own grid, before upsampling: the two operations commute."""
         channels, places = output.shape[1:]
-        rows = output.transpose([0, 2, 1]).reshape([-1, channels])
+        rows = normalised(output, self.options["power"]).transpose([0, 2, 1]).reshape([-1, channels])
         return paddle.matmul(rows, getattr(self, f"rows_{layer}")).reshape([-1, places, self.k]).transpose([0, 2, 1])
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:

@@ -9,6 +9,7 @@ import paddle
 from deploy.errors import UserError
 
 from .base.gaussian import GaussianMethod
+from .graph.power import normalised
 
 
 class PaDiM(GaussianMethod):
@@ -56,9 +57,11 @@ class PaDiM(GaussianMethod):
             start += feature.channels
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
-        """Select the drawn channels of a layer; None if none of its channels was drawn."""
+        """Select the drawn channels of a layer, raised to `power`; None if none of its channels was drawn."""
         channels = getattr(self, f"channels_{layer}")
-        return paddle.index_select(output, channels, axis=1) if channels.shape[0] else None
+        if not channels.shape[0]:
+            return None
+        return normalised(paddle.index_select(output, channels, axis=1), self.options["power"])
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
         """Concatenate the channels of all layers."""

@@ -17,6 +17,7 @@ from .base.data import part_ends
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
+from .graph.power import check_power, normalised
 from .graph.resample import to_pixels, upsample
 from .graph.scores import check_image_score, image_score
 from .memory_bank.clusters import Clusters
@@ -50,6 +51,7 @@ class PatchCore(AnomalyMethod):
     - `patch_size`: features are averaged over patch_size x patch_size neighbours (section 3.1), odd.
     - `grid`: the layer whose positions are the patches; None is the first layer, as in the paper. Finer layers are
       averaged over each of its positions (after `patch_size`), deeper layers are interpolated.
+    - `power`: 1, 0.75 or 0.5, to which the averaged features are raised, see `models.graph.power`; 1 in the paper.
     - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
     - `pretrain_dim`, `target_dim`: each layer's patches are pooled adaptively to `pretrain_dim` values, and the
       concatenation of all layers to `target_dim` values (1024 and 1024 in patchcore-inspection); None is no pooling.
@@ -73,6 +75,7 @@ class PatchCore(AnomalyMethod):
         "coreset_block": 2_000_000,
         "spool_dir": None,
         "patch_size": 3,
+        "power": 1.0,
         "grid": None,
         "patch_stride": 1,
         "pretrain_dim": None,
@@ -110,6 +113,7 @@ class PatchCore(AnomalyMethod):
             raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
         if not 0 <= self.options["lloyd"] <= 1:
             raise UserError(f"--lloyd {self.options['lloyd']:g} must be 0 to 1, the share of the way to the means")
+        check_power(self.options["power"])
         patch = self.options["patch_size"]
         if patch < 1 or patch % 2 == 0:
             raise UserError(f"--patch_size {patch} must be odd and at least 1")
@@ -172,6 +176,7 @@ class PatchCore(AnomalyMethod):
             aligned.append(pooled.reshape([-1, pool.channels, self.positions]))
         joined = sum(pool.channels for pool in self.pools)
         patches = paddle.concat(aligned, 1).transpose([0, 2, 1]).reshape([-1, joined])
+        patches = normalised(patches, self.options["power"])
         return patches if self.options["target_dim"] is None else paddle.matmul(patches, self.aggregate)
 
     def statistics(self) -> dict[str, paddle.Tensor]:

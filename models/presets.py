@@ -39,7 +39,7 @@ PRESETS["patchcore"] |= {
     "best": Preset(Preprocess(458, 400), ("layer1", "layer2", "layer3"), 5.0, MEANS, whole=320),
 }
 for name in ("padim", "orthoad"):
-    options = {"grid": "layer2", "eps": 0.001, "image_score": "top"}
+    options = {"grid": "layer2", "power": 0.75, "eps": 0.004, "image_score": "top"}
     PRESETS[name]["balanced"] = Preset(Preprocess(256, 256), ("layer1", "layer2", "layer3"), 100, options)
 PRESETS["spade"]["balanced"] = Preset(
     Preprocess(256, 256), ("layer2", "layer3"), 50, {"descriptor_layer": "layer3", "image_score": "top"}

@@ -149,9 +149,9 @@ def test_help_tells_the_truth() -> None:
 def test_options_of_a_method_stand_in_its_group() -> None:
     found = groups("train.py")
     for name in METHODS["patchcore"].OPTIONS:
-        if name not in ("image_score", "sigma", "grid"):
+        if name not in ("image_score", "sigma", "grid", "power"):
             assert f"--{name} " in found["patchcore"], name
-    assert "--grid " in found["patchcore, padim, orthoad"]
+    assert "--grid " in found["patchcore, padim, orthoad"] and "--power " in found["patchcore, padim, orthoad"]
     assert "--eps" in found["padim, orthoad"] and "--gallery" in found["spade"] and "--sigma" in found["every method"]
 
 

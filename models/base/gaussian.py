@@ -14,6 +14,7 @@ from deploy.command_line.progress import progress
 from deploy.errors import UserError
 
 from ..graph.pooling import shrink
+from ..graph.power import check_power
 from ..graph.resample import Resample, nearest_matrix, to_pixels
 from ..graph.scores import check_image_score, image_score
 from ..threads import one_thread
@@ -34,6 +35,7 @@ class GaussianMethod(AnomalyMethod):
     - `eps`: added to the diagonal of every covariance (0.01 in the papers).
     - `grid`: the layer whose positions have Gaussians; None is the first layer, as in the papers. Finer layers are
       averaged over each of its positions, deeper layers are upsampled by nearest neighbour.
+    - `power`: 1, 0.75 or 0.5, to which all features are raised, see `models.graph.power`; 1 in the papers.
     - `image_score`: `smooth` (largest value of the smoothed map), `max` (largest position) or `top` (mean of the
       largest 1 % of positions).
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
@@ -44,6 +46,7 @@ class GaussianMethod(AnomalyMethod):
     K = 100
     OPTIONS: ClassVar[dict[str, Any]] = {
         "eps": 0.01,
+        "power": 1.0,
         "grid": None,
         "image_score": "smooth",
         "sigma": 4.0,
@@ -62,7 +65,8 @@ class GaussianMethod(AnomalyMethod):
         raise NotImplementedError
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
-        """Reduce a layer's output [batch, channels, positions] to [batch, kept, positions]; None if nothing is kept."""
+        """Reduce a layer's output [batch, channels, positions], raised to `power`, to [batch, kept, positions]; None if
+        nothing is kept."""
         raise NotImplementedError
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
@@ -80,6 +84,7 @@ class GaussianMethod(AnomalyMethod):
         check_image_score(self.options["image_score"], ("smooth", "max", "top"), self.NAME)
         if self.options["eps"] <= 0:
             raise UserError(f"--eps {self.options['eps']} must be above 0: covariances need it to be invertible")
+        check_power(self.options["power"])
         features = self.backbone.features
         channels = sum(feature.channels for feature in features)
         if self.k > channels:
