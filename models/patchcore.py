@@ -17,11 +17,13 @@ from .base.data import part_ends
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
-from .graph.power import check_power, normalised
+from .graph.power import normalised
 from .graph.resample import to_pixels, upsample
-from .graph.scores import check_image_score, image_score
+from .graph.scores import image_score
+from .memory_bank.checks import check_options
 from .memory_bank.clusters import Clusters
-from .memory_bank.coreset import SAMPLERS, Sampler, thinned
+from .memory_bank.coreset import Sampler, thinned
+from .memory_bank.deviation import Deviation
 from .memory_bank.search import (
     CoarseSearch,
     coarse_tables,
@@ -33,6 +35,7 @@ from .memory_bank.search import (
     several_nearest,
 )
 from .memory_bank.shards import picked, starts
+from .threads import one_thread
 
 
 class PatchCore(AnomalyMethod):
@@ -52,6 +55,8 @@ class PatchCore(AnomalyMethod):
     - `grid`: the layer whose positions are the patches; None is the first layer, as in the paper. Finer layers are
       averaged over each of its positions (after `patch_size`), deeper layers are interpolated.
     - `power`: 1, 0.75 or 0.5, to which the averaged features are raised, see `models.graph.power`; 1 in the paper.
+    - `standardise`: 0 to 1, the power of its standard deviation over all training patches by which each channel is
+      divided; 0 in the paper.
     - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
     - `pretrain_dim`, `target_dim`: each layer's patches are pooled adaptively to `pretrain_dim` values, and the
       concatenation of all layers to `target_dim` values (1024 and 1024 in patchcore-inspection); None is no pooling.
@@ -76,6 +81,7 @@ class PatchCore(AnomalyMethod):
         "spool_dir": None,
         "patch_size": 3,
         "power": 1.0,
+        "standardise": 0.0,
         "grid": None,
         "patch_stride": 1,
         "pretrain_dim": None,
@@ -108,31 +114,8 @@ class PatchCore(AnomalyMethod):
 
     def build(self) -> None:
         """Make pooling, alignment of all layers to one grid, upsampling of the map, and buffers."""
-        check_image_score(self.options["image_score"], ("reweighted", "max", "top", "density", "smooth"), self.NAME)
-        if self.options["sampler"] not in SAMPLERS:
-            raise UserError(f"--sampler {self.options['sampler']} is unknown: choose one of {', '.join(SAMPLERS)}")
-        if not 0 <= self.options["lloyd"] <= 1:
-            raise UserError(f"--lloyd {self.options['lloyd']:g} must be 0 to 1, the share of the way to the means")
-        check_power(self.options["power"])
+        check_options(self.options, self.NAME)
         patch = self.options["patch_size"]
-        if patch < 1 or patch % 2 == 0:
-            raise UserError(f"--patch_size {patch} must be odd and at least 1")
-        if self.options["reweight_neighbors"] < 2:
-            raise UserError(
-                f"--reweight_neighbors {self.options['reweight_neighbors']} must be at least 2 (b of equation 7)"
-            )
-        if self.options["num_neighbors"] < 1:
-            raise UserError(f"--num_neighbors {self.options['num_neighbors']} must be at least 1")
-        if self.options["search"] not in ("coarse", "exact"):
-            raise UserError(f"--search {self.options['search']} is unknown: choose coarse or exact")
-        if self.options["search"] == "coarse" and self.options["num_neighbors"] > 1:
-            raise UserError(
-                f"--search coarse finds one neighbour, not --num_neighbors {self.options['num_neighbors']}: "
-                "give --search exact"
-            )
-        for name in ("patch_stride", "pretrain_dim", "target_dim"):
-            if self.options[name] is not None and self.options[name] < 1:
-                raise UserError(f"--{name} {self.options[name]} must be at least 1")
         features = self.backbone.features
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
         if self.options["grid"] not in (None, *self.layers):
@@ -159,6 +142,7 @@ class PatchCore(AnomalyMethod):
         self.to_pixels = to_pixels(self.preprocess, whole, self.options["sigma"], stride)
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
             self.register_buffer(name, paddle.zeros(shape))
+        self.register_buffer("channel_scale", paddle.ones([self.channels]))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))
         for name in ("spacing", "least_spacing"):
             self.register_buffer(name, paddle.zeros([0]))
@@ -183,6 +167,7 @@ class PatchCore(AnomalyMethod):
         """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables for search and score."""
         coarse, score = self.options["search"] == "coarse", self.options["image_score"]
         names = ["memory_bank", "bank_mean", "half_norms", *(self.coarse.statistics() if coarse else [])]
+        names += ["channel_scale"] if self.options["standardise"] else []
         names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(score, [])
         names += ["least_spacing"] if coarse and score == "density" else []
         return {name: getattr(self, name) for name in names}
@@ -197,7 +182,7 @@ class PatchCore(AnomalyMethod):
         """Score patches [batch * positions, channels]: map and image score; see the class for the equations."""
         given = dict(zip(self.statistics(), statistics))
         bank, half_norms = given["memory_bank"], given["half_norms"]
-        query = features - given["bank_mean"]
+        query = (features * given["channel_scale"] if "channel_scale" in given else features) - given["bank_mean"]
         if self.options["search"] == "coarse":
             tables = [given[name] for name in self.coarse.statistics()]
             nearest, distance = self.coarse(query, bank, half_norms, *tables, given.get("least_spacing"))
@@ -238,7 +223,7 @@ class PatchCore(AnomalyMethod):
         self._start(pictures, share, bank + self.fitted["bank_mean"])
 
     def _start(self, pictures: int, k: float, bank: np.ndarray | None) -> None:
-        self._spool = Spool(self.options["spool_dir"], self.channels)
+        self._spool, self._deviation = Spool(self.options["spool_dir"], self.channels), Deviation(self.channels)
         self._sampler = Sampler(
             self.options["sampler"],
             self.channels,
@@ -253,13 +238,28 @@ class PatchCore(AnomalyMethod):
         )
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Append every patch to the spool file and pass it to the sampler, picture by picture."""
+        """Append every patch to the spool file."""
         self._spool.append(features)
-        for picture in features.reshape(-1, self.positions, self.channels):
-            self._sampler.add(picture)
+        if self.options["standardise"] and not self._first:
+            for picture in features.reshape(-1, self.positions, self.channels):
+                self._deviation.add(picture)
+
+    @one_thread
+    def _sample(self) -> None:
+        """Set the scale of the channels, and pass all patches to the sampler, picture by picture."""
+        self._scale = self.fitted.get("channel_scale") if self._first else None
+        if self.options["standardise"] and not self._first:
+            self._scale = self._deviation.total(self.group) ** -np.float32(self.options["standardise"])
+        for first in range(0, self._spool.rows, self.positions):
+            self._sampler.add(self._scaled(self._spool.read_block(first, self.positions)))
+
+    def _scaled(self, features: np.ndarray) -> np.ndarray:
+        """Features in the scale of the bank; see the option `standardise`."""
+        return features if self._scale is None else features * self._scale
 
     def finish_fit(self) -> dict[str, np.ndarray]:
         """Choose the coreset; return the centred memory bank and the other statistics."""
+        self._sample()
         first = starts(self._sampler.seen, self.group)
         patches = first[-1]
         count = self._sampler.wanted(patches)
@@ -268,7 +268,7 @@ class PatchCore(AnomalyMethod):
         if not self._first and count < self.options["num_neighbors"]:
             raise UserError(f"--num_neighbors {self.options['num_neighbors']}: the bank has {count} rows; raise --k")
         chosen = self._sampler.choose()
-        bank = picked(chosen, first, self._spool.read, self.group)
+        bank = self._scaled(picked(chosen, first, self._spool.read, self.group))
         owner, fixed = self.tiling.owner(chosen // self.positions), 0
         self._blocks = self._sampler.blocks
         del self._sampler
@@ -294,7 +294,7 @@ class PatchCore(AnomalyMethod):
             )
             bank = self._clusters.moved()
             self._replaced, numbers = self._clusters.farthest_patches()
-            self._farthest_patches = picked(numbers, first, self._spool.read, self.group) - mean
+            self._farthest_patches = self._scaled(picked(numbers, first, self._spool.read, self.group)) - mean
         return self._tables(bank, mean)
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
@@ -307,6 +307,7 @@ class PatchCore(AnomalyMethod):
             raise UserError("--forget: a memory bank needs rows of two pictures at least, those of one are left")
         owner, self._blocks = self._owner[kept], 1
         self._owner = owner - np.searchsorted(np.sort(numbers), owner)
+        self._scale = self.fitted.get("channel_scale")
         return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])
 
     def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -334,6 +335,7 @@ class PatchCore(AnomalyMethod):
         near = NEAR + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
         neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)), self.group)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
+        found["channel_scale"] = self._scale
         if self.options["image_score"] == "density":
             found["spacing"] = spacing(bank, neighbors)
             found["least_spacing"] = least_spacing(found["spacing"], neighbors)
@@ -378,7 +380,7 @@ class PatchCore(AnomalyMethod):
         rows = np.flatnonzero(self._owner == self._first + pictures.start)
         changed, values = rows[:0], self.fitted["memory_bank"][:0]
         if self._clusters is not None:
-            changed, values = self._clusters.without(pictures.start, features - self.fitted["bank_mean"])
+            changed, values = self._clusters.without(pictures.start, self._scaled(features) - self.fitted["bank_mean"])
             own = np.flatnonzero(np.isin(self._replaced, rows))
             kept, rows = ~np.isin(changed, rows), np.setdiff1d(rows, self._replaced)
             changed = np.concatenate([changed[kept], self._replaced[own]])
@@ -389,7 +391,7 @@ class PatchCore(AnomalyMethod):
     def _centred(self, picture: int, mean: np.ndarray) -> tuple[int, np.ndarray]:
         """Return the number of a training picture's first patch, and its patches, centred."""
         first = self.tiling.parts(range(picture, picture + 1)).start * self.positions
-        return first, self.training_features(range(picture, picture + 1)) - mean
+        return first, self._scaled(self.training_features(range(picture, picture + 1))) - mean
 
     def end_fit(self) -> None:
         """Close the spool file, and drop what was kept about the training patches."""

@@ -160,6 +160,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "spool_dir": (str, "folder for the features of all patches while fitting, the system's temporary one if not given"),
     "patch_size": (positive, "features are averaged over this neighbourhood"),
     "power": (float, "to which features are raised: 1, 0.75 or 0.5"),
+    "standardise": (float, "each channel is divided by this power of its standard deviation, 0 to 1"),
     "grid": (
         str,
         "the layer whose positions are the patches or have Gaussians, with --layers the first; finer ones are averaged",

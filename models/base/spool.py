@@ -23,6 +23,8 @@ class Spool:
 
     def __init__(self, folder: str | Path | None, channels: int) -> None:
         self.folder, self.channels = folder or tempfile.gettempdir(), channels
+        self.rows = 0
+        """Number of rows appended so far."""
         try:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
@@ -36,6 +38,7 @@ class Spool:
                 data = data[self._file.write(data) :]
         except OSError as error:
             raise self._error(error) from error
+        self.rows += len(rows)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows of these numbers, float32 [rows, channels].
