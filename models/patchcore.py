@@ -115,6 +115,7 @@ class PatchCore(AnomalyMethod):
     def build(self) -> None:
         """Make pooling, alignment of all layers to one grid, upsampling of the map, and buffers."""
         check_options(self.options, self.NAME)
+        self._scale: np.ndarray | None = None
         patch = self.options["patch_size"]
         features = self.backbone.features
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
