@@ -224,7 +224,9 @@ class PatchCore(AnomalyMethod):
         self._start(pictures, share, bank + self.fitted["bank_mean"])
 
     def _start(self, pictures: int, k: float, bank: np.ndarray | None) -> None:
-        self._spool, self._deviation = Spool(self.options["spool_dir"], self.channels), Deviation(self.channels)
+        self._spool = Spool(self.options["spool_dir"], self.channels)
+        self._scale = self.fitted.get("channel_scale") if self._first else None
+        self._deviation = Deviation(self.channels) if self.options["standardise"] and self._scale is None else None
         self._sampler = Sampler(
             self.options["sampler"],
             self.channels,
@@ -239,18 +241,15 @@ class PatchCore(AnomalyMethod):
         )
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Append every patch to the spool file."""
+        """Append every patch to the spool file and, if the scale is known, pass it to the sampler, by picture."""
         self._spool.append(features)
-        if self.options["standardise"] and not self._first:
-            for picture in features.reshape(-1, self.positions, self.channels):
-                self._deviation.add(picture)
+        for picture in features.reshape(-1, self.positions, self.channels):
+            self._sampler.add(self._scaled(picture)) if self._deviation is None else self._deviation.add(picture)
 
     @one_thread
-    def _sample(self) -> None:
+    def _sample_in_scale(self, deviation: np.ndarray) -> None:
         """Set the scale of the channels, and pass all patches to the sampler, picture by picture."""
-        self._scale = self.fitted.get("channel_scale") if self._first else None
-        if self.options["standardise"] and not self._first:
-            self._scale = self._deviation.total(self.group) ** -np.float32(self.options["standardise"])
+        self._scale = deviation ** -np.float32(self.options["standardise"])
         for first in range(0, self._spool.rows, self.positions):
             self._sampler.add(self._scaled(self._spool.read_block(first, self.positions)))
 
@@ -260,7 +259,8 @@ class PatchCore(AnomalyMethod):
 
     def finish_fit(self) -> dict[str, np.ndarray]:
         """Choose the coreset; return the centred memory bank and the other statistics."""
-        self._sample()
+        if self._deviation is not None:
+            self._sample_in_scale(self._deviation.total(self.group))
         first = starts(self._sampler.seen, self.group)
         patches = first[-1]
         count = self._sampler.wanted(patches)

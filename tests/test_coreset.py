@@ -91,7 +91,6 @@ def test_selection_of_real_features_equals_brute_force() -> None:
     model = PatchCore(weights=WEIGHTS)
     pictures = sorted((MVTEC / "bottle/train/good").glob("*.png"))[:20]
     fit_features(model, pictures, 8, None, None)
-    model._sample()
     points = model._sampler._turned()
     assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
 
