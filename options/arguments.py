@@ -170,7 +170,8 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "target_dim": (positive, "pool all layers' patches together to this many values"),
     "search": (
         str,
-        "coarse (image scores exact, lesser patches at times too far) or exact; coarse where it can, if not given",
+        "coarse (image scores exact, by density nearly always; lesser patches at times too far) or exact; "
+        "coarse where it can, if not given",
     ),
     "num_neighbors": (positive, "a distance is the mean over this many nearest rows"),
     "reweight_neighbors": (positive, "b of the re-weighting, eq. 7"),
