@@ -19,7 +19,7 @@ from .base.spool import Spool
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.power import normalised
 from .graph.resample import to_pixels, upsample
-from .graph.scores import image_score
+from .graph.scores import ImageScore
 from .memory_bank.checks import check_options
 from .memory_bank.clusters import Clusters
 from .memory_bank.coreset import Sampler, thinned
@@ -60,9 +60,9 @@ class PatchCore(AnomalyMethod):
     - `patch_stride`: only every patch_stride-th position, in both directions, is a patch; 1 in the paper.
     - `pretrain_dim`, `target_dim`: each layer's patches are pooled adaptively to `pretrain_dim` values, and the
       concatenation of all layers to `target_dim` values (1024 and 1024 in patchcore-inspection); None is no pooling.
-    - `image_score`: `reweighted` (equation 7), `max` (the largest patch distance, equation 6), `top` (the mean of the
-      largest 1 % of patch distances), `density` (as `top`, but each distance is divided by the spacing of its nearest
-      row, see `models.memory_bank.neighbours.spacing`) or `smooth` (the largest value of the map).
+    - `image_score`: `reweighted` (equation 7), or `max` (equation 6), `top` or `smooth`, see `ImageScore`, or `density`
+      (`top` of distances divided by their nearest row's spacing, see `models.memory_bank.neighbours.spacing`).
+    - `score_sigma` and `score_top`: see `ImageScore`; without effect on `reweighted` and `smooth`.
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
     - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is `coarse`, but `exact` with
       several neighbours or with the image score `smooth`, which the coarse search finds only approximately.
@@ -87,6 +87,8 @@ class PatchCore(AnomalyMethod):
         "pretrain_dim": None,
         "target_dim": None,
         "image_score": "reweighted",
+        "score_sigma": 0.0,
+        "score_top": 1.0,
         "num_neighbors": 1,
         "search": None,
         "reweight_neighbors": 9,
@@ -145,9 +147,10 @@ class PatchCore(AnomalyMethod):
             self.register_buffer(name, paddle.zeros(shape))
         self.register_buffer("channel_scale", paddle.ones([self.channels]))
         self.register_buffer("neighbors", paddle.zeros([0, self.options["reweight_neighbors"]], "int64"))
-        for name in ("spacing", "least_spacing"):
-            self.register_buffer(name, paddle.zeros([0]))
-        self.coarse = CoarseSearch(self.channels, self.positions)
+        self.register_buffer("spacing", paddle.zeros([0]))
+        self.register_buffer("least_spacing", paddle.zeros([0]))
+        self.image_score = ImageScore(self.options, self.grid)
+        self.coarse = CoarseSearch(self.channels, self.image_score)
         for name, value in self.coarse.statistics().items():
             self.register_buffer(name, value)
 
@@ -170,7 +173,7 @@ class PatchCore(AnomalyMethod):
         names = ["memory_bank", "bank_mean", "half_norms", *(self.coarse.statistics() if coarse else [])]
         names += ["channel_scale"] if self.options["standardise"] else []
         names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(score, [])
-        names += ["least_spacing"] if coarse and score == "density" else []
+        names += ["least_spacing"] if coarse and score == "density" and self.image_score.gaussian is None else []
         return {name: getattr(self, name) for name in names}
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
@@ -182,31 +185,29 @@ class PatchCore(AnomalyMethod):
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Score patches [batch * positions, channels]: map and image score; see the class for the equations."""
         given = dict(zip(self.statistics(), statistics))
-        bank, half_norms = given["memory_bank"], given["half_norms"]
+        bank, half_norms, unit = given["memory_bank"], given["half_norms"], given.get("spacing")
         query = (features * given["channel_scale"] if "channel_scale" in given else features) - given["bank_mean"]
         if self.options["search"] == "coarse":
             tables = [given[name] for name in self.coarse.statistics()]
-            nearest, distance = self.coarse(query, bank, half_norms, *tables, given.get("least_spacing"))
+            nearest, distance = self.coarse(query, bank, half_norms, *tables, given.get("least_spacing", unit))
         elif self.options["num_neighbors"] == 1:
             nearest = exact_nearest(query, bank, half_norms)
             distance = distance_to(query, bank, nearest)
         else:
             nearest, distance = several_nearest(query, bank, half_norms, self.options["num_neighbors"])
-        patches = distance.reshape([-1, self.positions])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
-        if "spacing" in given:
-            relative = (distance / paddle.index_select(given["spacing"], nearest)).reshape([-1, self.positions])
-            return anomaly_map, image_score("top", relative, anomaly_map)
-        if self.options["image_score"] != "reweighted":
-            return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
-        weight = reweighting(query, bank, given["neighbors"], nearest, patches)
-        return anomaly_map, weight * image_score("max", patches, anomaly_map)
+        if unit is not None:
+            distance = distance / paddle.index_select(unit, nearest)
+        score = self.image_score(distance, anomaly_map)
+        if "neighbors" in given:
+            around, patches = given["neighbors"], distance.reshape([-1, self.positions])
+            score = score * reweighting(query, bank, around, nearest, patches)
+        return anomaly_map, score
 
     def start_fit(self, pictures: int) -> None:
         """Open the spool file and the sampler."""
         self._first, self._limit = 0, 0
-        each = 1 + copies_each(self.copied, self.preprocess)
-        self._start(pictures, self.k / each if self.k <= 100 else self.k, None)
+        self._start(pictures, self.k / (1 + copies_each(self.copied, self.preprocess) if self.k <= 100 else 1), None)
 
     def start_update(self, pictures: int, max_size: int | None) -> None:
         """Open the spool file, and a sampler that chooses in addition to the bank.
@@ -215,8 +216,7 @@ class PatchCore(AnomalyMethod):
         have at most `max_size` rows, and at most `k` if that is above 100.
         """
         limits = [size for size in (max_size, int(self.k) if self.k > 100 else None) if size is not None]
-        least = max(2, self.options["num_neighbors"])
-        self._limit = min(limits, default=0)
+        least, self._limit = max(2, self.options["num_neighbors"]), min(limits, default=0)
         if limits and self._limit < least:
             raise UserError(f"--max_size {max_size}: a memory bank needs {least} rows at least")
         self._first, bank = self.data["pictures"], self.fitted["memory_bank"]
@@ -279,8 +279,7 @@ class PatchCore(AnomalyMethod):
         else:
             mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
             bank -= mean
-        self._owner = owner
-        self._clusters: Clusters | None = None
+        self._owner, self._clusters = owner, None
         if self.options["lloyd"] > 0 or "greedy" in self.options["sampler"]:
             self._clusters = Clusters(
                 bank,
@@ -331,18 +330,19 @@ class PatchCore(AnomalyMethod):
         """Return the statistics: the centred bank and all tables that are computed from it."""
         half_norms = half_norms_of(bank)
         # imported late, because only fitting needs numba
-        from .memory_bank.neighbours import NEAR, least_spacing, neighbours, spacing
+        from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing
 
-        near = NEAR + 1 if self.options["image_score"] == "density" else self.options["reweight_neighbors"]
+        names, near = self.statistics(), self.options["reweight_neighbors"]
+        if "spacing" in names:
+            near = 1 + (NEAR if "least_spacing" in names else AROUND)
         neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)), self.group)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         found["channel_scale"] = self._scale
-        if self.options["image_score"] == "density":
+        if "spacing" in names:
             found["spacing"] = spacing(bank, neighbors)
             found["least_spacing"] = least_spacing(found["spacing"], neighbors)
-        if self.options["search"] == "coarse":
-            found.update(coarse_tables(bank))
-        return {name: found[name] for name in self.statistics()}
+        found.update(coarse_tables(bank) if self.options["search"] == "coarse" else {})
+        return {name: found[name] for name in names}
 
     def records(self) -> dict[str, np.ndarray]:
         """Return the number of the picture that each row of the bank comes from, int32 [rows]."""

@@ -26,7 +26,7 @@ class Preset(NamedTuple):
     """
 
 
-FINE = {"grid": "layer2", "image_score": "density"}
+FINE = {"grid": "layer2", "image_score": "density", "score_sigma": 0.7}
 MEANS = {**FINE, "lloyd": 0.5}
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Preset]] = {
@@ -39,10 +39,14 @@ PRESETS["patchcore"] |= {
     "best": Preset(Preprocess(458, 400), ("layer1", "layer2", "layer3"), 5.0, MEANS, whole=320),
 }
 for name in ("padim", "orthoad"):
-    options = {"grid": "layer2", "power": 0.75, "eps": 0.004, "image_score": "top"}
+    options = {"grid": "layer2", "power": 0.75, "eps": 0.004}
+    options |= {"image_score": "top", "score_sigma": 2.0, "score_top": 2.0}
     PRESETS[name]["balanced"] = Preset(Preprocess(256, 256), ("layer1", "layer2", "layer3"), 100, options)
 PRESETS["spade"]["balanced"] = Preset(
-    Preprocess(256, 256), ("layer2", "layer3"), 50, {"descriptor_layer": "layer3", "image_score": "top"}
+    Preprocess(256, 256),
+    ("layer2", "layer3"),
+    50,
+    {"descriptor_layer": "layer3", "image_score": "top", "score_top": 3.0},
 )
 DEFAULT = "balanced"
 """The preset that is used if none is given."""

@@ -19,7 +19,7 @@ from .base.data import part_ends
 from .base.method import AnomalyMethod
 from .base.spool import Spool
 from .graph.resample import to_pixels, upsample
-from .graph.scores import check_image_score, columns, image_score
+from .graph.scores import ImageScore, check_image_score, columns
 
 READINGS = ("all_positions", "same_position")
 CELLS = 1 << 22  # pairs of positions compared at a time, for each picture
@@ -39,7 +39,7 @@ class SPADE(AnomalyMethod):
     - `gallery`: `all_positions` compares a position with all positions of the neighbours (equation 3 of the paper).
       `same_position` compares it with the same position of each neighbour (as ind_knn_ad does), which is much faster
       but needs aligned products.
-    - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth` of the pixel distances, see `models.graph.scores`.
+    - `image_score`: `knn` (equation 1), or `max`, `top` or `smooth`; `score_sigma` and `score_top`: see `ImageScore`.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
 
     The anomaly of a position is the mean over the layers of its squared distance to the nearest position in the
@@ -54,6 +54,8 @@ class SPADE(AnomalyMethod):
         "descriptor_layer": "layer4",
         "gallery": "all_positions",
         "image_score": "knn",
+        "score_sigma": 0.0,
+        "score_top": 1.0,
         "sigma": 4.0,
     }
 
@@ -92,6 +94,7 @@ class SPADE(AnomalyMethod):
         self.grid = (self.features[0].height, self.features[0].width)
         self.align = nn.LayerList([upsample(self.grid, (f.height, f.width)) for f in self.features])
         self.to_pixels = to_pixels(self.preprocess, self.grid, self.options["sigma"])
+        self.image_score = ImageScore(self.options, self.grid)
         self.register_buffer("descriptors", paddle.zeros([0, last.channels]))
         self.register_buffer("gallery_rows", paddle.zeros([0], "int64"))
         self.galleries = [f"gallery_{number}" for number in range(len(self.features))]
@@ -152,8 +155,7 @@ class SPADE(AnomalyMethod):
         distances = sum(parts[1:], parts[0]) / len(parts)
         anomaly_map = self.to_pixels(distances)
         if self.options["image_score"] != "knn":
-            patches = distances.reshape([-1, self.grid[0] * self.grid[1]])
-            return anomaly_map, image_score(self.options["image_score"], patches, anomaly_map)
+            return anomaly_map, self.image_score(distances, anomaly_map)
         first = paddle.index_select(descriptors, columns(nearest, 0, near).reshape([-1]))
         offset = descriptor.unsqueeze(1) - first.reshape([-1, near, descriptors.shape[1]])
         return anomaly_map, (offset * offset).sum(axis=[1, 2]) / near

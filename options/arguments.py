@@ -153,6 +153,8 @@ def add_model_options(
 
 METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "image_score": (str, "max, top, smooth; patchcore: also density, reweighted; spade: also knn"),
+    "score_sigma": (float, "Gaussian smoothing of the distances before max, top and density, in patches; 0 is none"),
+    "score_top": (float, "top and density are the mean of the largest distances, this percentage of the patches"),
     "sigma": (float, "Gaussian smoothing of the map, pixels"),
     "sampler": (str, "greedy, approx_greedy, random, identity"),
     "lloyd": (float, "share of the way that chosen patches move to the mean of those nearest to them, 0 to 1"),

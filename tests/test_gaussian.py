@@ -52,6 +52,7 @@ CASES = [
     (PaDiM, {}),
     (PaDiM, {"channels": "even", "image_score": "max"}),
     (OrthoAD, {"image_score": "top"}),
+    (PaDiM, {"image_score": "top", "score_sigma": 1.5, "score_top": 5.0}),
     (OrthoAD, {"orthogonal": "svd", "eps": 0.3, "sigma": 2.0}),
     (OrthoAD, {"orthogonal": "none"}),
 ]
@@ -65,7 +66,9 @@ def test_scores_equal_the_papers_equations(method: type[GaussianMethod], options
     for distances, prediction in zip(literal_distances(model, train, test), model.predict(pictures(3, seed=9), 3)):
         expected = gaussian_filter(rows @ distances.reshape(model.grid) @ rows.T, model.options["sigma"])
         np.testing.assert_allclose(prediction.anomaly_map, expected, rtol=2e-3)
-        top = max(1, round(0.01 * distances.size))
+        top = max(1, round(model.options["score_top"] / 100 * distances.size))
+        if model.options["score_sigma"]:
+            distances = gaussian_filter(distances.reshape(model.grid), model.options["score_sigma"], truncate=2).ravel()
         score = {"smooth": expected.max(), "max": distances.max(), "top": np.sort(distances)[-top:].mean()}
         assert prediction.score == pytest.approx(score[model.options["image_score"]], rel=2e-3)
 

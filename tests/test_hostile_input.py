@@ -93,7 +93,7 @@ def test_numbers_without_sense_are_refused() -> None:
         (lambda: model(k="10"), "--k 10 is no number"),
         (lambda: model(k=math.nan), "--k nan"),
         (lambda: model(sigma=1e9), "--sigma"),
-        (lambda: model(sigma=65.0), "--sigma 65 must be from 0 to the map's 64 pixels"),
+        (lambda: model(sigma=65.0), "--sigma 65 must be from 0 to 64, the size of what it smooths"),
         (lambda: model(patch_size=3.0), "--patch_size 3.0"),
         (lambda: model(target_dim="x"), "--target_dim x"),
         (lambda: model(grid=3), "--grid 3"),

@@ -43,16 +43,17 @@ def readable(text: str) -> None:
 
 
 def description(text: str, method: str = "patchcore") -> str:
-    """The line that says what the model is."""
-    [line] = [line for line in text.splitlines() if f"{method} on " in line]
-    return line
+    """The lines that say what the model is: the second one has the options."""
+    lines = text.splitlines()
+    [first] = [number for number, line in enumerate(lines) if f"{method} on " in line]
+    return "\n".join(lines[first : first + 2])
 
 
-def test_every_script_says_what_the_model_is_in_one_readable_line(trained: SimpleNamespace, tmp_path: Path) -> None:
+def test_every_script_says_what_the_model_is_in_readable_lines(trained: SimpleNamespace, tmp_path: Path) -> None:
     model = load_model(trained.model)
     said = f"patchcore on compact (layer2 layer3), k 2, bank of {len(model.fitted['memory_bank'])} patches, 8 pictures"
     said += f", resize 112 crop 96, threshold {model.calibration.image_threshold:.4f}"
-    said += ", image_score density, lloyd 0.5"
+    said += ",\n  image_score density, lloyd 0.5, score_sigma 0.7"
     words = ["--category", "washer", "--model_path", trained.model, "--save_path", tmp_path]
     runs = {
         "eval.py": ["--data_path", trained.data, *words, "--eval_PRO"],
@@ -81,7 +82,7 @@ def test_only_options_that_are_no_defaults_are_told(data: Path, tmp_path: Path) 
     readable(result.stdout)
     line = description(result.stdout, "h_sample")
     assert line.startswith("h_sample on compact (layer1 layer2 layer3), k 12, Gaussians of 12 channels, 8 pictures")
-    assert line.endswith(", sigma 2.5"), line
+    assert line.endswith(",\n  sigma 2.5"), line
     path = tmp_path / "h_sample_compact_12/washer.safetensors"
     header = read_header(path, "model")
     assert recorded(header) == ("h_sample", {"sigma": 2.5, "eps": 0.01}), "an export knows what the command named"
@@ -149,7 +150,7 @@ def test_help_tells_the_truth() -> None:
 def test_options_of_a_method_stand_in_its_group() -> None:
     found = groups("train.py")
     for name in METHODS["patchcore"].OPTIONS:
-        if name not in ("image_score", "sigma", "grid", "power"):
+        if name not in ("image_score", "score_sigma", "score_top", "sigma", "grid", "power"):
             assert f"--{name} " in found["patchcore"], name
     assert "--grid " in found["patchcore, padim, orthoad"] and "--power " in found["patchcore, padim, orthoad"]
     assert "--eps" in found["padim, orthoad"] and "--gallery" in found["spade"] and "--sigma" in found["every method"]

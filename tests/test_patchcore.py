@@ -35,9 +35,13 @@ def embed(model: PatchCore, items: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("num_neighbors", [1, 3])
+@pytest.mark.parametrize(("score_sigma", "score_top"), [(0, 1), (0.7, 3)])
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "density", "smooth"])
-def test_scores_equal_the_papers_equations(image_score: str, num_neighbors: int) -> None:
+def test_scores_equal_the_papers_equations(
+    image_score: str, score_sigma: float, score_top: float, num_neighbors: int
+) -> None:
     options = {"image_score": image_score, "num_neighbors": num_neighbors, "search": "exact"}
+    options |= {"score_sigma": score_sigma, "score_top": score_top}
     model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", **options).fit(
         pictures(6), batch_size=4
     )
@@ -56,14 +60,16 @@ def test_scores_equal_the_papers_equations(image_score: str, num_neighbors: int)
             lengths = np.linalg.norm(patches[worst] - bank[around], axis=1)
             score *= 1 - np.exp(lengths[0] - lengths.min()) / np.exp(lengths - lengths.min()).sum()
         smoothed = gaussian_filter(rows @ nearest.reshape(model.grid) @ columns.T, 4.0)
-        if image_score == "top":
-            score = np.sort(nearest)[-max(1, round(0.01 * nearest.size)) :].mean()
         if image_score == "smooth":
             score = smoothed.max()
         if image_score == "density":
             to_others = np.sort(np.linalg.norm(bank[:, None] - bank[None], axis=2), axis=1)[:, 1:6].mean(axis=1)
-            relative = nearest / to_others[distances.argmin(axis=1)]
-            score = np.sort(relative)[-max(1, round(0.01 * nearest.size)) :].mean()
+            nearest = nearest / to_others[distances.argmin(axis=1)]
+        if image_score in ("max", "top", "density"):
+            if score_sigma:
+                nearest = gaussian_filter(nearest.reshape(model.grid), score_sigma, truncate=2).ravel()
+            count = 1 if image_score == "max" else max(1, round(score_top / 100 * nearest.size))
+            score = np.sort(nearest)[-count:].mean()
         assert prediction.score == pytest.approx(score, rel=1e-5)
         np.testing.assert_allclose(prediction.anomaly_map, smoothed, rtol=2e-5, atol=1e-5 * smoothed.max())
 
@@ -210,6 +216,9 @@ def test_every_backbone_fits_and_predicts(arch: str) -> None:
         ({"reweight_neighbors": 1}, "--reweight_neighbors 1"),
         ({"num_neighbors": 0}, "--num_neighbors 0"),
         ({"sigma": -1}, "--sigma -1"),
+        ({"score_sigma": -1}, "--score_sigma -1"),
+        ({"score_top": 0}, "--score_top 0"),
+        ({"score_top": 101}, "--score_top 101"),
         ({"colour": 1}, "colour"),
     ],
 )

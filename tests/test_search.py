@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from deploy import Preprocess, UserError
-from models.graph.scores import TOP
+from models.graph.scores import ImageScore
 from models.memory_bank.neighbours import least_spacing, neighbours
 from models.memory_bank.search import (
     AXES,
@@ -29,6 +29,7 @@ from models.memory_bank.search import SMALL as SMALL_BANK
 from models.patchcore import PatchCore
 
 POSITIONS = 144
+GRID = (12, 12)
 SMALL = Preprocess(112, 96)
 
 
@@ -47,12 +48,21 @@ def bank_of(rows: int, channels: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     return bank, ((bank.astype(np.float64) ** 2).sum(1) / 2).astype(np.float32)
 
 
+def score_of(score_sigma: float) -> ImageScore:
+    return ImageScore({"image_score": "top", "score_sigma": score_sigma, "score_top": 1}, GRID)
+
+
 def searched(
-    bank: np.ndarray, half_norms: np.ndarray, query: np.ndarray, tables: dict[str, np.ndarray], *least_unit: np.ndarray
+    bank: np.ndarray,
+    half_norms: np.ndarray,
+    query: np.ndarray,
+    tables: dict[str, np.ndarray],
+    *least_unit: np.ndarray,
+    score_sigma: float = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coarse rows and distances, and exact distances."""
     arrays = [paddle.to_tensor(value) for value in (query, bank, half_norms, *tables.values(), *least_unit)]
-    nearest, distance = CoarseSearch(bank.shape[1], POSITIONS)(*arrays)
+    nearest, distance = CoarseSearch(bank.shape[1], score_of(score_sigma))(*arrays)
     exact = distance_to(arrays[0], arrays[1], exact_nearest(*arrays[:3]))
     return nearest.numpy(), distance.numpy(), exact.numpy()
 
@@ -99,6 +109,20 @@ def test_patches_are_searched_exactly_that_may_be_worst_in_another_rows_unit() -
     assert found[patch] == pytest.approx(exact[patch], rel=1e-6)
 
 
+def test_patches_are_searched_exactly_whose_neighbours_decide_the_score() -> None:
+    """The score smooths distances, so the patches around the largest smoothed distances must be exact as well."""
+    random = np.random.default_rng(0)
+    bank = random.standard_normal((1500, 300)).astype(np.float32)
+    half_norms = ((bank**2).sum(1) / 2).astype(np.float32)
+    query = random.standard_normal((POSITIONS, 300)).astype(np.float32)
+    query[POSITIONS // 2 + 6] *= 4  # in the middle
+    window = np.add.outer([-12, 0, 12], [-1, 0, 1]).ravel() + POSITIONS // 2 + 6
+    _, alone, exact = searched(bank, half_norms, query, coarse_tables(bank))
+    assert (alone[window] > exact[window] * 1.001).any(), "without smoothing, only the largest distances are exact"
+    _, smoothed, _ = searched(bank, half_norms, query, coarse_tables(bank), score_sigma=0.7)
+    np.testing.assert_allclose(smoothed[window], exact[window], rtol=1e-6)
+
+
 def test_the_least_unit_is_of_the_row_and_those_around_it() -> None:
     bank = np.array([[0.0], [1], [3], [7], [15]], np.float32)
     near, _ = neighbours(bank, (bank[:, 0] ** 2) / 2, np.array([0, 1, 0, 1, 0]), 3)
@@ -107,9 +131,9 @@ def test_the_least_unit_is_of_the_row_and_those_around_it() -> None:
 
 
 def test_more_patches_of_larger_pictures_are_searched_exactly() -> None:
-    assert [worst_count(WORST_RELATIVE, positions) for positions in (9, 144, 784, 1600)] == [9, 32, 125, 256]
+    assert [worst_count(WORST_RELATIVE * 0.01, positions) for positions in (9, 144, 784, 1600)] == [9, 32, 125, 256]
     for positions in (784, 1600, 9984):
-        assert worst_count(WORST, positions) > 2 * TOP * positions, "twice those that the score is of"
+        assert worst_count(WORST * 0.01, positions) > 2 * 0.01 * positions, "twice those that the score is of"
 
 
 def test_coarse_nearness_is_close_to_the_true_one() -> None:
@@ -181,11 +205,12 @@ def test_textures_have_right_scores_and_maps() -> None:
     assert ((distance - exact).max(1) / exact.max(1)).max() < 0.05
 
 
+@pytest.mark.parametrize("score_sigma", [0, 0.7])
 @pytest.mark.parametrize("image_score", ["reweighted", "max", "top", "density"])
-def test_both_searches_give_equal_image_scores(image_score: str) -> None:
+def test_both_searches_give_equal_image_scores(image_score: str, score_sigma: float) -> None:
     scores, maps = [], []
     for search in ("exact", "coarse"):
-        options = {"search": search, "image_score": image_score}
+        options = {"search": search, "image_score": image_score, "score_sigma": score_sigma}
         model = PatchCore("compact", k=60, preprocess=SMALL, weights="random", **options).fit(pictures(6))
         found = list(model.predict(pictures(4, seed=9), 2))
         scores.append([prediction.score for prediction in found])

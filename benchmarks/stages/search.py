@@ -15,6 +15,7 @@ from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime
 from evaluation.ranking import rank
 from models.graph.compiled import compile_embedding
+from models.graph.scores import ImageScore
 from models.memory_bank.coreset import PROJECTED
 from models.memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest
 from models.presets import DEFAULT, preset
@@ -47,7 +48,7 @@ FLAT: dict[str, tuple[str, Callable[[bytes, int], Run]]] = {
     "flat graph, OpenVINO bf16": ("openvino", lambda graph, threads: openvino(graph, threads, "bf16")),
 }
 """Module and start function of every other runtime."""
-POSITIONS = 784  # number of patches of a picture of noise
+GRID = (28, 28)  # of the patches of a picture of noise
 MAP_ERROR, SCORE_ERROR = "maps: largest error / the map's maximum", "image scores: largest relative error"
 Answers = list[list[np.ndarray]]
 """Map and score of each picture."""
@@ -141,10 +142,11 @@ def error_of_default(subject: Subject, category: Category, stage: Stage) -> None
 def error_on_noise(subject: Subject, stage: Stage) -> None:
     """Add to the stage the coarse search's error on features without any structure, without times."""
     random, rows, channels = np.random.default_rng(subject.seed), subject.noise // 10, PROJECTED
-    bank, query = (random.random((n, channels), dtype=np.float32) - 0.5 for n in (rows, 8 * POSITIONS))
+    bank, query = (random.random((n, channels), dtype=np.float32) - 0.5 for n in (rows, 8 * GRID[0] * GRID[1]))
     half_norms = (bank**2).sum(axis=1) / 2
     tables = [paddle.to_tensor(value) for value in (query, bank, half_norms, *coarse_tables(bank).values())]
-    given = CoarseSearch(channels, POSITIONS)(*tables)[1].numpy().reshape(8, -1)
+    score = ImageScore({"image_score": "max", "score_sigma": 0, "score_top": 1}, GRID)
+    given = CoarseSearch(channels, score)(*tables)[1].numpy().reshape(8, -1)
     known = distance_to(*tables[:2], exact_nearest(*tables[:3])).numpy().reshape(8, -1)
     row: dict[str, Any] = {"data": f"{NOISE}, {rows} rows", "k": 10.0, "contestant": COARSE}
     row[SCORE_ERROR] = float(np.abs(given.max(axis=1) / known.max(axis=1) - 1).max())

@@ -19,13 +19,13 @@ SIZES = {
 def header_text(
     header: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], method: str, options: Mapping[str, Any]
 ) -> str:
-    """Return the line: method, backbone, layers, sizes, number of pictures and threshold.
+    """Return the line: method, backbone, layers, sizes, number of pictures and threshold; then a line of options.
 
     Args:
         header: header of a model or stats file.
         shapes: shapes of the statistics, by name.
         method: the method's name.
-        options: the method's options that are shown.
+        options: the method's options that are shown; if there are none, there is no second line.
     """
     parts = [
         f"{method} on {header['arch']} ({' '.join(header['layers'])})",
@@ -34,9 +34,9 @@ def header_text(
         f"{header['data']['pictures']} pictures{copies_text(header)}",
         sizes_text(header["preprocess"]),
         f"threshold {header['calibration']['image_threshold']:.4f}",
-        *(f"{name} {value}" for name, value in sorted(options.items())),
     ]
-    return ", ".join(filter(None, parts))
+    shown = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+    return ", ".join(filter(None, parts)) + (f",\n  {shown}" if shown else "")
 
 
 def levels_text(levels: Calibration) -> str:

@@ -16,7 +16,7 @@ from deploy.errors import UserError
 from ..graph.pooling import shrink
 from ..graph.power import check_power
 from ..graph.resample import Resample, nearest_matrix, to_pixels
-from ..graph.scores import check_image_score, image_score
+from ..graph.scores import ImageScore, check_image_score
 from ..threads import one_thread
 from .data import part_ends
 from .method import AnomalyMethod
@@ -36,8 +36,7 @@ class GaussianMethod(AnomalyMethod):
     - `grid`: the layer whose positions have Gaussians; None is the first layer, as in the papers. Finer layers are
       averaged over each of its positions, deeper layers are upsampled by nearest neighbour.
     - `power`: 1, 0.75 or 0.5, to which all features are raised, see `models.graph.power`; 1 in the papers.
-    - `image_score`: `smooth` (largest value of the smoothed map), `max` (largest position) or `top` (mean of the
-      largest 1 % of positions).
+    - `image_score`: `smooth`, `max` or `top`; `score_sigma` and `score_top`: see `models.graph.scores.ImageScore`.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     - `load_projection`: an .npy file with the projection to use instead of a random one.
     """
@@ -49,6 +48,8 @@ class GaussianMethod(AnomalyMethod):
         "power": 1.0,
         "grid": None,
         "image_score": "smooth",
+        "score_sigma": 0.0,
+        "score_top": 1.0,
         "sigma": 4.0,
         "load_projection": None,
     }
@@ -65,8 +66,7 @@ class GaussianMethod(AnomalyMethod):
         raise NotImplementedError
 
     def reduce(self, output: paddle.Tensor, layer: int) -> paddle.Tensor | None:
-        """Reduce a layer's output [batch, channels, positions], raised to `power`, to [batch, kept, positions]; None if
-        nothing is kept."""
+        """Reduce a layer's output [batch, channels, positions], to `power`, to [batch, kept, positions], or None."""
         raise NotImplementedError
 
     def join(self, parts: list[paddle.Tensor]) -> paddle.Tensor:
@@ -104,6 +104,7 @@ class GaussianMethod(AnomalyMethod):
             ]
         )
         self.to_pixels = to_pixels(self.preprocess, self.grid, self.options["sigma"])
+        self.image_score = ImageScore(self.options, self.grid)
         self.use_projection(self._projection(channels))
         self.register_buffer("position_mean", paddle.zeros([self.positions, self.k]))
         for name, (start, end) in self.parts().items():
@@ -187,7 +188,7 @@ class GaussianMethod(AnomalyMethod):
             squared = length if squared is None else squared + length
         distance = paddle.sqrt(squared).transpose([1, 0])
         anomaly_map = self.to_pixels(distance.reshape([-1, *self.grid]))
-        return anomaly_map, image_score(self.options["image_score"], distance, anomaly_map)
+        return anomaly_map, self.image_score(distance, anomaly_map)
 
     def start_fit(self, pictures: int) -> None:
         """Start with no pictures, and open the spool file of the features."""

@@ -14,13 +14,13 @@ from deploy.pictures.stream import batches, stream
 from deploy.runtime.stages import Stages
 
 from ..graph.compiled import compile_scoring
-from ..graph.scores import TOP
 from .fitting import fit_features
 
 if TYPE_CHECKING:
     from .detector import OnBad
     from .method import AnomalyMethod
 
+TOP = 0.01  # share of a map's pixels, the largest, whose mean is compared
 CHECKED = 64
 """Largest number of pictures used for the decision; each half is scored by models fitted on the other half."""
 LEAST_PICTURES = 8

@@ -47,19 +47,20 @@ def strided_matrix(size: int, stride: int) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def gaussian_matrix(size: int, sigma: float) -> np.ndarray:
+def gaussian_matrix(size: int, sigma: float, truncate: float = 4.0, option: str = "sigma") -> np.ndarray:
     """Matrix of a Gaussian filter, float32 [size, size].
 
-    It equals `scipy.ndimage.gaussian_filter1d` with its default border (reflect) and truncation (4).
+    It equals `scipy.ndimage.gaussian_filter1d` with its default border (reflect); the filter ends at `truncate` times
+    `sigma`. `option` is the option that `sigma` comes from.
 
     Raises:
         UserError: `sigma` is not from 0 to `size`.
     """
     if not 0 <= sigma <= size:
-        raise UserError(f"--sigma {sigma:g} must be from 0 to the map's {size} pixels")
+        raise UserError(f"--{option} {sigma:g} must be from 0 to {size}, the size of what it smooths")
     if sigma == 0:
         return np.eye(size, dtype=np.float32)
-    return gaussian_filter1d(np.eye(size), sigma, axis=0).astype(np.float32)
+    return gaussian_filter1d(np.eye(size), sigma, axis=0, truncate=truncate).astype(np.float32)
 
 
 class Resample(nn.Layer):

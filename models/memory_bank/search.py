@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ..graph.scores import columns
+from ..graph.scores import ImageScore, columns
 from ..threads import one_thread
 from .coreset import principal_axes
 
@@ -27,9 +27,10 @@ SEGMENT = 256
 best row in a segment takes longer, per row, than to find which segments are best."""
 LEAST = 8  # least number of segments
 FINE = 3  # number of best segments, whose best rows are compared exactly
-WORST, WORST_RELATIVE = 0.04, 0.16
-"""Share of a picture's patches that is searched exactly. The second one is used where a distance is divided by the
-spacing of its nearest row: the quotient can become larger when a nearer row is found."""
+WORST, WORST_RELATIVE = 4, 16
+"""How many times as many patches are searched exactly as the image score is the mean of. The second one is used where a
+distance is divided by the spacing of its nearest row, since the quotient can become larger when a nearer row is found,
+and where distances are averaged with their neighbours, which then must be exact as well."""
 LEAST_WORST = 32  # least number of patches searched exactly, which matters for small pictures
 RESIDUAL = 0.8  # the product of two residuals is estimated as RESIDUAL times the product of their norms
 
@@ -105,16 +106,17 @@ class CoarseSearch:
     distances are exact if the smallest distance of the patches of step 3, after this step, is no smaller than the
     largest distance of the other patches. Where distances are divided by the spacing of the nearest row, the worst
     patches are those whose distance is largest after division by the least spacing of the FINE rows and of the rows
-    around these.
+    around these. Where they are averaged with their neighbours as well, it is the least spacing of the FINE rows alone,
+    since few of several neighbours find another row.
 
     All rows are looked at in step 1. A search that first looks at the means of groups of near rows was tried: in the
     features of textures there are no such groups. On magnetic tiles it missed most nearest rows and made image scores
     18 % too large.
     """
 
-    def __init__(self, channels: int, positions: int) -> None:
-        """For patches of `channels` values, `positions` of them per picture."""
-        self.channels, self.positions = channels, positions
+    def __init__(self, channels: int, score: ImageScore) -> None:
+        """For patches of `channels` values, whose distances become a picture's score by `score`."""
+        self.channels, self.positions, self.score = channels, score.positions, score
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """Empty tensors for what `coarse_tables` returns, used before there is a bank."""
@@ -150,7 +152,7 @@ class CoarseSearch:
             coarse_rows: as above.
             axes: as above.
             least_unit: [rows], given where the distances will be divided by the spacing of their nearest row: the
-                least spacing of each row and of the rows around it, see `least_spacing`.
+                least spacing of each row and of the rows around it, see `least_spacing`, or of each row alone.
         """
         nearness = paddle.matmul(self._coarse(query, axes).unsqueeze(0), coarse_bank, transpose_y=True)
         # argmax takes three times as long as max, so it is used in the best segments only
@@ -160,7 +162,7 @@ class CoarseSearch:
         rows = paddle.gather_nd(coarse_rows, paddle.stack([place, segment], 2))
         nearest, distance = self._best_row(query, bank, rows)
         if least_unit is None:
-            worst = self._worst(distance, WORST)
+            worst = self._worst(distance, WORST if self.score.gaussian is None else WORST_RELATIVE)
         else:
             least = paddle.index_select(least_unit, rows.reshape([-1])).reshape([-1, FINE]).min(axis=1)
             worst = self._worst(distance / least, WORST_RELATIVE)
@@ -191,10 +193,15 @@ class CoarseSearch:
         best = paddle.argmin(squared, axis=1)
         return paddle.index_select(rows.reshape([-1]), best + FINE * _count(best)), paddle.sqrt(squared.min(axis=1))
 
-    def _worst(self, distance: paddle.Tensor, share: float) -> paddle.Tensor:
-        """Numbers of each picture's patches with the largest distances, `share` of them: int64 [pictures * count]."""
-        count = worst_count(share, self.positions)
-        worst = paddle.topk(distance.reshape([-1, self.positions]), count, axis=1, sorted=False)[1]
+    def _worst(self, distance: paddle.Tensor, times: int) -> paddle.Tensor:
+        """Numbers of each picture's patches with the largest distances: int64 [pictures * count].
+
+        They are `times` as many as the score is the mean of. Where the score smooths distances, they are the patches
+        around the largest smoothed distances.
+        """
+        count = worst_count(times * self.score.share, self.positions)
+        values = self.score.around(self.score.smoothed(distance))
+        worst = paddle.topk(values, count, axis=1, sorted=False)[1]
         picture = _count(columns(worst, 0, 1))
         return (worst + self.positions * picture).reshape([-1])
 
