@@ -100,6 +100,7 @@ class Program:
         for path in (model_file, params_file):
             if not Path(path).is_file():
                 raise UserError(f"no program file at {path}: check the path, or export the model first")
+        _check_kind(self.name)
         try:
             self._predictor = inference.create_predictor(_config(model_file, params_file, self.runtime))
         except Exception as error:  # Paddle raises whatever type its C++ error has
@@ -231,6 +232,15 @@ def graph_file(path: str | Path) -> Path:
         if choice.is_file():
             return choice
     raise UserError(f"no program at {path}: neither {' nor '.join(str(c) for c in choices[-2:])} exists")
+
+
+def _check_kind(model_file: str) -> None:
+    """Raise UserError for a json program on Paddle 2, which would crash instead."""
+    with open(model_file, "rb") as file:
+        if file.read(1) == b"{" and paddle.__version__.startswith("2."):
+            raise UserError(
+                f"{model_file} is of Paddle 3, this is Paddle {paddle.__version__}: export it again with this one"
+            )
 
 
 def _config(model_file: str | Path, params_file: str | Path, runtime: Runtime) -> inference.Config:
