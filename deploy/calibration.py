@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -225,8 +226,8 @@ def levels_of(anomaly_map: np.ndarray, score: float) -> tuple[float, float, floa
 
 def check_rate(rate: float) -> None:
     """Raise UserError for a rate that is not between 0 and 1."""
-    if not 0 < rate < 1:
-        raise UserError(f"--false_alarm {rate:g}: give a rate above 0 and below 1, for instance {FALSE_ALARM}")
+    if not isinstance(rate, Real) or not 0 < rate < 1:
+        raise UserError(f"--false_alarm {rate}: give a rate above 0 and below 1, for instance {FALSE_ALARM}")
 
 
 def _short(values: np.ndarray) -> tuple[float, ...]:

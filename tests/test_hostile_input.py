@@ -108,6 +108,8 @@ def test_numbers_without_sense_are_refused() -> None:
         (lambda: list(prefetch(len, ["a"], -1)), "--num_workers -1"),
         (lambda: list(batches([], 0)), "batch of 0"),
         (lambda: fitted.fit([]), "at least two good pictures, got 0"),
+        (lambda: fitted.fit([ONE, ONE], false_alarm="0.1"), "--false_alarm 0.1: give a rate"),
+        (lambda: PatchCore("compact", augment="flip"), "augment 'flip': give models.Augment(('flip',))"),
     ):
         with pytest.raises(UserError) as error:
             call()

@@ -22,7 +22,7 @@ from deploy.storage.tensors import read_tensors
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
-from .augment import Augment, copies
+from .augment import Augment, as_augment, copies
 from .checks import check_seed, check_type
 from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, OnBad
@@ -103,7 +103,7 @@ class AnomalyMethod(Detector):
         self.data: dict[str, Any] = {}
         self.names: list[str] = []
         self.tiling = Tiling(self.preprocess)
-        self.augment, self.copied = augment or Augment(), ()
+        self.augment, self.copied = as_augment(augment), ()
         self.shard = range(0)
         self.build()
         self.eval()
