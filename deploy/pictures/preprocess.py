@@ -75,7 +75,8 @@ class Preprocess:
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
         if self.value_range is not None and not 0 <= self.value_range[0] < self.value_range[1] < 1 << 16:
             raise UserError(f"--range {' '.join(map(str, self.value_range))}: give two values, 0 to 65535, ascending")
-        sides = [("crop_size", side) for side in _sides(self.crop_size)]
+        option = "tile" if self.tiled else "crop_size"
+        sides = [(option, side) for side in _sides(self.crop_size)]
         for name, size in [*sides, *([] if self.tiled and self.resize is None else [("resize", self.resize)])]:
             if not isinstance(size, Integral) or not 0 < size <= LARGEST:
                 raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
@@ -88,7 +89,7 @@ class Preprocess:
                 f"--crop_size {self.crop_size} is larger than --resize {self.resize}: a crop cannot exceed the picture"
             )
         if min(self.size) < 32:
-            raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
+            raise UserError(f"--{option} {self.crop_size} is too small: a backbone needs at least 32 pixels")
         if self.tiled != (self.overlap is not None):
             raise UserError(f"--overlap {self.overlap} is how much tiles share: give it with --tile")
         if self.tiled:
