@@ -60,7 +60,7 @@ class Calibration:
         """Make a calibration from the result of `levels_of` for every held-out good picture; UserError as above."""
         check_rate(false_alarm)
         scores, maxima, medians = (_short(values) for values in np.array(rows, np.float64).T)
-        return cls._of(scores, maxima, float(np.median(medians)), false_alarm)
+        return cls._of(scores, maxima, float(np.median(medians)), float(false_alarm))
 
     @classmethod
     def _of(cls, scores: Sequence[float], maxima: Sequence[float], low: float, false_alarm: float) -> Calibration:

@@ -77,6 +77,8 @@ class Runtime:
             raise UserError(f"--gpu {self.gpu}: Paddle sees {count} GPUs here, numbered from 0; give another or --cpu")
         if self.tensorrt and not self.use_gpu:
             raise UserError("--use_tensorrt needs --use_gpu True: TensorRT runs on NVIDIA GPUs only")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UserError(f"--precision {self.precision} is unknown: choose fp32, bf16 or fp16")
         if self.precision == "fp16" and not self.use_gpu:
             raise UserError("--precision fp16 needs --use_gpu True: on CPU use fp32 or bf16")
         if self.precision == "bf16" and (self.use_gpu or not self.onednn):
