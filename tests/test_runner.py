@@ -16,8 +16,9 @@ import pytest
 from conftest import ROOT, done, refused, run, table
 from environments import bare_environment
 
-from deploy import Predictor, UserError
+from deploy import Predictor, Runtime, UserError
 from deploy.pictures.listing import list_pictures
+from deploy.runtime import program
 from deploy.runtime.program import Program
 
 
@@ -52,6 +53,19 @@ def test_a_program_of_paddle_3_is_refused_by_paddle_2(tmp_path: Path, monkeypatc
         (tmp_path / name).write_text('{"base_code": {"magic": "pir", "version": 1}, "program": {}}')
         with pytest.raises(UserError, match=f"{name} is of Paddle 3, this is Paddle 2.6.2"):
             Program(tmp_path / name, tmp_path / "model.pdiparams")
+
+
+def test_bf16_is_refused_where_paddle_stays_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paddle 2.6, and Paddle 3 with its programs, gave the scores of fp32."""
+    monkeypatch.setattr(program, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    with pytest.raises(UserError, match="--precision bf16 needs Paddle 3: Paddle 2.6.2 stays in fp32"):
+        Runtime(precision="bf16").check()
+    monkeypatch.setattr(paddle, "__version__", "3.3.1")
+    for name in ("model.pdmodel", "model.pdiparams"):
+        (tmp_path / name).write_bytes(b"\n")
+    with pytest.raises(UserError, match="--precision bf16: .*model.pdmodel is of Paddle 2"):
+        Program(tmp_path / "model.pdmodel", tmp_path / "model.pdiparams", Runtime(precision="bf16"))
 
 
 def test_clones_score_alike_in_threads(trained: SimpleNamespace) -> None:
