@@ -43,7 +43,7 @@ def main() -> None:
     run("infer.py", "--stats", str(exported / "stats"), "--input_file", str(data / category / "test"),
         "--save_path", str(output / "infer"))  # fmt: skip
 
-    with open(done / "all_seed521.csv") as table:
+    with open(done / "all_seed521.csv", encoding="utf-8") as table:
         rows = {row["category"]: row for row in csv.DictReader(table)}
     print("\nFound:")
     for name, row in rows.items():

@@ -32,7 +32,7 @@ def main() -> int:
     options.add_model_options(parser, several=False, category=CATEGORY_HELP)
     parser.group("export", "--layout fused --input uint8 --save_dir exported/bottle")
     parser.add_argument("--save_dir", default=None, help=SAVE_DIR_HELP)
-    parser.add_argument("--img_size", dest="crop_size", type=positive, default=None, help="only checked: the crop size")
+    parser.add_argument("--img_size", type=positive, default=None, help="only checked: the crop size")
     parser.add_argument("--layout", choices=("split", "fused"), default="split", help="statistics in a file, or inside")
     parser.add_argument("--input", choices=("float32", "uint8"), default="float32", help="type of the program's input")
     parser.add_argument("--format", choices=("paddle", "onnx"), default="paddle", help="onnx: model.onnx as well")

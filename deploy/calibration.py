@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Calibration:
         """Make a calibration from the result of `levels_of` for every held-out good picture; UserError as above."""
         check_rate(false_alarm)
         scores, maxima, medians = (_short(values) for values in np.array(rows, np.float64).T)
-        return cls._of(scores, maxima, float(np.median(medians)), false_alarm)
+        return cls._of(scores, maxima, float(np.median(medians)), float(false_alarm))
 
     @classmethod
     def _of(cls, scores: Sequence[float], maxima: Sequence[float], low: float, false_alarm: float) -> Calibration:
@@ -225,8 +226,8 @@ def levels_of(anomaly_map: np.ndarray, score: float) -> tuple[float, float, floa
 
 def check_rate(rate: float) -> None:
     """Raise UserError for a rate that is not between 0 and 1."""
-    if not 0 < rate < 1:
-        raise UserError(f"--false_alarm {rate:g}: give a rate above 0 and below 1, for instance {FALSE_ALARM}")
+    if not isinstance(rate, Real) or not 0 < rate < 1:
+        raise UserError(f"--false_alarm {rate}: give a rate above 0 and below 1, for instance {FALSE_ALARM}")
 
 
 def _short(values: np.ndarray) -> tuple[float, ...]:

@@ -35,7 +35,7 @@ def read_times(model_path: Path, header: Mapping[str, Any]) -> dict[str, float]:
     """Read the seconds by stage; empty if there is no table, or if it belongs to another model than `header`."""
     wanted = provenance_columns(dict(header), header.get("command", ""))
     try:
-        with open(times_path(model_path), newline="") as file:
+        with open(times_path(model_path), newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         told = {(row["data_sha256"], original(row["command"]), row["seed"], row["versions"]) for row in rows}
         mine = (wanted["data_sha256"], wanted["command"], str(wanted["seed"]), wanted["versions"])

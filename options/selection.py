@@ -321,12 +321,13 @@ def one_category(args: Arguments) -> str:
 
 def check_model(args: Arguments, model: Detector, path: Path) -> None:
     """Raise UserError if the options describe another model than `model`, which was read from `path`."""
-    held = {**_described_model(model.header), **vars(model.preprocess)}
+    held = {**_described_model(model.header), **vars(model.preprocess), "img_size": model.preprocess.crop_size}
     asked = _described(args)
     if args.model_path is not None:  # then only the given options are compared
         asked = {name: value for name, value in asked.items() if name in args.given}
     sizes = {
         "resize": getattr(args, "resize", None),
+        "img_size": getattr(args, "img_size", None),
         "crop_size": crop_size(args) if hasattr(args, "crop_size") else None,
     }
     for name, value in {**asked, **sizes}.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.readers import Category, select_categories
@@ -28,22 +29,26 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
     tile = model.preprocess.crop_size if model.preprocess.tiled else None
     held = {"fit": model.preprocess.fit, "tile": tile, "overlap": model.preprocess.overlap}
     held |= {**dict.fromkeys(METHOD_OPTIONS), **model.options}
-    asked["range"], held["range"] = args.range, list(model.preprocess.value_range or ())
+    asked["range"], held["range"] = words(args.range), words(model.preprocess.value_range)
     if args.layers is not None:
         asked["layers"], held["layers"] = (" ".join(" ".join(args.layers).split(",")), " ".join(model.layers))
     if "seed" in args.given:
-        asked["seed"], held["seed"] = args.seed, [model.seed]
+        asked["seed"], held["seed"] = words(args.seed), str(model.seed)
     for name, value in asked.items():
         if value is not None and value != held[name]:
-            raise UserError(
-                f"--{name} {value}: {path} was trained with {held[name]}; train it again or drop the option"
-            )
+            how = "without it" if held[name] is None else f"with {held[name]}"
+            raise UserError(f"--{name} {value}: {path} was trained {how}; train it again or drop the option")
     for name in OWN:
         if name in args.given:
             raise UserError(f"--{name}: {path} has its own; leave the option out of an update")
     if args.shots is not None:
         raise UserError(f"--shots {args.shots}: an update adds all new pictures; leave the option out")
     return model
+
+
+def words(values: Sequence[object] | None) -> str | None:
+    """Return values as they are given to an option; None for None."""
+    return None if values is None else " ".join(map(str, values))
 
 
 def adds(args: Arguments) -> bool:

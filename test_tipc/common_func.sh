@@ -61,7 +61,9 @@ read_config() {
 # $PYTHON, or the config's interpreter, or python3: the first that runs and has paddle. A launcher's shim for a version
 # that is not installed is found on the path, but does not run.
 find_python() {
-    for python in ${PYTHON:-"$1" python3}; do
+    local choices=("$1" python3)
+    [ -z "${PYTHON:-}" ] || choices=("$PYTHON")
+    for python in "${choices[@]}"; do
         "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('paddle') is None)" 2>/dev/null && return
     done
     fail "no interpreter that runs and has paddle (tried ${PYTHON:-$1, python3}): set PYTHON to one"
@@ -133,15 +135,15 @@ status_check() {
     fi
 }
 
-# run_step LOG COMMAND...: the command, its words split at blanks as the configs write them.
+# run_step LOG SCRIPT WORDS...: of Python; the words are split at blanks as the configs write them.
 run_step() {
     local log=$1 code=0
     shift
     (
         set -f # what holds a * is the command's to read
-        exec $*
+        exec "$python" $*
     ) >"$log" 2>&1 || code=$?
-    status_check $code "$*" "$log"
+    status_check $code "$python $*" "$log"
     return $code
 }
 

@@ -13,12 +13,17 @@ note "Backbone - $model_name - $arch"
 say_what_has_no_effect
 
 train() {
-    local extra="" line
+    local extra="" line former
+    former=$(option_of --model_path "$export_command")
+    case $former in test_tipc/output/* | ./test_tipc/output/*) rm -f "$former" ;; esac # else train.py may keep it
     for line in "${lines[@]:4:6}"; do
         extra+=" $(func_set_params "$(func_parser_key "$line")" "$(func_parser_params "$(func_parser_value "$line")")")"
     done
-    run_step "$output/train.log" "$python" $train_command $extra
+    run_step "$output/train.log" $train_command $extra || return
+    ! was_kept || note "Not trained - $model_name - the model of an earlier run was kept: remove it to train again"
 }
+
+was_kept() { grep -q '\] kept: ' "$output/train.log"; }
 
 # The options below "inference:", found by name: configs in use have them in more than one order.
 infer_values() {
@@ -47,7 +52,7 @@ infer_rest() {
 infer_one() {
     local name=python_infer_$1.log
     shift
-    run_step "$output/$name" "$python" $infer_command "$@" $(infer_rest) "--save_path=$output/${name%.log}" &&
+    run_step "$output/$name" $infer_command "$@" $(infer_rest) "--save_path=$output/${name%.log}" &&
         cat "$output/${name%.log}/infer.csv" >>"$output/$name"
 }
 
@@ -94,7 +99,7 @@ infer_on() {
 # The program as ONNX, run by ONNX Runtime and compared with Paddle's on test pictures.
 to_onnx() {
     if "$python" -c "import paddle2onnx, onnxruntime" 2>/dev/null; then
-        run_step "$output/paddle2onnx.log" "$python" $export_command --save_dir="$output/onnx" --format=onnx \
+        run_step "$output/paddle2onnx.log" $export_command --save_dir="$output/onnx" --format=onnx \
             --data_path="$(option_of --data_path "$train_command")" --category="$(option_of --category "$train_command")"
     else
         note "Skipped - $model_name - paddle2onnx: not installed, nor perhaps onnxruntime"
@@ -115,7 +120,7 @@ compare_scores() {
     for precision in $(infer_values --precision fp32); do
         compgen -G "$output/python_infer_*precision_${precision}_*.log" >/dev/null || continue
         tolerance=$([ "$precision" = fp32 ] && echo 1e-3 || echo 5e-2)
-        run_step "$output/compare_$precision.log" "$python" test_tipc/compare_results.py --gt_file "$gt" \
+        run_step "$output/compare_$precision.log" test_tipc/compare_results.py --gt_file "$gt" \
             --log_file "$output/python_infer_*.log" --precision "$precision" --atol "$tolerance" --rtol "$tolerance"
     done
 }
@@ -123,7 +128,7 @@ compare_scores() {
 case $MODE in
 benchmark_train)
     begin=$(date +%s.%N)
-    if train; then
+    if train && ! was_kept; then
         pictures=$(find -L "$(option_of --data_path "$train_command")/$(option_of --category "$train_command")/train" -type f | wc -l)
         "$python" -c "import sys; n, s = int(sys.argv[1]), float(sys.argv[3]) - float(sys.argv[2]); \
 print(f'pictures: {n}, seconds: {s:.2f}, ips: {n / s:.3f} pictures/s')" "$pictures" "$begin" "$(date +%s.%N)" |
@@ -136,8 +141,8 @@ whole_infer)
     ;;
 *)
     train &&
-        { [ "$eval_command" = null ] || run_step "$output/eval.log" "$python" $eval_command; } &&
-        run_step "$output/export.log" "$python" $export_command && infer && to_onnx
+        { [ "$eval_command" = null ] || run_step "$output/eval.log" $eval_command; } &&
+        run_step "$output/export.log" $export_command && infer && to_onnx
     ;;
 esac
 [ "$failed" -ne 0 ] || [ "$MODE" = benchmark_train ] || compare_scores

@@ -79,7 +79,12 @@ def test_export_again_replaces_and_is_repeatable(trained: SimpleNamespace, tmp_p
     words = ["--model_path", trained.model, "--save_dir", tmp_path]
     done(run("export_model.py", *words))
     first = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for name in ("model.json", "model.pdmodel", "model.onnx"):  # as another Paddle or --format onnx leaves them
+        (tmp_path / name).write_bytes(b"of the earlier export")
+    (tmp_path / "notes.txt").write_text("the user's")
     done(run("export_model.py", *words))
+    assert Predictor.load(tmp_path / "stats").selfcheck < 1e-4
+    (tmp_path / "notes.txt").unlink()
     again = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert sorted(again) == sorted(first)
     assert again["model.pdiparams"] == first["model.pdiparams"]

@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, run
+from conftest import FAST, ROOT, fitted, run
 from PIL import Image
 
 from datasets.readers import LabelledPicture, find_categories, read_mask
@@ -88,7 +89,7 @@ def test_numbers_without_sense_are_refused() -> None:
         return PatchCore("compact", weights="random", preprocess=small, **words)
 
     levels = Calibration((0.5, 1.0), (5.0, 6.0), 1.0, 9.0, 0.05, 1.0, 5.0)
-    fitted = model(layers=("layer2",))
+    other = model(layers=("layer2",))
     for call, told in (
         (lambda: model(k="10"), "--k 10 is no number"),
         (lambda: model(k=math.nan), "--k nan"),
@@ -107,7 +108,14 @@ def test_numbers_without_sense_are_refused() -> None:
         (lambda: levels.at(math.nan), "--threshold nan"),
         (lambda: list(prefetch(len, ["a"], -1)), "--num_workers -1"),
         (lambda: list(batches([], 0)), "batch of 0"),
-        (lambda: fitted.fit([]), "at least two good pictures, got 0"),
+        (lambda: other.fit([]), "at least two good pictures, got 0"),
+        (lambda: other.fit([ONE, ONE], false_alarm="0.1"), "--false_alarm 0.1: give a rate"),
+        (lambda: other.fit([ONE, ONE], batch_size=0), "a batch of 0 pictures: give"),
+        (lambda: Runtime(precision="fp8").check(), "--precision fp8 is unknown"),
+        (lambda: Preprocess(112, (96, 64, 3)), "--crop_size 96 64 3: give one number, or height and width"),
+        (lambda: Preprocess(value_range=("0", "5")), "--range 0 5: give two values"),
+        (lambda: Preprocess(value_range=(0, 5, 9)), "--range 0 5 9: give two values"),
+        (lambda: PatchCore("compact", augment="flip"), "augment 'flip': give models.Augment(('flip',))"),
     ):
         with pytest.raises(UserError) as error:
             call()
@@ -115,6 +123,20 @@ def test_numbers_without_sense_are_refused() -> None:
 
 
 ONE = np.zeros((64, 64, 3), np.uint8)
+
+
+def test_numpys_numbers_and_paths_make_the_model_of_plain_ones(tmp_path: Path) -> None:
+    """They were accepted, and saving the fitted model failed."""
+    pictures = list(np.random.default_rng(1).integers(0, 256, (3, 80, 80, 3)).astype(np.uint8))
+
+    def saved(whole: Callable, real: Callable, folder: Callable, name: str) -> tuple[object, object]:
+        size = Preprocess(whole(72), (whole(64), whole(64)), value_range=(whole(0), whole(4095)))
+        options = {"num_neighbors": whole(2), "standardise": real(0.5), "spool_dir": folder(tmp_path)}
+        model = PatchCore("compact", real(50), ["layer3"], size, "random", seed=whole(7), **options)
+        model.fit(pictures, false_alarm=real(0.25))
+        return fitted(model.save(tmp_path / f"{name}.safetensors"))
+
+    assert saved(np.int64, np.float32, Path, "numpy") == saved(int, float, str, "plain")
 
 
 @pytest.mark.parametrize("one", ["x.png", Path("x.png"), ONE, ONE[..., 0], 7], ids=["name", "path", "rgb", "grey", "7"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -26,3 +29,20 @@ def test_the_notebook_runs(tmp_path: Path, warm: WarmPython, monkeypatch: pytest
     NotebookClient(notebook, timeout=300, resources=place, extra_arguments=[first]).execute()
     text = str(notebook.cells)
     assert "image/png" in text and "good/000.png" in text
+
+
+@pytest.mark.parametrize("name", ["paddlepatch.ipynb", "paddlepatch_cn.ipynb"])
+@pytest.mark.parametrize("missing", ["safetensors", "numba", "paddle"])
+def test_its_first_cell_leaves_the_paddle_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, name: str, missing: str
+) -> None:
+    """It may be paddlepaddle-gpu, which pip would write paddlepaddle over, or 2.6, which does not run with numpy 2."""
+    find, calls = importlib.util.find_spec, []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == missing else find(package))
+    monkeypatch.setattr(subprocess, "run", lambda words, check: calls.append(words))
+    exec(nbformat.read(ROOT / "docs" / name, 4).cells[1].source, {})
+    [needed] = calls
+    assert "safetensors>=0.4" in needed
+    paddle = any(word.startswith("paddlepaddle") for word in needed)
+    assert (paddle, f"numpy=={version('numpy')}" in needed) == ((True, False) if missing == "paddle" else (False, True))

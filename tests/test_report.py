@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from browser import CHROMIUM, chromium, keep_screenshot
-from conftest import ROOT, done, refused, run, table
+from conftest import ROOT, done, refused, run, run_process, table
 
 import deploy.results.tables
 import evaluation.publish
@@ -68,6 +68,15 @@ def report(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -
     assert f"report: {page}" in said
     found = {"html": page.read_text(), "files": own / "all_seed521_report", "run": own, "words": words, "kinds": kinds}
     return SimpleNamespace(page=page, drawn=drawn, chapters=given[0], **found)
+
+
+def test_a_report_needs_no_locale_of_utf_8(trained: SimpleNamespace, tmp_path: Path) -> None:
+    """The page's parts are, whatever the system's encoding is: GBK, or ASCII as here."""
+    words = ["--data_path", trained.data, *trained.named, "--model_path", trained.model, "--save_path", tmp_path]
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done(run_process("eval.py", *words, "--save_pic", "none", "--report", "zh", env=ascii_alone))
+    [page] = tmp_path.glob("*/washer_seed521.html")
+    assert "阈值" in page.read_text("utf-8")
 
 
 class Elements(HTMLParser):

@@ -11,12 +11,15 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import paddle
 import pytest
 from conftest import ROOT, done, refused, run, table
 from environments import bare_environment
 
-from deploy import Predictor
+from deploy import Predictor, Runtime, UserError
 from deploy.pictures.listing import list_pictures
+from deploy.runtime import program
+from deploy.runtime.program import Program
 
 
 @pytest.fixture
@@ -40,6 +43,29 @@ def test_the_runner_needs_paddle_numpy_opencv_and_safetensors_alone(trained: Sim
     found = {name: float(row["score"]) for name, row in rows(place / "out/infer.csv").items()}
     known = {name: float(row["score"]) for name, row in rows(trained.run / "washer/eval.csv").items()}
     assert found == {name: pytest.approx(score, rel=1e-5) for name, score in known.items()}
+
+
+def test_a_program_of_paddle_3_is_refused_by_paddle_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paddle 2.6 crashes while it loads one, whatever the file's name."""
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    (tmp_path / "model.pdiparams").write_bytes(b"")
+    for name in ("model.json", "model.pdmodel"):
+        (tmp_path / name).write_text('{"base_code": {"magic": "pir", "version": 1}, "program": {}}')
+        with pytest.raises(UserError, match=f"{name} is of Paddle 3, this is Paddle 2.6.2"):
+            Program(tmp_path / name, tmp_path / "model.pdiparams")
+
+
+def test_bf16_is_refused_where_paddle_stays_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paddle 2.6, and Paddle 3 with its programs, gave the scores of fp32."""
+    monkeypatch.setattr(program, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    with pytest.raises(UserError, match="--precision bf16 needs Paddle 3: Paddle 2.6.2 stays in fp32"):
+        Runtime(precision="bf16").check()
+    monkeypatch.setattr(paddle, "__version__", "3.3.1")
+    for name in ("model.pdmodel", "model.pdiparams"):
+        (tmp_path / name).write_bytes(b"\n")
+    with pytest.raises(UserError, match="--precision bf16: .*model.pdmodel is of Paddle 2"):
+        Program(tmp_path / "model.pdmodel", tmp_path / "model.pdiparams", Runtime(precision="bf16"))
 
 
 def test_clones_score_alike_in_threads(trained: SimpleNamespace) -> None:

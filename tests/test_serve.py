@@ -81,10 +81,15 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def ask(
-        self, method: str, path: str, body: object = None, client: http.client.HTTPConnection | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        client: http.client.HTTPConnection | None = None,
+        **headers: str,
     ) -> Reply:
         client = client or self.client()
-        client.request(method, path, body, {"Authorization": f"Bearer {TOKEN}"})
+        client.request(method, path, body, {"Authorization": f"Bearer {TOKEN}", **headers})
         response = client.getresponse()
         return Reply(response.status, dict(response.headers), response.read())
 
@@ -307,6 +312,9 @@ def test_others_are_answered_whatever_a_client_does(
     assert server.score(data, "nothing").status == 404
     reply = server.ask("POST", "/models/washer/score?threshold=0.1", data)
     assert reply.status == 422 and "unknown parameter 'threshold'" in reply.json["detail"], "not passed over in silence"
+    for header in ({"Content-Type": "multipart/form-data; boundary=x"}, {"Content-Encoding": "gzip"}):
+        reply = server.score(data, **header)
+        assert reply.status == 415 and "send the picture's file itself as the body" in reply.json["detail"], reply
     assert server.raw(b"no request\r\n\r\n").recv(100).startswith(b"HTTP/1.1 400 ")
     for part in (head, head + length % len(data) + data[:1000], head + length % len(data) + data):
         gone = server.raw(part)

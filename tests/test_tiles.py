@@ -202,6 +202,8 @@ def test_options_of_tiles(data: Path, tmp_path: Path) -> None:
         (["--overlap", "32"], "give it with --tile"),
         (["--tile", "128", "--overlap", "100"], "multiple of 32"),
         (["--tile", "128", "--overlap", "128"], "--overlap 128: give 0 to 96"),
+        (["--tile", "16"], "--tile 16 is too small"),
+        (["--tile", "99999"], "--tile 99999: give"),
         (["--tile", "128", "--crop_size", "96"], "leave out --crop_size"),
         (["--tile", "128", "--fit", "pad"], "leave out --crop_size, --fit"),
         (["--tile", "128", "--roi", "0,0,50,50"], "leave out --tile or --roi"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import paddle
 import pytest
-from conftest import ROOT, WEIGHTS, chain_checkout, needs_real
+from conftest import ROOT, WEIGHTS, chain_checkout, needs_real, run
 from warm_python import WarmPython
 
 pytestmark = pytest.mark.once
@@ -148,6 +148,31 @@ def test_another_result_than_the_stored_one_fails(place: Path, warm: WarmPython)
     stored.write_text("\n".join([*head, f"{path},{float(score) * 1.01}"]))
     result = subprocess.run(words, cwd=place, capture_output=True, text=True)
     assert result.returncode == 1 and "broken_large/001.png" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("stored", "scored", "code", "said"),
+    [
+        ("a/b.png,1\n", "a/b.png,1.0005\n", 0, "1 scores, 1 as stored"),
+        ("a/b.png,1\na/c.png,2\n", "a/b.png,1\n", 1, "a/c.png: not scored, stored 2"),
+        ("a/b.png,inf\n", "a/b.png,1\n", 1, "a/b.png: 1.0, stored inf"),
+        ("a/b.png,x\n", "a/b.png,1\n", 2, "1.txt: no score of a/b.png"),
+        ("a/b.png\n", "a/b.png,1\n", 2, "1.txt: no score of a/b.png"),
+        ("a/b.png,1\n", "a/b.png,\n", 2, "fp32.log: no score of a/b.png"),
+        ("a/b.png,1\n", "", 2, "fp32.log is empty"),
+        ("a/b.png,3\n", "a/b.png,1\n", 2, "name one model's results"),
+        (None, "a/b.png,1\n", 2, "Is a directory"),
+    ],
+)
+def test_what_is_compared_is_whole(tmp_path: Path, stored: str | None, scored: str, code: int, said: str) -> None:
+    (tmp_path / "1.txt").mkdir() if stored is None else (tmp_path / "1.txt").write_text(f"path,score\n{stored}")
+    if "one model" in said:
+        (tmp_path / "2.txt").write_text("path,score\na/b.png,1\n")
+    (tmp_path / "precision_fp32.log").write_text(f"path,score\n{scored}")
+    words = ["--gt_file", tmp_path / "?.txt", "--log_file", tmp_path / "*.log"]
+    result = run("test_tipc/compare_results.py", *words)
+    assert result.returncode == code and said in result.stdout + result.stderr, result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == (code == 2)
 
 
 @pytest.mark.parametrize(("line", "step"), [(15, "train.py"), (29, "export_model.py"), (39, "infer.py")])

@@ -127,6 +127,24 @@ def test_a_link_in_the_chains_place_is_not_followed(place: Path) -> None:
     assert contents(place / "mvtec") == before and before
 
 
+def test_a_benchmark_trains_each_time_or_gives_no_figure(place: Path, warm: WarmPython) -> None:
+    """Also with an interpreter in a folder with a blank."""
+    python = place / "my environment/python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{warm.program}" "$@"\n')
+    python.chmod(0o755)
+    assert chain(place, "prepare.sh", "benchmark_train", PYTHON=str(python)).returncode == 0
+    padim = CONFIG.replace("PatchCore", "PaDiM")
+    (place / "elsewhere.txt").write_text((place / padim).read_text().replace("./test_tipc/output/", "./mine/"))
+    for name, trained in ((padim, (True, True)), ("elsewhere.txt", (True, False))):
+        for expected in trained:
+            result = chain(place, "test_train_inference_python.sh", "benchmark_train", name, PYTHON=str(python))
+            assert result.returncode == 0 and "Run successfully" in result.stdout, result.stdout + result.stderr
+            log = (place / "test_tipc/output/PaDiM/benchmark_train/train.log").read_text()
+            assert ("features: 3 pictures" in log) == expected == ("pictures: 3" in result.stdout), log
+            assert ("Not trained - PaDiM - the model of an earlier run was kept" in result.stdout) != expected
+
+
 @pytest.mark.parametrize("mode", ["lite_train_lite_inferr", "klquant_whole_infer", "lite_train", ""])
 def test_unknown_modes_are_refused(place: Path, mode: str) -> None:
     for script in SCRIPTS:

@@ -119,7 +119,10 @@ def write_once(path: Path, data: bytes) -> None:
     if not path.exists():
         write_whole(path, data)
     elif path.read_bytes() != data:
-        raise UserError(f"{path} is another picture than this sample's: give an empty folder, or remove that one")
+        raise UserError(
+            f"{path} is another picture than this sample's, perhaps drawn with other versions: "
+            f"give an empty folder, or remove {path.parents[2]}"
+        )
 
 
 def draw(category: str, kind: str, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:

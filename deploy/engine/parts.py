@@ -99,7 +99,7 @@ class Store:
         """Read the result of a part; UserError if its file cannot be read, or has another number of pictures."""
         path = self._file(part)
         try:
-            result = Result(*json.loads(path.read_text()))
+            result = Result(*json.loads(path.read_text("utf-8")))
             complete = len(result.scores) + len(result.skipped) == part.count
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"cannot read {path}, a part of an earlier run: {error}; remove it") from error

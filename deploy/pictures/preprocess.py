@@ -39,6 +39,14 @@ def height_width(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def _checked_range(given: Sequence[int]) -> tuple[int, int]:
+    limits = tuple(given)
+    whole = len(limits) == 2 and all(isinstance(value, Integral) for value in limits)
+    if not whole or not 0 <= limits[0] < limits[1] < 1 << 16:
+        raise UserError(f"--range {' '.join(map(str, limits))}: give two values, 0 to 65535, ascending")
+    return int(limits[0]), int(limits[1])
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Converts pictures to the program's input: resize with antialiasing, crop, / 255, minus mean, / std (RGB).
@@ -73,22 +81,25 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.fit not in (*FITS, TILE):
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
-        if self.value_range is not None and not 0 <= self.value_range[0] < self.value_range[1] < 1 << 16:
-            raise UserError(f"--range {' '.join(map(str, self.value_range))}: give two values, 0 to 65535, ascending")
-        sides = [("crop_size", side) for side in _sides(self.crop_size)]
+        if self.value_range is not None:
+            object.__setattr__(self, "value_range", _checked_range(self.value_range))
+        option = "tile" if self.tiled else "crop_size"
+        sides = [(option, side) for side in _sides(self.crop_size)]
         for name, size in [*sides, *([] if self.tiled and self.resize is None else [("resize", self.resize)])]:
             if not isinstance(size, Integral) or not 0 < size <= LARGEST:
                 raise UserError(f"--{name} {size}: give whole numbers of pixels from 1 to {LARGEST}")
-        if not isinstance(self.crop_size, int):
-            height, width = self.crop_size
-            # a square is stored as one number, so that both ways to give it are the same setting
-            object.__setattr__(self, "crop_size", height if height == width else (height, width))
+        found = tuple(int(size) for _, size in sides)
+        if len(found) > 2:
+            raise UserError(f"--{option} {' '.join(map(str, found))}: give one number, or height and width")
+        # a square is stored as one number, so that both ways to give it are the same setting
+        object.__setattr__(self, "crop_size", found[0] if len(set(found)) == 1 else found)
+        object.__setattr__(self, "resize", self.resize if self.resize is None else int(self.resize))
         if self.fit == "crop" and min(self.size) > self.resize:
             raise UserError(
                 f"--crop_size {self.crop_size} is larger than --resize {self.resize}: a crop cannot exceed the picture"
             )
         if min(self.size) < 32:
-            raise UserError(f"--crop_size {self.crop_size} is too small: a backbone needs at least 32 pixels")
+            raise UserError(f"--{option} {self.crop_size} is too small: a backbone needs at least 32 pixels")
         if self.tiled != (self.overlap is not None):
             raise UserError(f"--overlap {self.overlap} is how much tiles share: give it with --tile")
         if self.tiled:

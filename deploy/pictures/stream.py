@@ -153,10 +153,15 @@ class BackgroundTasks:
             raise
 
 
-def batches(loaded: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Group consecutive pictures, or tiles, into lists of `size`, the last one possibly shorter."""
+def check_batch(size: int) -> None:
+    """Raise UserError for a number of pictures per run that is not a whole one of at least 1."""
     if not isinstance(size, int) or size < 1:
         raise UserError(f"a batch of {size} pictures: give a whole number of at least 1")
+
+
+def batches(loaded: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Group consecutive pictures, or tiles, into lists of `size`, the last one possibly shorter."""
+    check_batch(size)
     group: list[Item] = []
     for item in loaded:
         group.append(item)

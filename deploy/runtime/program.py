@@ -77,10 +77,14 @@ class Runtime:
             raise UserError(f"--gpu {self.gpu}: Paddle sees {count} GPUs here, numbered from 0; give another or --cpu")
         if self.tensorrt and not self.use_gpu:
             raise UserError("--use_tensorrt needs --use_gpu True: TensorRT runs on NVIDIA GPUs only")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UserError(f"--precision {self.precision} is unknown: choose fp32, bf16 or fp16")
         if self.precision == "fp16" and not self.use_gpu:
             raise UserError("--precision fp16 needs --use_gpu True: on CPU use fp32 or bf16")
         if self.precision == "bf16" and (self.use_gpu or not self.onednn):
             raise UserError("--precision bf16 is oneDNN's: it needs the CPU and --enable_mkldnn True")
+        if self.precision == "bf16" and _paddle_2():
+            raise UserError(f"--precision bf16 needs Paddle 3: Paddle {paddle.__version__} stays in fp32; leave it out")
         if self.precision == "bf16" and not _cpu_has_bf16():
             raise UserError("--precision bf16: this CPU has neither AVX512-BF16 nor AMX; use --precision fp32")
 
@@ -100,6 +104,7 @@ class Program:
         for path in (model_file, params_file):
             if not Path(path).is_file():
                 raise UserError(f"no program file at {path}: check the path, or export the model first")
+        _check_kind(self.name, self.runtime.precision)
         try:
             self._predictor = inference.create_predictor(_config(model_file, params_file, self.runtime))
         except Exception as error:  # Paddle raises whatever type its C++ error has
@@ -231,6 +236,25 @@ def graph_file(path: str | Path) -> Path:
         if choice.is_file():
             return choice
     raise UserError(f"no program at {path}: neither {' nor '.join(str(c) for c in choices[-2:])} exists")
+
+
+def _paddle_2() -> bool:
+    return str(paddle.__version__).startswith("2.")
+
+
+def _check_kind(model_file: str, precision: str) -> None:
+    """Raise UserError for a json program on Paddle 2, which would crash, and for one of Paddle 2 in bf16.
+
+    In programs of Paddle 2, convolutions stay apart from what surrounds them, and oneDNN converts none or one of them.
+    """
+    with open(model_file, "rb") as file:
+        newer = file.read(1) == b"{"
+    if newer and _paddle_2():
+        raise UserError(
+            f"{model_file} is of Paddle 3, this is Paddle {paddle.__version__}: export it again with this one"
+        )
+    if precision == "bf16" and not newer:
+        raise UserError(f"--precision bf16: {model_file} is of Paddle 2, which stays in fp32: export it with Paddle 3")
 
 
 def _config(model_file: str | Path, params_file: str | Path, runtime: Runtime) -> inference.Config:

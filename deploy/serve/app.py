@@ -26,10 +26,12 @@ REASONS = {
     401: "no token, or another one",
     404: "no such model",
     413: "the file or the picture is too large",
+    415: "a form, or a compressed body",
     429: "too many pictures wait",
     500: "scoring failed",
     503: "the model's process is being started again",
 }
+PLAIN = "send the picture's file itself as the body, not in a form or compressed (curl --data-binary @picture.png)"
 REFUSALS: dict[Any, Any] = {status: {"model": Refusal, "description": text} for status, text in REASONS.items()}
 BODY = {
     "requestBody": {
@@ -98,6 +100,9 @@ def create_app(models: Mapping[str, ModelProcess], metrics: Metrics, settings: S
             raise HTTPException(404, f"no model {name[:40]!r} here; there are: {names_text(models)}")
         for key in request.query_params.keys() - {"heat_map"}:
             raise HTTPException(422, f"unknown parameter {key[:40]!r}: there is heat_map alone")
+        form = request.headers.get("content-type", "").startswith("multipart/")
+        if form or request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, PLAIN)
         begin, status = time.perf_counter(), 499
         try:
             response = await answer(name, request, heat_map)

@@ -29,7 +29,8 @@ class Published(NamedTuple):
 def published_for(header: Mapping[str, Any]) -> Published | None:
     """Return the published figures for a model's method and backbone; of several, those with the nearest k."""
     method = recorded(header)[0]
-    same = [one for one in json.loads(FILE.read_text()) if (one["method"], one["arch"]) == (method, header["arch"])]
+    known = json.loads(FILE.read_text("utf-8"))
+    same = [one for one in known if (one["method"], one["arch"]) == (method, header["arch"])]
     if not same:
         return None
     found = min(same, key=lambda one: abs(one["k"] - header["k"]))

@@ -105,13 +105,13 @@ def _page(
     from markupsafe import Markup
 
     numbers = iter(range(10**6))
-    script = (HERE / "page.js").read_text()
+    script = (HERE / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = template.from_string((HERE / "page.html").read_text()).render(
+    page = template.from_string((HERE / "page.html").read_text("utf-8")).render(
         content(chapters, text),
         text=text,
-        style=Markup((HERE / "page.css").read_text()),
+        style=Markup((HERE / "page.css").read_text("utf-8")),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         over_all=[Markup(plot.inline(next(numbers))) for plot in over_all.values()],

@@ -42,6 +42,13 @@ class Augment:
         return {"asked": list(self.asked), "forced": self.forced}
 
 
+def as_augment(given: object) -> Augment:
+    """Return `given`, or what copies nothing for None; UserError if it is not an Augment."""
+    if not isinstance(given, (Augment, type(None))):
+        raise UserError(f"augment {given!r}: give models.Augment(('flip',)), with the kinds that you want")
+    return given or Augment()
+
+
 def copies_each(kinds: Sequence[str], preprocess: Preprocess) -> int:
     """How many copies of each picture these kinds make."""
     return sum({"flip": 1, "rot90": len(_turns(preprocess)), "rotate": ANGLES}[kind] for kind in kinds)

@@ -17,7 +17,7 @@ from deploy.calibration import FALSE_ALARM, Calibration, check_rate, levels_of
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture, several
 from deploy.pictures.preprocess import Preprocess, height_width
-from deploy.pictures.stream import picture_name, prefetch
+from deploy.pictures.stream import check_batch, picture_name, prefetch
 from deploy.predictor import Prediction, Predictor
 from deploy.results.description import levels_text
 from deploy.runtime import selfcheck
@@ -149,6 +149,7 @@ class Detector(nn.Layer):
             UserError: an unreadable picture, fewer than two pictures, or a rate that is not between 0 and 1.
         """
         check_rate(false_alarm)
+        check_batch(batch_size)
         pictures, self.stages = list(several(pictures)), Stages()
         count = min(max(NAMED, math.ceil(ODD_SHARE * len(pictures))), ODD_MOST)
         highest: list[tuple[float, int, np.ndarray]] = []

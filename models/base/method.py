@@ -22,8 +22,8 @@ from deploy.storage.tensors import read_tensors
 from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
-from .augment import Augment, copies
-from .checks import check_seed, check_type
+from .augment import Augment, as_augment, copies
+from .checks import checked, checked_seed
 from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, OnBad
 from .fitting import fit_features
@@ -91,9 +91,9 @@ class AnomalyMethod(Detector):
         unknown = set(options) - set(self.OPTIONS)
         if unknown:
             raise UserError(f"{self.NAME} has no option {', '.join(sorted(unknown))}")
-        for name, value in {"k": k, **options}.items():
-            check_type(name, value, self.K if name == "k" else self.OPTIONS[name], name in self.WHOLE)
-        check_seed(seed)
+        k = checked("k", k, self.K, False)
+        options = {name: checked(name, of, self.OPTIONS[name], name in self.WHOLE) for name, of in options.items()}
+        self.seed = checked_seed(seed)
         self.k = self.check_k(self.K if k is None else k)
         self.options = self.resolve(arch, options)
         if isinstance(layers, str):
@@ -103,7 +103,7 @@ class AnomalyMethod(Detector):
         self.data: dict[str, Any] = {}
         self.names: list[str] = []
         self.tiling = Tiling(self.preprocess)
-        self.augment, self.copied = augment or Augment(), ()
+        self.augment, self.copied = as_augment(augment), ()
         self.shard = range(0)
         self.build()
         self.eval()

@@ -47,7 +47,7 @@ def export(
     """Write `model.json` (Paddle 2: `model.pdmodel`), `model.pdiparams`, `stats` and `about.json` to `folder`.
 
     All files are first written to a temporary folder and run from there. The results are compared with dygraph, on the
-    CPU with and without oneDNN. Only then do the files replace an earlier export.
+    CPU with and without oneDNN. Only then do the files replace an earlier export, all of it.
 
     Args:
         model: a fitted model.
@@ -79,6 +79,9 @@ def export(
         files["description"] = write_whole(scratch / "about.json", json.dumps(description(header), indent=2) + "\n")
         for path in files.values():
             os.replace(path, folder / path.name)
+        for name in set(FILES) - {path.name for path in files.values()}:
+            if (folder / name).is_file():  # of the earlier export, perhaps by another Paddle
+                (folder / name).unlink()
     return Export({what: folder / path.name for what, path in files.items()}, header["compared"])
 
 
