@@ -85,11 +85,10 @@ def found(method: str, pictures: list[np.ndarray], splits: int, seed: int) -> li
 
 
 def small_model(method: str, seed: int) -> AnomalyMethod:
-    """Return a model of a method that can be fitted in a fraction of a second."""
-    options = preset(method).options if method == "patchcore" else {}
-    layers = {"patchcore": ("layer1", "layer2", "layer3"), "spade": ("layer2", "layer3")}.get(method)
-    preprocess = Preprocess(SIZE, SIZE)
-    return build_model(method, ["compact"], [layers], [None], k=K[method], preprocess=preprocess, seed=seed, **options)
+    """Return a model with the default preset's layers and options that can be fitted in a fraction of a second."""
+    default, preprocess = preset(method), Preprocess(SIZE, SIZE)
+    given = {"k": K[method], "preprocess": preprocess, "seed": seed, **default.options}
+    return build_model(method, ["compact"], [default.layers], [None], **given)
 
 
 if __name__ == "__main__":
