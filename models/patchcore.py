@@ -65,7 +65,7 @@ class PatchCore(AnomalyMethod):
     - `score_sigma` and `score_top`: see `ImageScore`; without effect on `reweighted` and `smooth`.
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
     - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is `coarse`, but `exact` with
-      several neighbours or with the image score `smooth`, which the coarse search finds only approximately.
+      several neighbours, `smooth`, or a `score_top` above 3, for which most patches are searched exactly anyway.
     - `reweight_neighbors`: b of equation 7, the number of bank rows around the nearest row, which is counted too.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     """
@@ -102,7 +102,7 @@ class PatchCore(AnomalyMethod):
         """Return all options; `search` is chosen by the others unless it is given."""
         found = {**cls.OPTIONS, **options}
         if found["search"] is None:
-            coarse = found["num_neighbors"] == 1 and found["image_score"] != "smooth"
+            coarse = found["num_neighbors"] == 1 and found["image_score"] != "smooth" and found["score_top"] <= 3
             found["search"] = "coarse" if coarse else "exact"
         return found
 

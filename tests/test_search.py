@@ -222,6 +222,7 @@ def test_both_searches_give_equal_image_scores(image_score: str, score_sigma: fl
 
 def test_several_neighbours_are_searched_exactly() -> None:
     assert PatchCore(preprocess=SMALL, arch="compact", weights="random", num_neighbors=2).options["search"] == "exact"
+    assert PatchCore(preprocess=SMALL, arch="compact", weights="random", score_top=4).options["search"] == "exact"
     assert PatchCore(preprocess=SMALL, arch="compact", weights="random").options["search"] == "coarse"
     for options, word in (
         ({"search": "coarse", "num_neighbors": 2}, "--num_neighbors 2"),
