@@ -70,18 +70,18 @@ def test_runs_say_whether_pictures_drift(trained: SimpleNamespace, tmp_path: Pat
     good = sorted((trained.data / "washer/train/good").iterdir())
     dark, same = tmp_path / "dark", tmp_path / "same"
     dark.mkdir(), same.mkdir()
-    for turn in range(4):
+    for turn in range(9):
         for path in good:
             picture = cv2.imread(str(path))
             cv2.imwrite(str(same / f"{turn}{path.name}"), picture)
             cv2.imwrite(str(dark / f"0{turn}{path.name}"), picture)
-            cv2.imwrite(str(dark / f"1{turn}{path.name}"), (picture * 0.5).astype(np.uint8))
+            cv2.imwrite(str(dark / f"1{turn}{path.name}"), (picture * 0.85).astype(np.uint8))
     words = ["--stats", trained.export / "stats", "--enable_drift", "--save_pic", "False", "--save_path"]
     said = done(run("infer.py", *words, tmp_path / "a", "-i", same)).stdout
-    assert re.search(rf"^drift: none in {4 * len(good)} pictures \(evidence ", said, re.MULTILINE)
+    assert re.search(rf"^drift: none in {9 * len(good)} pictures \(evidence ", said, re.MULTILINE)
     said = done(run("infer.py", *words, tmp_path / "b", "-i", dark)).stdout
-    [[place, what]] = re.findall(rf"^drift: alarm at picture (\d+) of {8 * len(good)}: ([\w ]+),", said, re.MULTILINE)
-    assert int(place) > 4 * len(good) and what == "pictures become darker"
+    [[place, what]] = re.findall(rf"^drift: alarm at picture (\d+) of {18 * len(good)}: ([\w ]+),", said, re.MULTILINE)
+    assert int(place) > 9 * len(good) and what == "pictures become darker"
 
     files = sorted(dark.iterdir())
     with pytest.MonkeyPatch.context() as patch:

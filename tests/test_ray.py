@@ -88,7 +88,7 @@ def place(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) ->
     words = ["infer.py", "--stats", trained.export / "stats", "--input_file"]
     local = run(*words, "pictures", "--save_path", "local", "--save_pic", "none", *OPTIONS, cwd=folder)
     assert local.returncode == 2 and f"pictures/{BAD}" in local.stderr
-    return SimpleNamespace(folder=folder, words=words, said=local.stdout.splitlines()[2:], skipped=local.stderr)
+    return SimpleNamespace(folder=folder, words=words, said=local.stdout.splitlines()[-3:], skipped=local.stderr)
 
 
 def rows(folder: Path) -> list[list[dict]]:
