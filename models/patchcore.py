@@ -329,8 +329,7 @@ class PatchCore(AnomalyMethod):
     def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
         """Return the statistics: the centred bank and all tables that are computed from it."""
         half_norms = half_norms_of(bank)
-        # imported late, because only fitting needs numba
-        from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing
+        from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing  # only fits need numba
 
         names, near = self.statistics(), self.options["reweight_neighbors"]
         if "spacing" in names:
@@ -340,6 +339,7 @@ class PatchCore(AnomalyMethod):
         found["channel_scale"] = self._scale
         if "spacing" in names:
             found["spacing"] = spacing(bank, neighbors)
+        if "least_spacing" in names:
             found["least_spacing"] = least_spacing(found["spacing"], neighbors)
         found.update(coarse_tables(bank) if self.options["search"] == "coarse" else {})
         return {name: found[name] for name in names}
