@@ -59,7 +59,7 @@ def preprocess(args: Arguments, found: Preset, pictures: Sequence[Path], log: Ca
         log(f"16-bit values from {limits[0]} to {limits[1]} become 0 to 255 (--range)")
     if args.roi is not None:
         chosen = chosen.within(region(args.roi, pictures[0]))
-        log(f"region of interest: {chosen.inside.mean():.2%} of what is examined")
+        log(f"region of interest: {chosen.region.mean():.2%} of what is examined")
     return chosen
 
 

@@ -206,7 +206,6 @@ def test_options_of_tiles(data: Path, tmp_path: Path) -> None:
         (["--tile", "99999"], "--tile 99999: give"),
         (["--tile", "128", "--crop_size", "96"], "leave out --crop_size"),
         (["--tile", "128", "--fit", "pad"], "leave out --crop_size, --fit"),
-        (["--tile", "128", "--roi", "0,0,50,50"], "leave out --tile or --roi"),
     ):
         refused(run("train.py", *words, *wrong), told)
     with pytest.raises(UserError, match="--overlap None"):

@@ -77,6 +77,8 @@ class Preprocess:
     Pixels outside have the same colour in every picture, so that they are neither learned nor scored. None: all pixels
     are inside.
     """
+    roi_size: tuple[int, int] | None = None
+    """With tiles, the region is one of the whole resized picture, of this height and width. Without, it is None."""
 
     def __post_init__(self) -> None:
         if self.fit not in (*FITS, TILE):
@@ -104,8 +106,11 @@ class Preprocess:
             raise UserError(f"--overlap {self.overlap} is how much tiles share: give it with --tile")
         if self.tiled:
             self._check_tiles()
-        if self.roi is not None and (sum(self.roi) != self.size[0] * self.size[1] or not sum(self.roi[1::2])):
-            raise UserError(f"the region of interest is none of {self.size[0]} x {self.size[1]} pixels: make it again")
+        if (self.roi_size is not None) != (self.tiled and self.roi is not None):
+            raise UserError("the region of interest of tiles has a size, and no other has: make it again")
+        height, width = self.roi_size or self.size
+        if self.roi is not None and (sum(self.roi) != height * width or not sum(self.roi[1::2])):
+            raise UserError(f"the region of interest is none of {height} x {width} pixels: make it again")
 
     def _check_tiles(self) -> None:
         if not 0 <= self.overlap < min(self.size) or any((side - self.overlap) % STEP for side in self.size):
@@ -113,8 +118,6 @@ class Preprocess:
                 f"--overlap {self.overlap}: give 0 to {min(self.size) - STEP}, and so that --tile minus --overlap is a "
                 f"multiple of {STEP}"
             )
-        if self.roi is not None:
-            raise UserError("--roi is of the whole input, and tiles are parts of a picture: leave out --tile or --roi")
 
     @property
     def tiled(self) -> bool:
@@ -122,8 +125,15 @@ class Preprocess:
         return self.fit == TILE
 
     def tiles(self, height: int, width: int) -> Tiles:
-        """The tiles of a resized picture of this height and width."""
-        return Tiles.over((height, width), self.size, self.overlap)
+        """The tiles of a resized picture of this height and width, without those outside of the region of interest.
+
+        Raises:
+            UserError: the picture is so small that nothing of the region is left.
+        """
+        found = Tiles.over((height, width), self.size, self.overlap, self.inside(height, width))
+        if not len(found):
+            raise UserError(f"--roi: nothing of it is left in a picture of {width} x {height} pixels: it is too small")
+        return found
 
     def parts(self, crop: np.ndarray) -> Iterator[np.ndarray]:
         """Return the program's inputs for a cropped picture: itself, or its tiles; uint8 RGB [*size, 3] each."""
@@ -132,31 +142,47 @@ class Preprocess:
     def join(self, maps: Iterable[np.ndarray], height: int, width: int) -> np.ndarray:
         """Return the map [height, width] of a picture from those of its `parts`, which are taken one at a time.
 
-        `height` and `width` are those of the cropped picture.
+        `height` and `width` are those of the cropped picture. Without tiles, the program has set the map to 0 outside
+        of the region of interest.
         """
-        return self.tiles(height, width).stitch(maps) if self.tiled else next(iter(maps))
+        if not self.tiled:
+            return next(iter(maps))
+        stitched, inside = self.tiles(height, width).stitch(maps), self.inside(height, width)
+        return stitched if inside is None else stitched * inside
 
     @cached_property
-    def inside(self) -> np.ndarray | None:
-        """The region of interest, bool [height, width] of the input; None if all pixels are inside."""
+    def region(self) -> np.ndarray | None:
+        """The region of interest, bool [height, width] of the input or `roi_size`; None if all pixels are inside."""
         if self.roi is None:
             return None
-        return np.repeat(np.arange(len(self.roi)) % 2 == 1, self.roi).reshape(self.size)
+        return np.repeat(np.arange(len(self.roi)) % 2 == 1, self.roi).reshape(self.roi_size or self.size)
+
+    def inside(self, height: int, width: int) -> np.ndarray | None:
+        """The region of interest in a cropped picture of this height and width, bool; None if all pixels are inside.
+
+        Pictures in tiles may have another size than `roi_size`. They get the region in proportion.
+        """
+        if self.region is None or self.region.shape == (height, width):
+            return self.region
+        return cv2.resize(self.region.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
 
     def within(self, mask: np.ndarray) -> Preprocess:
         """Return a copy with a region of interest. `mask` is bool [height, width] of a picture, True inside.
 
-        A pixel of the input is inside if all pixels of the picture that contribute to it are.
+        A pixel of the input, or of the resized picture if it is tiled, is inside if all pixels of the picture that
+        contribute to it are.
 
         Raises:
             UserError: no pixel of the input is inside.
         """
         whole = self.resized(np.where(mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=2))
-        inside = (self.crop((whole[..., 0] == 255) & self.resized_mask(mask))).ravel()
+        seen = self.crop((whole[..., 0] == 255) & self.resized_mask(mask))
+        inside = seen.ravel()
         if not inside.any():
             raise UserError("--roi: nothing of it is in the part of the picture that is examined")
         changes = np.flatnonzero(np.diff(np.concatenate([[False], inside]))).tolist()
-        return replace(self, roi=tuple(np.diff([0, *changes, len(inside)]).tolist()))
+        runs = tuple(np.diff([0, *changes, len(inside)]).tolist())
+        return replace(self, roi=runs, roi_size=seen.shape if self.tiled else None)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -172,9 +198,9 @@ class Preprocess:
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The inverse of `to_dict`."""
         mean, std = tuple(values["mean"]), tuple(values["std"])
-        limits, roi = (tuple(values[name]) if name in values else None for name in ("value_range", "roi"))
+        limits, *roi = (tuple(values[name]) if name in values else None for name in ("value_range", "roi", "roi_size"))
         size, fit, overlap = values["crop_size"], values["fit"], values.get("overlap")
-        return cls(values.get("resize"), size, fit, mean, std, limits, overlap, roi)
+        return cls(values.get("resize"), size, fit, mean, std, limits, overlap, *roi)
 
     def resized(self, picture: Picture) -> np.ndarray:
         """Read and resize a picture, a path or uint8 RGB array [height, width, 3]: uint8 RGB [*resized_shape, 3].
@@ -277,11 +303,12 @@ class Preprocess:
         """
         top, left, height, width = self.window(*resized.shape[:2])
         seen = resized[top : top + height, left : left + width]
-        if self.inside is None:
+        inside = self.inside(height, width)
+        if inside is None:
             return seen
         if seen.ndim == 2:
-            return seen * self.inside
-        return np.where(self.inside[..., None], seen, np.array(BLANK, np.uint8))
+            return seen * inside
+        return np.where(inside[..., None], seen, np.array(BLANK, np.uint8))
 
     def normalise(self, crops: np.ndarray) -> np.ndarray:
         """Convert uint8 RGB [batch, *size, 3] to the program's input: float32 [batch, 3, *size]."""

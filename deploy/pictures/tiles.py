@@ -30,21 +30,34 @@ class Tiles:
     """First row of the tiles, for each row of tiles."""
     columns: tuple[int, ...]
     """First column of the tiles, for each column of tiles."""
+    left_out: frozenset[tuple[int, int]] = frozenset()
+    """First row and column of the tiles that are not examined."""
 
     @classmethod
-    def over(cls, shape: tuple[int, int], size: tuple[int, int], overlap: int) -> Tiles:
-        """The tiles of this size that cover a picture of this shape; size minus overlap must be a multiple of STEP."""
+    def over(
+        cls, shape: tuple[int, int], size: tuple[int, int], overlap: int, inside: np.ndarray | None = None
+    ) -> Tiles:
+        """The tiles of this size that cover a picture of this shape; size minus overlap must be a multiple of STEP.
+
+        Tiles without a pixel of the region of interest `inside`, bool [*shape], are left out; None: all are examined.
+        """
         rows, columns = (_places(length, tile, overlap) for length, tile in zip(shape, size))
-        return cls(shape, size, rows, columns)
+        if inside is None:
+            return cls(shape, size, rows, columns)
+        every = [(top, left) for top in rows for left in columns]
+        out = [(top, left) for top, left in every if not inside[top : top + size[0], left : left + size[1]].any()]
+        return cls(shape, size, rows, columns, frozenset(out))
 
     def __len__(self) -> int:
-        return len(self.rows) * len(self.columns)
+        return len(self.rows) * len(self.columns) - len(self.left_out)
 
     def cut(self, picture: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the tiles [*size, channels] of a picture [*shape, channels]; they are views if they lie within it."""
         height, width = self.size
         for top in self.rows:
             for left in self.columns:
+                if (top, left) in self.left_out:
+                    continue
                 tile = picture[top : top + height, left : left + width]
                 below, right = height - tile.shape[0], width - tile.shape[1]
                 border = below or right
@@ -54,12 +67,15 @@ class Tiles:
         """Stitch the tiles' maps, [*size] each, in the order of `cut`; return the picture's map, float32 [*shape].
 
         Where two tiles overlap, one map fades into the other in the middle half of the overlap. At the border of a tile
-        its map is less reliable, because convolutions see padded zeros there. The maps are taken one at a time.
+        its map is less reliable, because convolutions see padded zeros there. The maps are taken one at a time. It is 0
+        where no tile is examined.
         """
         down, across = (_weights(*sides) for sides in zip((self.rows, self.columns), self.size, self.shape))
         whole, found = np.zeros(self.shape, np.float32), iter(maps)
         for top, by_row in zip(self.rows, down):
             for left, by_column in zip(self.columns, across):
+                if (top, left) in self.left_out:
+                    continue
                 here = whole[top : top + len(by_row), left : left + len(by_column)]
                 part = next(found)[: len(by_row), : len(by_column)]
                 here += part * by_row[:, None] * by_column

@@ -81,9 +81,11 @@ def tiles(
     if scale < 1 and preprocess.tiled:  # keeps small regions visible in the reduced picture
         found = np.where(prediction.anomaly_map > calibration.pixel_threshold, np.uint8(255), np.uint8(0))
         above = cv2.resize(found, (width, height), interpolation=way) > 0
-    inside = np.ones((height, width), bool)
-    if preprocess.inside is not None:
-        inside = cv2.resize(preprocess.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    inside = preprocess.inside(*prediction.anomaly_map.shape)
+    if inside is None:
+        inside = np.ones((height, width), bool)
+    else:
+        inside = cv2.resize(inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     hatched = _hatched(picture, window, inside)
     heat = hatched.copy()
     _put(heat[window], heated(picture[window], _share(anomaly_map, calibration)), inside)
@@ -158,8 +160,9 @@ def _in_picture(seen: np.ndarray, outside: int, prediction: Prediction, preproce
     """Put the map's pixels `seen` at their position in the resized picture; pixels not examined become `outside`."""
     whole = np.full(prediction.resized.shape[:2], outside, seen.dtype)
     top, left, height, width = preprocess.window(*whole.shape)
-    if preprocess.inside is not None:
-        seen[~preprocess.inside] = outside
+    inside = preprocess.inside(height, width)
+    if inside is not None:
+        seen[~inside] = outside
     whole[top : top + height, left : left + width] = seen
     return whole
 

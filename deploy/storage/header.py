@@ -45,6 +45,7 @@ PREPROCESS = fields(
         "value_range": items(whole(0, 65535), 2, 2, ascending=True),
         "overlap": whole(0, LARGEST),
         "roi": items(whole(0, LARGEST**2), 2),
+        "roi_size": items(whole(1, LARGEST), 2, 2),
     },
 )
 PART = {"pictures": whole(0, 10**12), "sha256": text}

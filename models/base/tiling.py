@@ -92,14 +92,15 @@ def run_parts(scoring: Program, features: np.ndarray, rows: int) -> tuple[np.nda
 def most_parts(pictures: Sequence[Picture], preprocess: Preprocess) -> int:
     """Upper bound of the number of parts of these pictures, without copies.
 
-    A picture that cannot be read is counted with the size of the program's input.
+    A picture that cannot be read is counted as one part.
     """
     if not preprocess.tiled:
         return len(pictures)
     total = 0
     for picture in pictures:
-        shape = preprocess.size
+        count = 1
         with suppress(UserError):  # the error is reported when the picture is read
             shape = preprocess.map_shape(*picture_shape(picture))
-        total += max(len(preprocess.tiles(*sides)) for sides in (shape, shape[::-1]))  # it may be stored rotated
+            count = max(len(preprocess.tiles(*sides)) for sides in (shape, shape[::-1]))  # it may be stored rotated
+        total += count
     return total

@@ -96,9 +96,13 @@ class WithinRegion(nn.Layer):
 
 
 def to_pixels(preprocess: Preprocess, grid: tuple[int, int], sigma: float, stride: int = 1) -> Resample | WithinRegion:
-    """Upsampling (see `upsample`) from a grid of patches to the input's pixels; 0 outside of the region of interest."""
+    """Upsampling (see `upsample`) from a grid of patches to the input's pixels; 0 outside of the region of interest.
+
+    With tiles, it is `Preprocess.join` that sets the map of the whole picture to 0 there.
+    """
     upsampling = upsample(preprocess.size, grid, sigma, stride)
-    return upsampling if preprocess.inside is None else WithinRegion(upsampling, preprocess.inside)
+    region = None if preprocess.tiled else preprocess.region
+    return upsampling if region is None else WithinRegion(upsampling, region)
 
 
 def upsample(
