@@ -40,13 +40,13 @@ PRESETS["patchcore"] |= {
 }
 for name in ("padim", "orthoad"):
     options = {"grid": "layer2", "power": 0.75, "eps": 0.004}
-    options |= {"image_score": "top", "score_sigma": 2.0, "score_top": 2.0}
+    options |= {"image_score": "top", "score_sigma": 1.0, "score_top": 2.0}
     PRESETS[name]["balanced"] = Preset(Preprocess(256, 256), ("layer1", "layer2", "layer3"), 100, options)
 PRESETS["spade"]["balanced"] = Preset(
     Preprocess(256, 256),
     ("layer2", "layer3"),
     50,
-    {"descriptor_layer": "layer3", "image_score": "top", "score_top": 3.0},
+    {"descriptor_layer": "layer3", "image_score": "top", "score_top": 2.0},
 )
 DEFAULT = "balanced"
 """The preset that is used if none is given."""

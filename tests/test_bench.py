@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from benchmarks.large_banks import copies_of, nearest_of_all, search_of
 from benchmarks.multiply import SYMMETRIES, symmetry
 from benchmarks.report import Report, Stage, sentence
 from benchmarks.selection import categories_in, shape
+from benchmarks.small_defects import DEFECTS, found
 from benchmarks.stages.coreset import radius
 from benchmarks.stages.scaling import exponent
 from benchmarks.timing import in_turns, spread
@@ -244,3 +246,35 @@ def test_parts_of_the_study_of_large_banks(data: Path) -> None:
     assert len(some) == 5 and not any((copy == picture).all() for copy in some[2:] for picture in pictures)
     if missing("faiss"):
         refused(run("-m benchmarks.large_banks", "--data_path", data), "pip install faiss-cpu")
+
+
+def test_drawn_defects_are_small_and_their_scores_are_compared(trained: SimpleNamespace, tmp_path: Path) -> None:
+    flat = np.full((96, 128, 3), 100, np.uint8)
+    changed = {
+        name: np.count_nonzero((draw(flat, np.random.default_rng(1)) != flat).any(axis=2))
+        for name, draw in DEFECTS.items()
+    }
+    spots = [changed[f"spot of radius {name} levels"] for name in ("1.5, 50", "3, 25", "6, 20")]
+    assert 8 < spots[0] < spots[1] < spots[2] < 200 and changed["moved 8 x 8"] == 0, "moved, it is the same"
+    noise = np.random.default_rng(2).integers(0, 256, flat.shape, np.uint8)
+    piece = DEFECTS["moved 8 x 8"](noise, np.random.default_rng(1)) != noise
+    assert 0.9 * 64 < piece.any(axis=2).sum() <= 64
+
+    def predict(pictures: list[np.ndarray], batch_size: int) -> list[SimpleNamespace]:
+        return [SimpleNamespace(score=float(picture.std())) for picture in pictures]
+
+    stub = SimpleNamespace(predict=predict, calibration=SimpleNamespace(image_threshold=1.0))
+    cells = dict(zip([*DEFECTS, "mean"], found(stub, [flat] * 3, 1)))
+    assert cells["spot of radius 3, 50 levels"] == "1.000 (1.00)"
+    assert cells["spot of radius 1.5, 50 levels"].startswith("1.000")
+    assert cells["moved 16 x 16"] == "0.500 (0.00)" and cells["mean"] == f"{(6 + 2 * 0.5) / 8:.4f}"
+
+    model = trained.run / "washer.safetensors"
+    words = [model, "--data_path", trained.data, "--output", tmp_path / "found.md"]
+    done(run("-m benchmarks.small_defects", *words))
+    head, _, row = (tmp_path / "found.md").read_text().splitlines()
+    written = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert written[0] == str(model) and len(written) == len(DEFECTS) + 2 == len(head.split("|")) - 2
+    areas = [float(cell.split()[0]) for cell in written[1:-1]]
+    assert float(written[-1]) == pytest.approx(np.mean(areas), abs=0.001) and len(set(areas)) > 1
+    refused(run("-m benchmarks.small_defects", model, "--data_path", tmp_path), str(tmp_path))
