@@ -167,7 +167,7 @@ def opened(args: Arguments, runtime: Runtime) -> tuple[Predictor | RayPredictor,
 
 
 NO_FILES = (
-    *("save_path", "save_pic", "save_mask", "save_regions", "jsonl", "parquet"),
+    *("save_path", "save_pic", "save_mask", "save_map", "save_regions", "jsonl", "parquet"),
     *("enable_drift", "enable_benchmark", "model_name"),
 )
 """Options that have no meaning for a server."""
