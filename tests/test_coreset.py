@@ -95,6 +95,11 @@ def test_selection_of_real_features_equals_brute_force() -> None:
     assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
 
 
+def test_a_gpu_may_be_asked_for_no_rows() -> None:
+    points = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    assert k_center_on_gpu(points, 0, 3).tolist() == k_center(points, 0, 3).tolist() == []
+
+
 def test_first_centre_is_kept_and_none_comes_twice() -> None:
     points = np.random.default_rng(2).normal(size=(500, 16)).astype(np.float32)
     chosen = k_center(points, 500, 123)
