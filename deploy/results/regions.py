@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from ..calibration import Calibration
+from ..errors import UserError
 from ..pictures.preprocess import Preprocess
 from ..predictor import Prediction
 from ..storage.files import GrowingFile, check_replaceable
@@ -105,11 +107,12 @@ class RegionFiles:
         self._files = [GrowingFile(path) for path in places]
         for file, start in zip(self._files[:2], starts.values()):
             file.write(start)
-        self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
+        with _told():
+            self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
         self.pictures = self.count = 0
 
     def add(self, prediction: Prediction, regions: Sequence[Region]) -> None:
-        """Add a picture and its regions."""
+        """Add a picture and its regions; UserError if they cannot be written."""
         self.pictures += 1
         height, width = prediction.shape
         entry = {"id": self.pictures, "file_name": prediction.name, "width": width, "height": height}
@@ -124,12 +127,14 @@ class RegionFiles:
             annotation |= {"bbox": [row[side] for side in ("x", "y", "width", "height")], "area": row["area"]}
             annotation |= {"score": row["maximum"], "p_value": row["p_value"]}
             annotation["segmentation"] = [_short(region.outline.reshape(-1))]
-            self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
+            with _told():
+                self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
 
     def finish(self) -> list[Path]:
         """Complete the files and return their paths."""
         self._files[1].write('], "annotations": [')
-        self._annotations.seek(0)
+        with _told():
+            self._annotations.seek(0)
         for block in iter(lambda: self._annotations.read(1 << 20), b""):
             self._files[1].write(block)
         self._files[1].write("]}\n")
@@ -138,9 +143,22 @@ class RegionFiles:
 
     def drop(self) -> None:
         """Remove unfinished files; finished ones stay."""
-        self._annotations.close()
+        with suppress(OSError):  # the folder may be full
+            self._annotations.close()
         for file in self._files:
             file.drop()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the error of a full temporary folder into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write outlines of regions in {tempfile.gettempdir()}: {error.strerror}; free space there, or "
+            "set TMPDIR to a folder with more"
+        ) from error
 
 
 def facts(region: Region) -> dict[str, Any]:
