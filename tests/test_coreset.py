@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
+from conftest import FAST, MVTEC, WEIGHTS, done, full_disk, needs_real, refused, run
 from numba.core.caching import IndexDataCacheFile
 
 from benchmarks.brute_force import brute_force_k_center
@@ -210,21 +210,14 @@ def test_the_spool_gives_back_what_it_got(tmp_path: Path) -> None:
 
 
 def test_a_spool_that_cannot_be_written_is_one_line(data: Path, tmp_path: Path) -> None:
-    import resource
-
     words = ["train.py", "--data_path", data, "--category", "washer", *FAST, "--save_path", tmp_path / "out"]
     refused(run(*words, "--spool_dir", tmp_path / "none"), "--spool_dir", "none")
     (tmp_path / "file").touch()
     refused(run(*words, "--spool_dir", tmp_path / "file"), "--spool_dir", "file")
     refused(run(*words, "--coreset_block", "0"), "--coreset_block")
     spool = Spool(tmp_path, 100)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # a limit on file size stands in for a full disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(UserError, match="--spool_dir"):
-            spool.append(np.zeros((10, 100), np.float32))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(1000), pytest.raises(UserError, match="--spool_dir"):
+        spool.append(np.zeros((10, 100), np.float32))
     done(run(*words, "--spool_dir", tmp_path, "--coreset_block", "300"))
 
 

@@ -65,6 +65,13 @@ class Spool:
             data = data[got:]
         return found
 
+    def mapped(self) -> np.ndarray:
+        """Return all rows, at least one, memory-mapped: float32 [rows, channels].
+
+        The system deletes the file when it is no longer mapped.
+        """
+        return np.memmap(self._file, np.float32, "r+", shape=(self.rows, self.channels))
+
     def _error(self, error: OSError) -> UserError:
         return UserError(
             f"cannot write the features in {self.folder} ({error.strerror}): free space there, or set TMPDIR (for "
