@@ -226,6 +226,7 @@ def test_every_backbone_fits_and_predicts(arch: str) -> None:
         ({"image_score": "mean"}, "--image_score mean"),
         ({"reweight_neighbors": 1}, "--reweight_neighbors 1"),
         ({"num_neighbors": 0}, "--num_neighbors 0"),
+        ({"coreset_block": 0}, "--coreset_block 0"),
         ({"sigma": -1}, "--sigma -1"),
         ({"score_sigma": -1}, "--score_sigma -1"),
         ({"score_top": 0}, "--score_top 0"),

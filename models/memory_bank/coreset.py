@@ -41,7 +41,7 @@ class Sampler:
         channels: number of channels of the features.
         rows: largest number of rows that will be added.
         k: percentage of the rows to choose; above 100, their number.
-        block: rows that are held in memory at a time, at least 2.
+        block: rows that are held in memory at a time, at least 1.
         seed: of the projection and of the first row.
         gpu: choose on the GPU.
         bank: float32 [rows, channels], rows that were chosen before; the greedy samplers choose in addition to them.
