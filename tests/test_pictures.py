@@ -104,6 +104,12 @@ def test_geometry(shape: tuple[int, int]) -> None:
     assert size.normalise(size.crop(resized)[None]).shape == (1, 3, 48, 48)
 
 
+def test_mean_and_deviation_are_of_three_colours() -> None:
+    for wrong in ({"mean": (0.5, 0.5)}, {"std": (1, 1, 1, 1)}, {"std": (0.2, 0, 0.2)}):
+        with pytest.raises(UserError, match="three numbers each"):
+            Preprocess(64, 64, **wrong)
+
+
 def test_normalisation_is_imagenets() -> None:
     size = Preprocess(32, 32)
     crop = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
