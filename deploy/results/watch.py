@@ -29,6 +29,7 @@ except ImportError:  # Windows has no such locks: users must start only one serv
     flock = None  # type: ignore[assignment]
 
 SETTLED = 5.0  # seconds without change after which an unreadable file counts as bad, and not as unfinished
+PAUSE = 0.2  # seconds between two looks into the folder
 LONGEST_FIELD = 2**31 - 1  # limit for the bytes of one cell: a command can have megabytes
 
 
@@ -183,7 +184,7 @@ def _line(cells: Sequence[Any]) -> bytes:
     return csv_line(cells).encode(errors="surrogateescape")
 
 
-def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
+def arrivals(folder: Path, done: set[str], stop: Stop) -> Iterator[tuple[Path, bool]]:
     """Yield files below `folder` with a picture's suffix that are not `done`, oldest first, until `stop`.
 
     With each comes whether it has settled (was not changed for SETTLED seconds). A file that cannot be read and has not
@@ -214,7 +215,7 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
             if stop:
                 return
             yield path, time.time() - changed > SETTLED
-        time.sleep(pause)
+        time.sleep(PAUSE)
 
 
 def finished(path: Path) -> bool:
