@@ -74,7 +74,7 @@ def walk_pictures(
 
 
 def _unread(error: OSError) -> None:
-    """Refuse a folder that cannot be read: its pictures would be missing from results, and nobody be told."""
+    """Refuse a folder that cannot be read: its pictures would be missing from results without notice."""
     if not isinstance(error, FileNotFoundError):  # just removed
         raise UserError(f"cannot read folder {error.filename}: {error.strerror}; allow it, or move it elsewhere")
 
