@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,9 @@ import cv2
 import numpy as np
 
 from ..calibration import Calibration
-from ..errors import UserError
 from ..pictures.preprocess import Preprocess
 from ..predictor import Prediction
-from ..storage.files import GrowingFile, check_replaceable
+from ..storage.files import GrowingFile, check_replaceable, writing
 from ..storage.table import csv_line
 
 COLUMNS = ("path", "number", "x", "y", "width", "height", "area", "centroid_x", "centroid_y", "maximum", "p_value")
@@ -107,7 +106,7 @@ class RegionFiles:
         self._files = [GrowingFile(path) for path in places]
         for file, start in zip(self._files[:2], starts.values()):
             file.write(start)
-        with _told():
+        with _writing():
             self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
         self.pictures = self.count = 0
 
@@ -127,13 +126,13 @@ class RegionFiles:
             annotation |= {"bbox": [row[side] for side in ("x", "y", "width", "height")], "area": row["area"]}
             annotation |= {"score": row["maximum"], "p_value": row["p_value"]}
             annotation["segmentation"] = [_short(region.outline.reshape(-1))]
-            with _told():
+            with _writing():
                 self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
 
     def finish(self) -> list[Path]:
         """Complete the files and return their paths."""
         self._files[1].write('], "annotations": [')
-        with _told():
+        with _writing():
             self._annotations.seek(0)
         for block in iter(lambda: self._annotations.read(1 << 20), b""):
             self._files[1].write(block)
@@ -149,16 +148,10 @@ class RegionFiles:
             file.drop()
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn the error of a full temporary folder into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write outlines of regions in {tempfile.gettempdir()}: {error.strerror}; free space there, or "
-            "set TMPDIR to a folder with more"
-        ) from error
+def _writing() -> AbstractContextManager[None]:
+    """Context manager for the use of the temporary file, which turns its errors into a UserError."""
+    place = f"outlines of regions in {tempfile.gettempdir()}"
+    return writing(place, "free space there, or set TMPDIR to a folder with more")
 
 
 def facts(region: Region) -> dict[str, Any]:
