@@ -116,12 +116,11 @@ class PatchCore(AnomalyMethod):
     def build(self) -> None:
         """Make pooling, alignment of all layers to one grid, upsampling of the map, and buffers."""
         check_options(self.options, self.NAME)
-        self._scale, self._blocks = None, 1
+        self._scale: np.ndarray | None = None
+        self._blocks = 1
         features, patch = self.backbone.features, self.options["patch_size"]
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
-        if self.options["grid"] not in (None, *self.layers):
-            raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
-        given = features[self.layers.index(self.options["grid"]) if self.options["grid"] else 0]
+        given = self.backbone.feature_of(self.options["grid"])
         whole = (given.height, given.width)
         strides = [1 if f.height > whole[0] else stride for f in features]
         self.pools = nn.LayerList([PatchPool(f.channels, patch, s, dim) for f, s in zip(features, strides)])
@@ -331,9 +330,9 @@ class PatchCore(AnomalyMethod):
 
     def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
         """Return the statistics: the centred bank and all tables that are computed from it."""
-        half_norms = half_norms_of(bank)
         from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing  # only fits need numba
 
+        half_norms = half_norms_of(bank)
         names, near = self.statistics(), self.options["reweight_neighbors"]
         if "spacing" in names:
             near = 1 + (NEAR if "least_spacing" in names else AROUND)

@@ -90,9 +90,7 @@ class GaussianMethod(AnomalyMethod):
         if self.k > channels:
             raise UserError(f"--k {self.k}: {' '.join(self.backbone.layers)} have {channels} channels together")
         self.channels = self.k
-        if self.options["grid"] not in (None, *self.layers):
-            raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
-        given = features[self.layers.index(self.options["grid"]) if self.options["grid"] else 0]
+        given = self.backbone.feature_of(self.options["grid"])
         self.grid = (given.height, given.width)
         self.positions = self.grid[0] * self.grid[1]
         self.align = paddle.nn.LayerList(
