@@ -92,6 +92,6 @@ class Drift:
             told = f"evidence {self.evidence:.2g}, of {1 / self.level:g} for an alarm"
             return f"drift: none in {self.pictures} pictures ({told})"
         return (
-            f"drift: alarm at picture {self.alarm} of {self.pictures}: {self._what}, beside the training pictures"
-            "; look at camera and light, or train again"
+            f"drift: alarm at picture {self.alarm} of {self.pictures}: {self._what}, compared with the training "
+            "pictures; look at camera and light, or train again"
         )

@@ -30,7 +30,11 @@ class Skipped(list[str]):
 
 
 class Failed(list[str]):
-    """Names of the parts of a run that failed while the others continue. The error of an only part ends the run."""
+    """Names of the parts of a run that failed while the others continue. If there is one part, its error ends the run.
+
+    Args:
+        parts: how many parts the run has.
+    """
 
     def __init__(self, parts: int) -> None:
         super().__init__()

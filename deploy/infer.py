@@ -69,10 +69,14 @@ def main(program: str = "infer.py") -> int:
     parser.add_argument("-b", "--batch_size", type=positive, default=1, help=f"pictures per run ({BATCH} with --serve)")
     parser.add_argument("--engine", choices=ENGINES, default=LOCAL, help="ray: scored by a cluster of workers")
     parser.add_argument(
-        "--max_body", type=positive, default=32, metavar="MIB", help="of a file that is sent to --serve"
+        "--max_body", type=positive, default=32, metavar="MIB", help="largest file of a picture that --serve accepts"
     )
-    parser.add_argument("--max_waiting", type=positive, default=64, help="pictures of a model that wait with --serve")
-    parser.add_argument("--max_models", type=positive, default=MODELS, help="of a folder, loaded with --serve")
+    parser.add_argument(
+        "--max_waiting", type=positive, default=64, help="most pictures that wait for a model, with --serve"
+    )
+    parser.add_argument(
+        "--max_models", type=positive, default=MODELS, help="most models of a folder that stay loaded, with --serve"
+    )
     for name in ("max_body", "max_waiting", "max_models"):
         parser.only_with(name, "serve")
     parser.flag("use_gpu", False, "run on the GPU (unmeasured)")
@@ -167,7 +171,7 @@ def opened(args: Arguments, runtime: Runtime) -> tuple[Predictor | RayPredictor,
 
 
 NO_FILES = (
-    *("save_path", "save_pic", "save_mask", "save_regions", "jsonl", "parquet"),
+    *("save_path", "save_pic", "save_mask", "save_map", "save_regions", "jsonl", "parquet"),
     *("enable_drift", "enable_benchmark", "model_name"),
 )
 """Options that have no meaning for a server."""

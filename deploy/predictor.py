@@ -28,7 +28,7 @@ class Prediction:
     """The result for one picture."""
 
     name: str
-    """The picture's path, or `picture N`."""
+    """The picture's path, or `picture N` for an array, where N counts all pictures from 0."""
     score: float
     """Raw image score, 0 and up; comparable between pictures of one model."""
     anomaly_map: np.ndarray

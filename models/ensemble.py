@@ -126,6 +126,7 @@ class Ensemble(Detector):
             for stage, seconds in member.stages.seconds.items():
                 self.stages.add(stage, seconds)
             pictures = [item for number, item in enumerate(pictures) if picture_name(item, number) not in bad]
+            bad.clear()  # the arrays that are left have new numbers, and so other names
             of_scores = np.array(scores[-1])
             mean, mean_square = moments[1:] / moments[0]
             deviation = np.sqrt(max(mean_square - mean**2, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,21 +110,17 @@ class PatchCore(AnomalyMethod):
     def check_k(self, k: float) -> float:
         """Return `k`: a percentage above 0 and up to 100, or above 100 a whole number of patches."""
         if not k > 0 or (k > 100 and k != int(k)):
-            raise UserError(
-                f"--k {k:g}: give a percentage of the patches above 0, or above 100 a whole number of patches"
-            )
+            raise UserError(f"--k {k:g}: give a percentage of the patches above 0, or above 100 a whole number of them")
         return float(k)
 
     def build(self) -> None:
         """Make pooling, alignment of all layers to one grid, upsampling of the map, and buffers."""
         check_options(self.options, self.NAME)
         self._scale: np.ndarray | None = None
-        patch = self.options["patch_size"]
-        features = self.backbone.features
+        self._blocks = 1
+        features, patch = self.backbone.features, self.options["patch_size"]
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
-        if self.options["grid"] not in (None, *self.layers):
-            raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
-        given = features[self.layers.index(self.options["grid"]) if self.options["grid"] else 0]
+        given = self.backbone.feature_of(self.options["grid"])
         whole = (given.height, given.width)
         strides = [1 if f.height > whole[0] else stride for f in features]
         self.pools = nn.LayerList([PatchPool(f.channels, patch, s, dim) for f, s in zip(features, strides)])
@@ -137,10 +134,10 @@ class PatchCore(AnomalyMethod):
         )
         self.grid = (self.align[0].height_out, self.align[0].width_out)
         self.positions = self.grid[0] * self.grid[1]
-        joined = sum(pool.channels for pool in self.pools)
-        self.channels = self.options["target_dim"] or joined
+        self.all_channels = sum(pool.channels for pool in self.pools)
+        self.channels = self.options["target_dim"] or self.all_channels
         if self.options["target_dim"] is not None:
-            matrix = paddle.to_tensor(adaptive_matrix(self.channels, joined).T.copy())
+            matrix = paddle.to_tensor(adaptive_matrix(self.channels, self.all_channels).T.copy())
             self.register_buffer("aggregate", matrix, persistable=False)
         self.to_pixels = to_pixels(self.preprocess, whole, self.options["sigma"], stride)
         for name, shape in (("memory_bank", [0, self.channels]), ("bank_mean", [self.channels]), ("half_norms", [0])):
@@ -162,8 +159,7 @@ class PatchCore(AnomalyMethod):
             if (align.height_in, align.width_in) != self.grid:
                 pooled = align(pooled)
             aligned.append(pooled.reshape([-1, pool.channels, self.positions]))
-        joined = sum(pool.channels for pool in self.pools)
-        patches = paddle.concat(aligned, 1).transpose([0, 2, 1]).reshape([-1, joined])
+        patches = paddle.concat(aligned, 1).transpose([0, 2, 1]).reshape([-1, self.all_channels])
         patches = normalised(patches, self.options["power"])
         return patches if self.options["target_dim"] is None else paddle.matmul(patches, self.aggregate)
 
@@ -179,6 +175,12 @@ class PatchCore(AnomalyMethod):
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
         """Return the dimensions of the coarse search's tables that depend on the bank."""
         return self.coarse.free_dimensions() if self.options["search"] == "coarse" else {}
+
+    def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:
+        """As in `Detector`; in a bank of fewer rows than `reweight_neighbors`, each row has all rows as neighbours."""
+        count = min([self.options["reweight_neighbors"], *statistics.get("memory_bank", self.memory_bank).shape[:1]])
+        self.register_buffer("neighbors", paddle.zeros([0, count], "int64"))
+        super().check_shapes(path, statistics)
 
     def score_features(
         self, features: paddle.Tensor, *statistics: paddle.Tensor
@@ -328,9 +330,9 @@ class PatchCore(AnomalyMethod):
 
     def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
         """Return the statistics: the centred bank and all tables that are computed from it."""
-        half_norms = half_norms_of(bank)
         from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing  # only fits need numba
 
+        half_norms = half_norms_of(bank)
         names, near = self.statistics(), self.options["reweight_neighbors"]
         if "spacing" in names:
             near = 1 + (NEAR if "least_spacing" in names else AROUND)
@@ -361,12 +363,9 @@ class PatchCore(AnomalyMethod):
 
     def describe(self) -> str:
         """Return the bank's size, and the number of blocks if the coreset was chosen in blocks."""
-        if self._blocks < 2:
-            return super().describe()
-        return (
-            f"{super().describe()}; chosen in {self._blocks} blocks, then from what they gave: more patches than "
-            f"--coreset_block {self.options['coreset_block']}"
-        )
+        told, most = super().describe(), self.options["coreset_block"]
+        more = f"; chosen in {self._blocks} blocks, then from what they gave: more patches than --coreset_block {most}"
+        return told + more if self._blocks > 1 else told
 
     @contextmanager
     def leave_one_out(

@@ -19,7 +19,9 @@ class Preset(NamedTuple):
     options: dict[str, Any]
     """Options of the method that differ from the defaults of its class."""
     whole: int | None = None
-    """Pictures far from square are seen whole, with as many pixels as a square of this side; None: as the crop.
+    """Pictures far from square are seen whole, in an input of about as many pixels as a square of this side has.
+
+    None: about as many as the crop has.
 
     It is given where the crop is large: more pixels show more of a surface's grain, and then KolektorSDD's cracks are
     found less well.
@@ -27,7 +29,9 @@ class Preset(NamedTuple):
 
 
 FINE = {"grid": "layer2", "image_score": "density", "score_sigma": 0.7}
+"""Options of PatchCore on layer1 to layer3: patches on the grid of layer2."""
 MEANS = {**FINE, "lloyd": 0.5}
+"""The same, and the bank's rows are moved half of the way to the means of their patches."""
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Preset]] = {
     name: {PAPER: Preset(Preprocess(256, 224), method.LAYERS, method.K, {})} for name, method in METHODS.items()

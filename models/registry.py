@@ -79,8 +79,15 @@ def build_model(
     """Build an unfitted model: the method called `name`, or an ensemble of it when there are several `archs`.
 
     `layers` and `weights` are per backbone, `arguments` are those of `AnomalyMethod`; member number i has seed + i.
+
+    Raises:
+        UserError: an argument is not usable, or `archs`, `layers` and `weights` are not equally many.
     """
     method, options = method_named(name)
+    counts = len(archs), len(layers), len(weights)
+    if len(set(counts)) > 1 or not archs:
+        told = "{} archs, {} layers and {} weights".format(*counts)
+        raise UserError(f"{told}: give one of each for every backbone, and None where the default is wanted")
     arguments = {**options, **arguments}
     members = [
         method(arch, layers=own_layers, weights=own_weights, seed=seed + number, **arguments)

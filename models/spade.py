@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import paddle
@@ -196,8 +195,8 @@ class SPADE(AnomalyMethod):
         return best
 
     def start_fit(self, pictures: int) -> None:
-        """Open an unnamed temporary file per layer; the system deletes a file when it is no longer mapped."""
-        self._spool = [tempfile.TemporaryFile() for _ in self.features]  # noqa: SIM115
+        """Open a spool file per layer, for rows of positions."""
+        self._spools = [Spool(None, f.channels) for f in self.features]
         self._descriptors: list[np.ndarray] = []
         self._own, self._added = Spool(None, self.channels), []
         self._earlier = self._limit = 0
@@ -225,12 +224,12 @@ class SPADE(AnomalyMethod):
     def _hold(self, pictures: Iterable[int]) -> None:
         """Copy these pictures of the gallery so far into the new one."""
         self._descriptors += [self.fitted["descriptors"][picture] for picture in pictures]
-        for file, name in zip(self._spool, self.galleries):
+        for spool, name in zip(self._spools, self.galleries):
             for picture in pictures:
-                self._write(file, self.fitted[name][picture])
+                spool.append(self.fitted[name][picture])
 
     def partial_fit(self, features: np.ndarray) -> None:
-        """Append the pyramids to the files and keep the descriptors.
+        """Append the pyramids to the spool files and keep the descriptors.
 
         With several processes, each only keeps its own features; `finish_fit` exchanges them.
         """
@@ -242,20 +241,11 @@ class SPADE(AnomalyMethod):
 
     def _append(self, features: np.ndarray) -> None:
         start = 0
-        for file, f, width in zip(self._spool, self.features, self.widths):
+        for spool, f, width in zip(self._spools, self.features, self.widths):
             layer = features[:, start : start + width].reshape(len(features), f.channels, -1)
-            self._write(file, layer.transpose(0, 2, 1))
+            spool.append(layer.transpose(0, 2, 1).reshape(-1, f.channels))
             start += width
         self._descriptors += [row.copy() for row in features[:, start:]]
-
-    def _write(self, file: IO[bytes], layer: np.ndarray) -> None:
-        try:
-            file.write(np.ascontiguousarray(layer).data)
-        except OSError as error:
-            raise UserError(
-                f"cannot write the gallery in {tempfile.gettempdir()}: {error.strerror}; free space there, or set "
-                "TMPDIR to a folder with more"
-            ) from error
 
     def finish_fit(self) -> dict[str, np.ndarray]:
         """Return the statistics: descriptors in memory, galleries memory-mapped.
@@ -273,10 +263,9 @@ class SPADE(AnomalyMethod):
         oldest = max(0, pictures - (self._limit or pictures))
         self._earlier -= oldest
         found = {"descriptors": np.stack(self._descriptors[oldest:]), "gallery_rows": np.arange(pictures - oldest)}
-        for name, file, f in zip(self.galleries, self._spool, self.features):
-            file.flush()
-            found[name] = np.memmap(file, np.float32, "r+", shape=(pictures, f.height * f.width, f.channels))[oldest:]
-        del self._spool, self._descriptors, self._own
+        for name, spool, f in zip(self.galleries, self._spools, self.features):
+            found[name] = spool.mapped().reshape(pictures, f.height * f.width, f.channels)[oldest:]
+        del self._spools, self._descriptors, self._own
         return found
 
     def training_features(self, pictures: range) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, MVTEC, WEIGHTS, done, needs_real, refused, run
+from conftest import FAST, MVTEC, WEIGHTS, done, full_disk, needs_real, refused, run
 from numba.core.caching import IndexDataCacheFile
 
 from benchmarks.brute_force import brute_force_k_center
@@ -93,6 +93,11 @@ def test_selection_of_real_features_equals_brute_force() -> None:
     fit_features(model, pictures, 8, None, None)
     points = model._sampler._turned()
     assert k_center(points, 1500, 5).tolist() == brute_force_k_center(points, 1500, 5).tolist()
+
+
+def test_a_gpu_may_be_asked_for_no_rows() -> None:
+    points = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    assert k_center_on_gpu(points, 0, 3).tolist() == k_center(points, 0, 3).tolist() == []
 
 
 def test_first_centre_is_kept_and_none_comes_twice() -> None:
@@ -205,21 +210,14 @@ def test_the_spool_gives_back_what_it_got(tmp_path: Path) -> None:
 
 
 def test_a_spool_that_cannot_be_written_is_one_line(data: Path, tmp_path: Path) -> None:
-    import resource
-
     words = ["train.py", "--data_path", data, "--category", "washer", *FAST, "--save_path", tmp_path / "out"]
     refused(run(*words, "--spool_dir", tmp_path / "none"), "--spool_dir", "none")
     (tmp_path / "file").touch()
     refused(run(*words, "--spool_dir", tmp_path / "file"), "--spool_dir", "file")
     refused(run(*words, "--coreset_block", "0"), "--coreset_block")
     spool = Spool(tmp_path, 100)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)  # a limit on file size stands in for a full disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(UserError, match="--spool_dir"):
-            spool.append(np.zeros((10, 100), np.float32))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(1000), pytest.raises(UserError, match="--spool_dir"):
+        spool.append(np.zeros((10, 100), np.float32))
     done(run(*words, "--spool_dir", tmp_path, "--coreset_block", "300"))
 
 

@@ -20,7 +20,10 @@ from test_coreset import generated
 from threads_group import together
 from warm_python import Process, WarmPython
 
-from deploy import UserError
+from deploy import Preprocess, UserError
+from models import Augment
+from models.base.data import fingerprint_of
+from models.base.fitting import fit_features
 from models.distributed.group import Group, spread
 from models.distributed.job import Job
 from models.memory_bank import coreset, neighbours, shards
@@ -214,6 +217,31 @@ with launched(False) as group:
             print(method, told)
         assert len(group.joined(bad)) == 1
 """
+
+
+def test_arrays_that_cannot_be_read_are_left_out_by_all_and_the_others_keep_their_numbers() -> None:
+    random, bad = np.random.default_rng(3), np.zeros((5, 5), np.uint8)
+    arrays = [*random.integers(0, 256, (9, 40, 40, 3), np.uint8)]
+    arrays[1:1], arrays[7:7] = [bad], [bad]
+
+    def work(group: Group) -> tuple[list[str], list[str], list[float], range]:
+        model = SimpleNamespace(
+            group=group, preprocess=Preprocess(32, 32), augment=Augment(), copied=(), HELD_OUT=1, start_fit=int
+        )
+
+        def add_features(pictures: list[np.ndarray], *_: object) -> list[str]:
+            model.brightness = [float(picture.mean()) for picture in pictures]
+            return [fingerprint_of(picture) for picture in pictures]
+
+        model.add_features, told = add_features, []
+        seen = fit_features(model, arrays, 2, 1, lambda name, error: told.append(name))
+        assert seen == [fingerprint_of(array) for array in arrays if array is not bad]
+        return told, model.names, model.brightness, model.shard
+
+    found = together(2, work)
+    assert [told for told, *_ in found] == [["picture 1"], ["picture 7"]]
+    assert [names for _, names, *_ in found] == [[f"picture {n}" for n in (0, 2, 3, 4, 5, 6, 8, 9, 10)]] * 2
+    assert [shard for *_, shard in found] == [range(0, 4), range(4, 9)]
 
 
 def start_rank(

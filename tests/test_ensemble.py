@@ -80,6 +80,23 @@ def test_a_bad_picture_is_skipped_by_every_member_and_told_once(data: Path) -> N
     assert [member.data["pictures"] for member in model.members] == [len(paths)] * 2
 
 
+def test_a_bad_array_is_skipped_by_every_member() -> None:
+    random, told = np.random.default_rng(0), []
+    arrays = list(random.integers(0, 256, (6, 70, 72, 3), np.uint8))
+    layers = [["layer2"], ["layer3"], ["layer2", "layer3"]]
+    model = build_model("patchcore", ["compact"] * 3, layers, ["random"] * 3, k=20, preprocess=SMALL)
+    model.fit([np.zeros((5, 5), np.uint8), *arrays], on_bad=lambda name, error: told.append(name))
+    assert told == ["picture 0"] and model.calibration.pictures == 6
+    assert [member.data["pictures"] for member in model.members] == [6] * 3
+
+
+def test_as_many_layers_and_weights_as_backbones() -> None:
+    with pytest.raises(UserError, match="2 archs, 1 layers and 2 weights"):
+        build_model("patchcore", ["compact"] * 2, [["layer2"]], ["random"] * 2)
+    with pytest.raises(UserError, match="0 archs"):
+        build_model("patchcore", [], [], [])
+
+
 def scores(path: Path) -> list[tuple[str, float]]:
     return sorted((Path(row["path"]).name, float(row["score"])) for row in table(path))
 

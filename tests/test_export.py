@@ -13,13 +13,13 @@ import pytest
 from conftest import done, refused, run
 from safetensors.numpy import load_file
 
-from deploy import Predictor, Preprocess, Runtime
+from deploy import Predictor, Preprocess, Runtime, UserError
 from deploy.pictures.listing import list_pictures
 from deploy.runtime import selfcheck
 from deploy.runtime.program import save_program
 from deploy.storage.tensors import read_tensors, write_tensors
 from models import load_model
-from models.export.export import compare
+from models.export.export import compare, export
 from models.graph.compiled import Embedding, image_spec
 
 
@@ -219,6 +219,14 @@ def test_the_largest_difference_of_all_pictures_is_told(monkeypatch: pytest.Monk
 
 
 @pytest.mark.once
+def test_unknown_layouts_and_inputs_are_refused(trained: SimpleNamespace, tmp_path: Path) -> None:
+    model = load_model(trained.model)
+    for wrong in ({"layout": "whole"}, {"input_type": "int8"}):
+        with pytest.raises(UserError, match=next(iter(wrong.values()))):
+            export(model, tmp_path / "export", **wrong)
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_files_and_wrong_kinds_are_named(trained: SimpleNamespace, copy: Path, tmp_path: Path) -> None:
     refused(infer(trained, tmp_path / "nowhere", tmp_path / "out"), "nowhere")
     shutil.copy(trained.model, copy / "stats")

@@ -182,6 +182,13 @@ def test_unusable_arguments_are_named(method: type[GaussianMethod], options: dic
         method(**{"k": 10, "weights": "random", "preprocess": SMALL, **options})
 
 
+def test_an_eps_below_rounding_errors_is_named() -> None:
+    for eps in (1e-12, 1e-9):
+        model = PaDiM(arch="compact", k=20, eps=eps, weights="random", preprocess=SMALL)
+        with pytest.raises(UserError, match=f"--eps {eps:g} is too small"):
+            model.fit(pictures(4))
+
+
 def test_projections_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.npy"
     for method, array in (

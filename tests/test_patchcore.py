@@ -162,6 +162,17 @@ def test_save_and_load_give_the_same(fitted: PatchCore, tmp_path: Path) -> None:
     assert [p.score for p in before] == [p.score for p in after]
     assert again.calibration == fitted.calibration
     assert len(list(tmp_path.iterdir())) == 2, "the model and its backbone, nothing else"
+    assert again.describe() == fitted.describe()
+
+
+def test_a_bank_of_fewer_rows_than_neighbours_is_loaded(tmp_path: Path) -> None:
+    """Equation 7 takes nine neighbours of a row, and here all rows of the bank are fewer."""
+    model = PatchCore(k=2, preprocess=SMALL, arch="compact", weights="random").fit(pictures(2))
+    rows = len(model.fitted["memory_bank"])
+    assert model.fitted["neighbors"].shape == (rows, rows) and rows < model.options["reweight_neighbors"]
+    again = PatchCore.load(model.save(tmp_path / "thing.safetensors"))
+    before, after = (list(one.predict(pictures(2, seed=5))) for one in (model, again))
+    assert [p.score for p in before] == [p.score for p in after]
 
 
 def test_paths_and_arrays_are_alike(fitted: PatchCore, data: Path) -> None:
@@ -215,6 +226,7 @@ def test_every_backbone_fits_and_predicts(arch: str) -> None:
         ({"image_score": "mean"}, "--image_score mean"),
         ({"reweight_neighbors": 1}, "--reweight_neighbors 1"),
         ({"num_neighbors": 0}, "--num_neighbors 0"),
+        ({"coreset_block": 0}, "--coreset_block 0"),
         ({"sigma": -1}, "--sigma -1"),
         ({"score_sigma": -1}, "--score_sigma -1"),
         ({"score_top": 0}, "--score_top 0"),

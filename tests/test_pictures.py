@@ -80,14 +80,16 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         decode(tmp_path / "missing.png")
 
 
-def test_odd_names_and_suffixes_are_found(tmp_path: Path) -> None:
+def test_odd_names_and_suffixes_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["Ünïcode 图片.png", "with space.PNG", "b.jpeg", "sub/c.TIF"]
     (tmp_path / "sub").mkdir()
     for name in names:
         save(tmp_path / name, Image.fromarray(RGB))
     save(tmp_path / ".hidden.png", Image.fromarray(RGB))
+    (tmp_path / ".hidden.gif").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
     found = list_pictures(tmp_path)
+    assert not capsys.readouterr().err, "hidden files are not among those passed over"
     assert sorted(str(p.relative_to(tmp_path)) for p in found) == sorted(names)
     assert all(decode(path).shape == (40, 60, 3) for path in found)
 
@@ -100,6 +102,12 @@ def test_geometry(shape: tuple[int, int]) -> None:
     assert abs(resized.shape[0] / resized.shape[1] - shape[0] / shape[1]) < 0.02
     assert size.crop(resized).shape == (48, 48, 3)
     assert size.normalise(size.crop(resized)[None]).shape == (1, 3, 48, 48)
+
+
+def test_mean_and_deviation_are_of_three_colours() -> None:
+    for wrong in ({"mean": (0.5, 0.5)}, {"std": (1, 1, 1, 1)}, {"std": (0.2, 0, 0.2)}):
+        with pytest.raises(UserError, match="three numbers each"):
+            Preprocess(64, 64, **wrong)
 
 
 def test_normalisation_is_imagenets() -> None:

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import done, refused, run
+from conftest import done, full_disk, refused, run
 
-from deploy import Calibration, Predictor, Preprocess
+from deploy import Calibration, Predictor, Preprocess, UserError
 from deploy.predictor import Prediction
 from deploy.results.heatmap import panel
 from deploy.results.regions import Region, RegionFiles, find_regions
@@ -77,6 +77,18 @@ def test_coco_tells_the_pictures_own_size_and_outlines_in_it(tmp_path: Path) -> 
     assert (image["width"], image["height"]) == (256, 64) and one["bbox"] == pytest.approx([160, 40, 24, 8])
     [outline] = np.array(one["segmentation"]).reshape(1, -1, 2)
     assert [*outline.min(axis=0), *np.ptp(outline, axis=0)] == pytest.approx(one["bbox"])
+
+
+def test_outlines_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    files, anomaly_map = RegionFiles(tmp_path, "infer", False), np.zeros((32, 32))
+    anomaly_map[::2, ::4] = 1.5
+    size = Preprocess(32, 32)
+    prediction = Prediction("a.png", 2.0, anomaly_map, np.zeros((32, 32, 3), np.uint8), (32, 32), 9.0)
+    with full_disk(4000):
+        with pytest.raises(UserError, match="outlines of regions in .* TMPDIR"):
+            files.add(prediction, found(anomaly_map, size, (32, 32)))
+        files.drop()
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_are_drawn() -> None:

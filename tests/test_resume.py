@@ -18,7 +18,7 @@ from warm_python import Process, WarmPython
 
 from deploy import Preprocess
 from deploy.storage.files import ASIDE, exclusive
-from models import OrthoAD, build_model, is_finished, load_model
+from models import Augment, OrthoAD, build_model, is_finished, load_model
 
 pytestmark = pytest.mark.once
 MOMENTS = 1
@@ -84,6 +84,18 @@ def test_another_projection_in_the_same_file_is_another_model(tmp_path: Path) ->
 
     file = built(1).fit(pictures).save(tmp_path / "thing.safetensors")
     assert [is_finished(built(scale), file, pictures, 1, None, 0.05) for scale in (1, 2)] == [True, False]
+
+
+def test_a_model_with_copies_is_not_one_without(tmp_path: Path) -> None:
+    pictures = list(np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), np.uint8))
+
+    def built(augment: Augment | None) -> OrthoAD:
+        return OrthoAD("compact", k=4, weights="random", preprocess=Preprocess(64, 64), augment=augment)
+
+    flipped = Augment(("flip",), forced=True)
+    for one, other in ((flipped, None), (None, flipped)):
+        file = built(one).fit(pictures).save(tmp_path / "thing.safetensors")
+        assert [is_finished(built(asked), file, pictures, 1, None, 0.05) for asked in (one, other)] == [True, False]
 
 
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_files(

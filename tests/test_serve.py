@@ -27,7 +27,9 @@ import pytest
 from conftest import ROOT, done, refused, run
 from warm_python import WarmPython
 
+from deploy.command_line.parser import Parser
 from deploy.errors import UserError
+from deploy.infer import NO_FILES
 from deploy.pictures.decode import encode_png
 from deploy.results.heatmap import TITLE
 from deploy.serve.settings import named, parse_address
@@ -422,7 +424,14 @@ def test_a_missing_extra_is_named(trained: SimpleNamespace, monkeypatch: pytest.
     refused(run("infer.py", *words), "uvicorn", "pip install 'paddlepatch[serve]'")
 
 
-def test_addresses_and_names() -> None:
+def test_options_for_files_are_refused() -> None:
+    parser = Parser()
+    parser.files_for_machines()
+    files = set(vars(parser.parse([]))) - {"min_area"}  # a server's answers have regions too
+    assert files and files <= set(NO_FILES)
+
+
+def test_addresses_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_address("8080") == ("127.0.0.1", 8080)
     assert parse_address("0.0.0.0:80") == ("0.0.0.0", 80)
     assert parse_address("[::1]:80") == ("::1", 80)
@@ -435,6 +444,13 @@ def test_addresses_and_names() -> None:
     assert named(["/x/瓶 子/export/stats", "瓶 1=/x/stats"]) == {
         name: {name: file} for name, file in (("瓶 子", "/x/瓶 子/export/stats"), ("瓶 1", "/x/stats"))
     }
+    (tmp_path / "line/first").mkdir(parents=True)
+    (tmp_path / "line/first/stats").touch()
+    monkeypatch.chdir(tmp_path)
+    assert named(["line"]) == {"line": {"first": "line/first/stats"}}
+    for stats in (["line=/x/stats", "line"], ["line", "line=/x/stats"]):
+        with pytest.raises(UserError, match="a model and a folder are both called line"):
+            named(stats)
     for stats in (["a/x/stats", "b/x/stats"], ["a?b=/x/stats"], ["/stats"]):
         with pytest.raises(UserError, match="NAME="):
             named(stats)

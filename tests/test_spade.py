@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from conftest import refused, run
+from conftest import full_disk, refused, run
 from scipy.ndimage import gaussian_filter
 
 import models.spade
@@ -116,6 +116,16 @@ def test_the_gallery_stays_on_disk(tmp_path: Path) -> None:
     predictor.program.set({name: value + 1 for name, value in stored.items()})
     [after] = predictor.predict(pictures(1))
     assert before.score == after.score and (before.anomaly_map != after.anomaly_map).all()
+
+
+def test_a_gallery_that_cannot_be_written_is_one_line() -> None:
+    """Also one that is smaller than a buffer of Python's files, which is written when the fit ends."""
+    options = {"layers": ["layer3"], "descriptor_layer": "layer3"}
+    model = SPADE(k=2, preprocess=SMALL, arch="compact", weights="random", **options)
+    model.start_fit(2)
+    with full_disk(1000), pytest.raises(UserError, match="cannot write .* TMPDIR"):
+        model.partial_fit(np.zeros((1, model.channels), np.float32))
+        model.finish_fit()
 
 
 def test_weights_without_the_descriptors_layer_are_refused_with_the_cure(data: Path, tmp_path: Path) -> None:

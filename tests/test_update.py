@@ -284,5 +284,7 @@ def test_what_cannot_be_updated_is_refused(trained: SimpleNamespace, tmp_path: P
     for change in (old.update, old.forget):
         with pytest.raises(UserError, match="the list of pictures is empty"):
             change([])
+    with pytest.raises(UserError, match="--false_alarm 0"):
+        old.update(SECOND, false_alarm=0)
     with pytest.raises(UserError, match="not fitted"):
         PatchCore(preprocess=SMALL, arch="compact", weights="random").update(SECOND)

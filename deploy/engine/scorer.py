@@ -72,8 +72,8 @@ class Scorer:
         if begun(self.attempts, number) > self.MOST_ATTEMPTS:
             first, last = (one[-1] if isinstance(one, list) else one for one in (pictures[0], pictures[-1]))
             raise UserError(
-                f"{self.MOST_ATTEMPTS} workers died, one after another, of the pictures from {first} to {last}: one of "
-                "them ends the process, or memory is short, and more --cpu_threads makes fewer workers"
+                f"{self.MOST_ATTEMPTS} workers died, one after another, while they scored {first} to {last}: one of "
+                "these pictures ends the process, or memory is short; then more --cpu_threads makes fewer workers"
             )
         result = Result([], [])
         found = self.predictor.predict(

@@ -64,16 +64,17 @@ def walk_pictures(
     """
     for place, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        files = [name for name in files if not name.startswith(".")]
         if passed is not None:
             passed += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
             passed += [Path(place, name) for name in files if os.path.splitext(name)[1].lower() in OTHER_SUFFIXES]
         for name in (*folders, *files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
                 yield Path(place, name)
 
 
 def _unread(error: OSError) -> None:
-    """Refuse a folder that cannot be read: its pictures would be missing from results, and nobody be told."""
+    """Refuse a folder that cannot be read: its pictures would be missing from results without notice."""
     if not isinstance(error, FileNotFoundError):  # just removed
         raise UserError(f"cannot read folder {error.filename}: {error.strerror}; allow it, or move it elsewhere")
 

@@ -65,6 +65,7 @@ class Preprocess:
     crop_size: Size = 224
     fit: str = "crop"
     mean: Sequence[float] = IMAGENET_MEAN
+    """Of red, green and blue, on a scale from 0 to 1; so is `std`, which must be above 0."""
     std: Sequence[float] = IMAGENET_STD
     value_range: tuple[int, int] | None = None
     """The values of 16-bit pictures that become 0 and 255; None keeps their upper 8 bits."""
@@ -83,6 +84,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.fit not in (*FITS, TILE):
             raise UserError(f"--fit {self.fit} is unknown: choose one of {', '.join(FITS)}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+            raise UserError(f"mean {self.mean}, std {self.std}: give three numbers each, those of std above 0")
         if self.value_range is not None:
             object.__setattr__(self, "value_range", _checked_range(self.value_range))
         option = "tile" if self.tiled else "crop_size"

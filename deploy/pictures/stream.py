@@ -32,7 +32,7 @@ class Loaded(NamedTuple):
     """One decoded picture."""
 
     name: str
-    """Its path, or `picture N` for the N-th array."""
+    """Its path, or `picture N` for an array, where N counts all pictures from 0."""
     resized: np.ndarray
     """uint8 RGB, resized; `Preprocess.crop` returns the part of it that is examined."""
     shape: tuple[int, int]
@@ -51,7 +51,7 @@ def cores() -> int:
 
 
 def picture_name(picture: Picture, index: int) -> str:
-    """Return a picture's name: its path, or `picture N` for an array."""
+    """Return a picture's name: its path, or for an array `picture N`, where N is its `index`, from 0."""
     return f"picture {index}" if isinstance(picture, np.ndarray) else str(picture)
 
 
@@ -84,7 +84,7 @@ def stream(
 
 
 def load(picture: Picture, preprocess: Preprocess, index: int = 0) -> Loaded:
-    """Decode and resize one picture, the `index`-th; UserError if it cannot be read."""
+    """Decode and resize one picture, with the number `index` among all; UserError if it cannot be read."""
     begin = time.perf_counter()
     resized, shape = preprocess.resized_with_shape(picture)
     return Loaded(picture_name(picture, index), resized, shape, time.perf_counter() - begin)

@@ -70,5 +70,5 @@ class _Sink(GrowingFile):
 
     def flush(self) -> None:
         """Flush Python's buffer to the system."""
-        with self._told():
+        with self._writing():
             self._file.flush()

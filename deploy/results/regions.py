@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from ..calibration import Calibration
 from ..pictures.preprocess import Preprocess
 from ..predictor import Prediction
-from ..storage.files import GrowingFile, check_replaceable
+from ..storage.files import GrowingFile, check_replaceable, writing
 from ..storage.table import csv_line
 
 COLUMNS = ("path", "number", "x", "y", "width", "height", "area", "centroid_x", "centroid_y", "maximum", "p_value")
@@ -105,11 +106,12 @@ class RegionFiles:
         self._files = [GrowingFile(path) for path in places]
         for file, start in zip(self._files[:2], starts.values()):
             file.write(start)
-        self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
+        with _writing():
+            self._annotations = tempfile.TemporaryFile()  # noqa: SIM115
         self.pictures = self.count = 0
 
     def add(self, prediction: Prediction, regions: Sequence[Region]) -> None:
-        """Add a picture and its regions."""
+        """Add a picture and its regions; UserError if they cannot be written."""
         self.pictures += 1
         height, width = prediction.shape
         entry = {"id": self.pictures, "file_name": prediction.name, "width": width, "height": height}
@@ -124,12 +126,14 @@ class RegionFiles:
             annotation |= {"bbox": [row[side] for side in ("x", "y", "width", "height")], "area": row["area"]}
             annotation |= {"score": row["maximum"], "p_value": row["p_value"]}
             annotation["segmentation"] = [_short(region.outline.reshape(-1))]
-            self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
+            with _writing():
+                self._annotations.write((", " * (self.count > 1) + json.dumps(annotation)).encode())
 
     def finish(self) -> list[Path]:
         """Complete the files and return their paths."""
         self._files[1].write('], "annotations": [')
-        self._annotations.seek(0)
+        with _writing():
+            self._annotations.seek(0)
         for block in iter(lambda: self._annotations.read(1 << 20), b""):
             self._files[1].write(block)
         self._files[1].write("]}\n")
@@ -138,9 +142,16 @@ class RegionFiles:
 
     def drop(self) -> None:
         """Remove unfinished files; finished ones stay."""
-        self._annotations.close()
+        with suppress(OSError):  # the folder may be full
+            self._annotations.close()
         for file in self._files:
             file.drop()
+
+
+def _writing() -> AbstractContextManager[None]:
+    """Context manager for the use of the temporary file, which turns its errors into a UserError."""
+    place = f"outlines of regions in {tempfile.gettempdir()}"
+    return writing(place, "free space there, or set TMPDIR to a folder with more")
 
 
 def facts(region: Region) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import io
@@ -11,6 +10,7 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..errors import UserError, report
 from ..pictures.listing import walk_pictures
 from ..pictures.mark import is_marked
 from ..predictor import Predictor
-from ..storage.files import make_folder
+from ..storage.files import make_folder, writing
 from ..storage.table import csv_line, original
 from .tables import ScoreSheet
 
@@ -29,6 +29,7 @@ except ImportError:  # Windows has no such locks: users must start only one serv
     flock = None  # type: ignore[assignment]
 
 SETTLED = 5.0  # seconds without change after which an unreadable file counts as bad, and not as unfinished
+PAUSE = 0.2  # seconds between two looks into the folder
 LONGEST_FIELD = 2**31 - 1  # limit for the bytes of one cell: a command can have megabytes
 
 
@@ -138,7 +139,7 @@ class Journal:
         if any(line.count(b",") >= len(self._columns) - 1 for line in whole[end:].split(b"\n")[:-1]):
             raise self._damaged("a quotation mark is missing, or one too many")
         if end < len(whole):
-            with self._told():
+            with self._writing():
                 self._file.truncate(end)
         return {original(row[0]) for row in rows}
 
@@ -166,24 +167,20 @@ class Journal:
         return UserError(f"{self.path} cannot be understood ({why}): mend it or move it away; nothing was changed")
 
     def _append(self, data: bytes) -> None:
-        with self._told():
+        with self._writing():
             if self._file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; free space and start again") from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.path, "free space and start again")
 
 
 def _line(cells: Sequence[Any]) -> bytes:
     return csv_line(cells).encode(errors="surrogateescape")
 
 
-def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> Iterator[tuple[Path, bool]]:
+def arrivals(folder: Path, done: set[str], stop: Stop) -> Iterator[tuple[Path, bool]]:
     """Yield files below `folder` with a picture's suffix that are not `done`, oldest first, until `stop`.
 
     With each comes whether it has settled (was not changed for SETTLED seconds). A file that cannot be read and has not
@@ -214,7 +211,7 @@ def arrivals(folder: Path, done: set[str], stop: Stop, pause: float = 0.2) -> It
             if stop:
                 return
             yield path, time.time() - changed > SETTLED
-        time.sleep(pause)
+        time.sleep(PAUSE)
 
 
 def finished(path: Path) -> bool:

@@ -33,7 +33,7 @@ class Score(BaseModel):
     defective: bool = Field(description="the verdict: whether the score is above the threshold in use")
     p_value: float = Field(description="the share of good pictures whose score is as high, at most")
     p_tail: Optional[float] = Field(description="the same by a fitted tail, where no good picture scores as high")
-    height: int = Field(description="of the picture, as it is shown")
+    height: int = Field(description="of the picture in pixels, after its EXIF rotation")
     width: int
     regions: list[Region]
     heat_map: Optional[str] = Field(default=None, description="PNG in base64, where it was asked for")

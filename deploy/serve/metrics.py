@@ -29,7 +29,7 @@ class Metrics:
         self.batch = Histogram("batch_pictures", "Pictures of one run", buckets=(1, 2, 4, 8, 16, 32, 64), **model)
         self.waiting = Gauge("waiting_pictures", "Pictures that wait or are being scored", **model)
         self.loads = Counter("loads", "How often the model was loaded", **model)
-        self.evictions = Counter("evictions", "How often the model went for another one", **model)
+        self.evictions = Counter("evictions", "How often the model was dropped to load another one", **model)
         self.load_seconds = Histogram("load_seconds", "Loading of a model", buckets=SECONDS, **model)
         self.loaded = Gauge("loaded_models", "Models that are loaded, of the model or folder", **model)
         self.up = Gauge("model_up", "Whether the process of the model or folder answers", **model)

@@ -86,7 +86,8 @@ def named(stats: Sequence[str]) -> dict[str, dict[str, str]]:
     or after the folder above if that folder is called `export`.
 
     Raises:
-        UserError: a model's name has other characters than allowed or is there twice, or FOLDER has no exports.
+        UserError: a model's name has other characters than allowed or is there twice, a model is called like a folder,
+            or FOLDER has no exports.
     """
     found: dict[str, dict[str, str]] = {}
     seen: dict[str, str] = {}
@@ -106,7 +107,10 @@ def named(stats: Sequence[str]) -> dict[str, dict[str, str]]:
                     f"--stats: two models are called {model}: {seen[model]} and {file}; give another name as NAME=FILE"
                 )
             seen[model] = file
-        found[path if folder else models[0][0]] = dict(models)
+        process = path if folder else models[0][0]
+        if process in found:
+            raise UserError(f"--stats: a model and a folder are both called {process}: name the model as NAME=FILE")
+        found[process] = dict(models)
     return found
 
 

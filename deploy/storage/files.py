@@ -111,6 +111,15 @@ def remove_leftovers(folder: Path) -> None:
                     path.unlink()
 
 
+@contextlib.contextmanager
+def writing(place: object, cure: str) -> Iterator[None]:
+    """Context manager that turns an OSError into a UserError: `place` cannot be written, why, and the `cure`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {place}: {error.strerror}; {cure}") from error
+
+
 class GrowingFile:
     """A file that is written in parts under a temporary name. It is renamed to `path` when finished, else removed."""
 
@@ -118,17 +127,17 @@ class GrowingFile:
         self.path = Path(path)
         remove_leftovers(make_folder(self.path.parent))
         self._aside = self.path.with_name(f"{ASIDE}{secrets.token_hex(4)}")  # short: `path` may have the longest name
-        with self._told():
+        with self._writing():
             self._file = open(self._aside, "xb")  # noqa: SIM115
 
     def write(self, data: bytes | memoryview | str) -> None:
         """Append bytes or text; UserError if that is not possible."""
-        with self._told():
+        with self._writing():
             self._file.write(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
 
     def finish(self) -> Path:
         """Flush the file to disk, rename it to `path`, and return `path`."""
-        with self._told():
+        with self._writing():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -142,12 +151,8 @@ class GrowingFile:
         with contextlib.suppress(OSError):
             self._aside.unlink()
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; nothing was changed there") from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self.path, "nothing was changed there")
 
 
 def write_whole(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> Path:

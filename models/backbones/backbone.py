@@ -138,6 +138,15 @@ class Backbone(nn.Layer):
         self.net(image)
         return [self._outputs[name] for name in self.layers]
 
+    def feature_of(self, grid: str | None) -> Feature:
+        """Return the shape of the output of the layer that the option `grid` names; of the first layer if it is None.
+
+        UserError if it is none of `layers`.
+        """
+        if grid not in (None, *self.layers):
+            raise UserError(f"--grid {grid} is none of the layers read: {' '.join(self.layers)}")
+        return self.features[self.layers.index(grid) if grid else 0]
+
     @property
     def file(self) -> str:
         """Name of the backbone's file in a run folder."""

@@ -21,11 +21,9 @@ EMBEDDED = Path(__file__).with_name("compact.safetensors")
 """File with the weights, which is part of the repository."""
 
 
-def convolution(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution and normalisation, without an activation."""
-    return nn.Sequential(
-        nn.Conv2D(inside, outside, kernel, stride, kernel // 2, bias_attr=False), nn.BatchNorm2D(outside)
-    )
+def convolution(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution and normalisation, without an activation."""
+    return nn.Sequential(nn.Conv2D(inside, outside, 3, stride, 1, bias_attr=False), nn.BatchNorm2D(outside))
 
 
 class Residual(nn.Layer):
@@ -33,7 +31,7 @@ class Residual(nn.Layer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branch = convolution(channels, channels, 3)
+        self.branch = convolution(channels, channels)
         self.relu = nn.ReLU()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -52,17 +50,17 @@ class Compact(nn.Layer):
         super().__init__()
         at4, at8, at16 = WIDTHS
         self.stage1 = nn.Sequential(
-            *(convolution(3, 16, 3, 2), nn.ReLU(), convolution(16, at4, 3, 2), nn.ReLU()),
+            *(convolution(3, 16, 2), nn.ReLU(), convolution(16, at4, 2), nn.ReLU()),
             Residual(at4),
         )
         self.layer1 = nn.Conv2D(at4, channels[0], 1)
         self.stage2 = nn.Sequential(
-            *(convolution(at4, at8, 3, 2), nn.ReLU()),
+            *(convolution(at4, at8, 2), nn.ReLU()),
             *(Residual(at8) for _ in range(2)),
         )
         self.layer2 = nn.Conv2D(at8, channels[1], 1)
         self.stage3 = nn.Sequential(
-            *(convolution(at8, at16, 3, 2), nn.ReLU()),
+            *(convolution(at8, at16, 2), nn.ReLU()),
             *(Residual(at16) for _ in range(3)),
         )
         self.layer3 = nn.Conv2D(at16, channels[2], 1)

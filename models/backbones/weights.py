@@ -44,7 +44,6 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
         return Weights(None, "random weights (NOT pretrained)")
     if weights is not None:
         return Weights(read_weights(weights), str(weights))
-    folder, cache = os.environ.get(FOLDER_VARIABLE), _cache(arch)
     local = local_weights(arch)
     if local is not None:
         return Weights(read_weights(local), f"{local} (embedded)" if local == EMBEDDED.get(arch) else str(local))
@@ -56,8 +55,8 @@ def find_weights(arch: str, weights: str | Path | None = None) -> Weights:
     except Exception as error:  # the type depends on the proxy and on Paddle's version if there is no network
         raise UserError(
             f"no pretrained weights for {arch}: looked at --weights (not given), "
-            f"${FOLDER_VARIABLE}/{arch}.pdparams ({folder or 'not set'}), {cache} (absent) and Paddle's download "
-            f"({type(error).__name__}); put the file in one of these places"
+            f"${FOLDER_VARIABLE}/{arch}.pdparams ({os.environ.get(FOLDER_VARIABLE) or 'not set'}), {_cache(arch)} "
+            f"(absent) and Paddle's download ({type(error).__name__}); put the file in one of these places"
         ) from error
     return Weights(read_weights(path), str(path))
 

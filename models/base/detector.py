@@ -229,7 +229,7 @@ class Detector(nn.Layer):
         """Yield the training pictures with the highest held-out scores, the highest first.
 
         They are 30 % of the training pictures, but at least 3 and at most 50. Each is read again, and has its held-out
-        map and score. A model that was loaded yields none.
+        map and score of the last `fit`; `update` and `forget` change nothing here. A model that was loaded yields none.
 
         Raises:
             UserError: a picture cannot be read any more.
@@ -314,7 +314,7 @@ class Detector(nn.Layer):
         return {**self.fitted, **{name: tensor.numpy() for name, tensor in self.constants().items()}, **self.checks}
 
     def records(self) -> dict[str, np.ndarray]:
-        """Return the arrays of a model file that only updating needs, not scoring, by name."""
+        """Return the arrays of a model file that only `update` and `forget` need, not scoring, by name."""
         return {}
 
     def load_statistics(self, statistics: dict[str, np.ndarray]) -> None:

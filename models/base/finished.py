@@ -39,7 +39,8 @@ def is_finished(
         return False
     if not all(is_backbone(path.parent / backbone.file) for backbone in model.backbones()):
         return False
-    wanted = json.loads(json.dumps({**model.settings(), "data": header["data"]}))
+    # None: a header says nothing of copies that were not asked for
+    wanted = json.loads(json.dumps({"augment": None, **model.settings(), "data": header["data"]}))
     levels = header["calibration"]
     if {name: header.get(name) for name in wanted} != wanted or levels["false_alarm"] != false_alarm:
         return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import UserError
 from deploy.pictures.decode import Picture
-from deploy.pictures.stream import stream
+from deploy.pictures.stream import load, picture_name, prefetch
 
 from .augment import copies_each
 from .tiling import most_parts
@@ -31,44 +31,47 @@ def fit_features(
     Raises:
         UserError: fewer than two pictures, or several processes would have to fit tiles or augmented copies.
     """
-    group = model.group
+    group, numbered = model.group, list(enumerate(pictures))
     if group.size > 1:
         if model.preprocess.tiled or model.augment.asked:
             option = "--tile" if model.preprocess.tiled else "--augment"
             raise UserError(f"{option}: one process fits such a category: start as many as categories, or fewer")
-        pictures = _readable(model, pictures, workers, on_bad)
+        numbered = _readable(model, numbered, workers, on_bad)
+    pictures = [picture for _, picture in numbered]
     _check_enough(len(pictures))
     model.shard = group.shard(len(pictures), math.lcm(batch_size, model.HELD_OUT))
     model.start_fit(most_parts(pictures, model.preprocess) * (1 + copies_each(model.copied, model.preprocess)))
-    own = pictures[model.shard.start : model.shard.stop]
-    seen = model.add_features(own, batch_size, workers, on_bad)
-    seen, model.names = group.joined(seen), group.joined(model.names)
+    own = slice(model.shard.start, model.shard.stop)
+    seen = group.joined(model.add_features(pictures[own], batch_size, workers, on_bad))
     model.brightness = group.joined(model.brightness)
     _check_enough(len(seen))
-    if group.size == 1:
+    if group.size > 1:  # a process names an array by its number in its own share
+        model.names = [picture_name(picture, number) for number, picture in numbered]
+    else:
         model.shard = range(len(seen))  # fewer if some were skipped
     return seen
 
 
 def _readable(
-    model: AnomalyMethod, pictures: list[Picture], workers: int | None, on_bad: OnBad | None
-) -> list[Picture]:
-    """The pictures that can be read.
+    model: AnomalyMethod, numbered: list[tuple[int, Picture]], workers: int | None, on_bad: OnBad | None
+) -> list[tuple[int, Picture]]:
+    """The pictures that can be read, with their numbers. Each process tries its share of them.
 
     Which pictures share a batch depends on this, so all processes must know it before the first batch.
     """
     if on_bad is None:
-        return pictures
-    here, bad = model.group.shard(len(pictures), 1), []
-
-    def skip(name: str, error: UserError) -> None:
-        bad.append(name)
-        on_bad(name, error)
-
-    for _ in stream(pictures[here.start : here.stop], model.preprocess, workers, skip):
-        pass
+        return numbered
+    here, bad = model.group.shard(len(numbered), 1), []
+    own = numbered[here.start : here.stop]
+    for (number, picture), read in prefetch(lambda one: load(one[1], model.preprocess), own, workers):
+        name = picture_name(picture, number)
+        try:
+            read()
+        except UserError as error:
+            bad.append(number)
+            on_bad(name, error)
     left_out = set(model.group.joined(bad))
-    return [picture for picture in pictures if str(picture) not in left_out]
+    return [(number, picture) for number, picture in numbered if number not in left_out]
 
 
 def _check_enough(pictures: int) -> None:

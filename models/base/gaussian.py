@@ -90,9 +90,7 @@ class GaussianMethod(AnomalyMethod):
         if self.k > channels:
             raise UserError(f"--k {self.k}: {' '.join(self.backbone.layers)} have {channels} channels together")
         self.channels = self.k
-        if self.options["grid"] not in (None, *self.layers):
-            raise UserError(f"--grid {self.options['grid']} is none of the layers read: {' '.join(self.layers)}")
-        given = features[self.layers.index(self.options["grid"]) if self.options["grid"] else 0]
+        given = self.backbone.feature_of(self.options["grid"])
         self.grid = (given.height, given.width)
         self.positions = self.grid[0] * self.grid[1]
         self.align = paddle.nn.LayerList(
@@ -276,7 +274,7 @@ class GaussianMethod(AnomalyMethod):
 
     @one_thread
     def finish_fit(self) -> dict[str, np.ndarray]:
-        """Return mean and whitening of every position; covariances are divided by pictures - 1."""
+        """Return mean and whitening of every position; UserError if `eps` is too small to invert a covariance."""
         if self.group.size > 1:
             for batch in self._exchanged():
                 self._accumulate(batch)
@@ -286,9 +284,12 @@ class GaussianMethod(AnomalyMethod):
             found[name] = np.empty((here, end, end - start), np.float32)
         blocks = _blocks(here)
         for rows in progress(blocks, len(blocks), "covariances", "block", delay=1):
-            covariance = self._scatter[rows].astype(np.float64) / (self._seen - 1)
+            covariance = self._scatter[rows].astype(np.float64) / (self._seen - 1)  # unbiased
             covariance[:, diagonal, diagonal] += self.options["eps"]
-            whitening = np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
+            try:
+                whitening = np.linalg.inv(np.linalg.cholesky(covariance)).transpose(0, 2, 1)
+            except np.linalg.LinAlgError as error:
+                raise UserError(f"--eps {self.options['eps']:g} is too small: train with a larger one") from error
             for name, (start, end) in self.parts().items():
                 found[name][rows] = whitening[:, :end, start:end]
         del self._scatter
@@ -309,8 +310,6 @@ class GaussianMethod(AnomalyMethod):
             self._seen -= 1
         try:
             return self.finish_fit()
-        except np.linalg.LinAlgError as error:
-            raise UserError(f"--forget: --eps {self.options['eps']} is too small for it: train again") from error
         finally:
             self.end_fit()
 
@@ -330,13 +329,12 @@ class GaussianMethod(AnomalyMethod):
         if self.tiling.several:
             own = [self.tiling.parts(range(picture, picture + 1)) for picture in pictures]
             stretch = np.concatenate([self._without_group(offset[o.start - own[0].start :][: len(o)]) for o in own])
-            yield (mean + stretch[..., None] * offset).reshape(-1, self.k), {}
-            return
-        if n < 3:
+        elif n < 3:
             raise UserError(f"{self.NAME} needs at least three good pictures, got {n}")
-        squared = self._squared_distances(offset)
-        remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
-        stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)
+        else:
+            squared = self._squared_distances(offset)
+            remaining = np.maximum(1 - n * squared / (n - 1) ** 2, 1e-6)
+            stretch = np.sqrt(n**2 * (n - 2) / (n - 1) ** 3 / remaining).astype(np.float32)
         yield (mean + stretch[..., None] * offset).reshape(-1, self.k), {}
 
     @one_thread

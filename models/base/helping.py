@@ -74,7 +74,7 @@ def choose_copies(
         if len(pictures) < LEAST_PICTURES:
             raise UserError(
                 f"--augment: {len(pictures)} good pictures cannot tell which copies help, {LEAST_PICTURES} could: "
-                "give --augment_force to enter all"
+                "give --augment_force to use all"
             )
         changes = _changes(first, pictures, batch_size, workers, on_bad)
         kept = tuple(kind for kind, change in changes.items() if change.helps)

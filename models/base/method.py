@@ -61,17 +61,16 @@ class AnomalyMethod(Detector):
     OPTIONS: ClassVar[dict[str, Any]]
     FIT_ONLY: ClassVar[frozenset[str]] = frozenset()
     """Options that are recorded in a saved model, but are needed for fitting only."""
-
     WHOLE: ClassVar[frozenset[str]] = frozenset()
     """Options that are whole numbers although their default is None."""
-
     STAGE: ClassVar[str] = "statistics"
     """Name of `finish_fit` in tables of times."""
-
     HELD_OUT: ClassVar[int] = 1
     """How many pictures `leave_one_out` takes at a time, at most `tiling.AT_ONCE`."""
     channels: int
     """Values per row of features, set by `build`."""
+    positions: int
+    """Rows of features per picture or tile, set by `build`, for this class's `training_features`."""
     shard: range
     """Numbers of the pictures of the last fit or update whose features this process has; all, if it is alone."""
 
@@ -196,7 +195,7 @@ class AnomalyMethod(Detector):
         """Free what only `training_features` needs."""
 
     def unit(self) -> float:
-        """Factor for a map that makes maps of models comparable that were fitted on different pictures."""
+        """Factor by which a map is multiplied, to compare it with maps of fits of this method on other pictures."""
         return 1.0
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class AnomalyMethod(Detector):
     def from_header(
         cls, path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any], runtime: Runtime | None
     ) -> AnomalyMethod:
-        """Build the method that `header` describes, with the statistics in `tensors`."""
+        """Build the method that `header` describes, with the statistics in `tensors`; UserError if they do not fit."""
         backbone = path.parent / header["backbone"]["file"]
         options = {name: value for name, value in header["options"].items() if name not in cls.FIT_ONLY}
         try:

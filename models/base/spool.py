@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from deploy.errors import UserError
+from deploy.storage.files import writing
 
 
 class Spool:
@@ -25,19 +27,15 @@ class Spool:
         self.folder, self.channels = folder or tempfile.gettempdir(), channels
         self.rows = 0
         """Number of rows appended so far."""
-        try:
+        with self._writing():
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise self._error(error) from error
 
     def append(self, rows: np.ndarray) -> None:
         """Append float32 [rows, channels]."""
         data = memoryview(np.ascontiguousarray(rows, np.float32)).cast("B")
-        try:
+        with self._writing():
             while data:
                 data = data[self._file.write(data) :]
-        except OSError as error:
-            raise self._error(error) from error
         self.rows += len(rows)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -65,8 +63,13 @@ class Spool:
             data = data[got:]
         return found
 
-    def _error(self, error: OSError) -> UserError:
-        return UserError(
-            f"cannot write the features in {self.folder} ({error.strerror}): free space there, or set TMPDIR (for "
-            "PatchCore --spool_dir) to a folder with more"
-        )
+    def mapped(self) -> np.ndarray:
+        """Return all rows, at least one, memory-mapped: float32 [rows, channels].
+
+        The system deletes the file when it is no longer mapped.
+        """
+        return np.memmap(self._file, np.float32, "r+", shape=(self.rows, self.channels))
+
+    def _writing(self) -> AbstractContextManager[None]:
+        cure = "free space there, or set TMPDIR (for PatchCore --spool_dir) to a folder with more"
+        return writing(f"the features in {self.folder}", cure)

@@ -47,7 +47,7 @@ def update_model(
     earlier scores are multiplied by the median ratio of the two (after / before).
     """
     earlier = model.calibration.own or model.calibration
-    rate = false_alarm or earlier.false_alarm or FALSE_ALARM
+    rate = earlier.false_alarm or FALSE_ALARM if false_alarm is None else false_alarm
     check_rate(rate)
     model.stages = Stages()
     model.start_update(most_parts(pictures, model.preprocess), max_size)

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Callable
 
 import numpy as np
 import paddle
@@ -55,7 +56,7 @@ class Processes(Group):
         """Wait until all ranks have called this; the watch ends this process if another one has died."""
         self._watch.meet()
 
-    def _exchange(self, collective, *arguments: object) -> None:  # noqa: ANN001
+    def _exchange(self, collective: Callable[..., object], *arguments: object) -> None:
         try:
             collective(*arguments)
         except Exception as error:  # Paddle raises whatever type its C++ error has

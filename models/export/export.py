@@ -30,10 +30,12 @@ FILES = ("model.json", "model.pdmodel", "model.pdiparams", "model.onnx", "about.
 
 
 class Export(NamedTuple):
-    """The files of an export by kind, and in `compared` the largest difference from dygraph for each way to run it."""
+    """The files of an export by kind, and how far its results are from the model's."""
 
     files: dict[str, Path]
     compared: dict[str, float]
+    """For each way to run the program, the largest `selfcheck.difference` from dygraph; and in `pictures`, the number
+    of pictures that were compared besides that of the self-check."""
 
 
 def export(
@@ -60,9 +62,11 @@ def export(
         pictures: pictures to compare on, besides that of the self-check.
 
     Raises:
-        UserError: a program computes something else than the model, or the files cannot be written or would replace
-            files that are not an export.
+        UserError: layout or input type is unknown, a program computes something else than the model, or the files
+            cannot be written or would replace files that are not an export.
     """
+    if layout not in ("split", "fused") or input_type not in ("float32", "uint8"):
+        raise UserError(f"layout {layout}, input {input_type}: choose split or fused, and float32 or uint8")
     folder = make_folder(folder)
     check_free(folder)
     with scratch_folder(beside=folder) as scratch:
@@ -111,7 +115,7 @@ def make_runners(
 def compare(model: Detector, runners: dict[str, Predictor], pictures: Sequence[Picture]) -> dict[str, float]:
     """Return the largest `selfcheck.difference` of each runner from dygraph, over the probe and `pictures`.
 
-    UserError if a difference is too large.
+    The result has the number of `pictures` as well. UserError if a difference is too large.
     """
     preprocess, worst = model.preprocess, {name: runner.selfcheck for name, runner in runners.items()}
     for picture in progress(pictures, len(pictures), "comparing", delay=1):

@@ -54,6 +54,7 @@ class ImageScore(nn.Layer):
         if not 0 < options["score_top"] <= 100:
             raise UserError(f"--score_top {options['score_top']:g} is a percentage of patches: above 0 and up to 100")
         self.share = options["score_top"] / 100
+        """Share of the positions whose distances `top` is the mean of, above 0 and up to 1."""
         self.count = max(1, round(self.share * self.positions))
         sigma = options["score_sigma"]
         matrices = [gaussian_matrix(side, sigma, CUT, "score_sigma") for side in grid]

@@ -35,6 +35,6 @@ def check_options(options: dict[str, Any], name: str) -> None:
             f"--search coarse finds one neighbour, not --num_neighbors {options['num_neighbors']}: "
             "give --search exact"
         )
-    for size in ("patch_stride", "pretrain_dim", "target_dim"):
+    for size in ("coreset_block", "patch_stride", "pretrain_dim", "target_dim"):
         if options[size] is not None and options[size] < 1:
             raise UserError(f"--{size} {options[size]} must be at least 1")

@@ -41,7 +41,7 @@ class Sampler:
         channels: number of channels of the features.
         rows: largest number of rows that will be added.
         k: percentage of the rows to choose; above 100, their number.
-        block: rows that are held in memory at a time, at least 2.
+        block: rows that are held in memory at a time, at least 1.
         seed: of the projection and of the first row.
         gpu: choose on the GPU.
         bank: float32 [rows, channels], rows that were chosen before; the greedy samplers choose in addition to them.
@@ -246,10 +246,12 @@ def squared_to(points: np.ndarray, bank: np.ndarray) -> np.ndarray:
 
 
 def k_center_on_gpu(points: np.ndarray, count: int, first: int, squared: np.ndarray | None = None) -> np.ndarray:
-    """The same choice as `k_center`, by brute force on Paddle's current device.
+    """The same choice as `k_center`, by brute force on Paddle's current device; arguments as there.
 
     It is tested on the CPU; its speed on a GPU was not measured.
     """
+    if count == 0:  # an update by few pictures
+        return np.zeros(0, np.int64)
     rows = paddle.to_tensor(points).astype("float64")
     known = np.full(len(points), np.inf) if squared is None else squared.astype(np.float64)
     nearest, point = paddle.to_tensor(known), paddle.to_tensor([first])

@@ -28,9 +28,9 @@ best row in a segment takes longer, per row, than to find which segments are bes
 LEAST = 8  # least number of segments
 FINE = 3  # number of best segments, whose best rows are compared exactly
 WORST, WORST_RELATIVE = 4, 16
-"""How many times as many patches are searched exactly as the image score is the mean of. The second one is used where a
-distance is divided by the spacing of its nearest row, since the quotient can become larger when a nearer row is found,
-and where distances are averaged with their neighbours, which then must be exact as well."""
+"""How many times the share `score_top` of the patches is searched exactly. WORST_RELATIVE is used where a distance is
+divided by the spacing of its nearest row, since the quotient can become larger when a nearer row is found, and where
+distances are averaged with their neighbours, which then must be exact as well."""
 LEAST_WORST = 32  # least number of patches searched exactly, which matters for small pictures
 RESIDUAL = 0.8  # the product of two residuals is estimated as RESIDUAL times the product of their norms
 
@@ -100,7 +100,8 @@ class CoarseSearch:
        times the product of the lengths of both residuals. The bank is divided into segments of about SEGMENT rows, and
        the best row of each of the FINE best segments is found.
     2. Each patch is compared exactly with these FINE rows.
-    3. The worst patches of each picture are compared with the whole bank.
+    3. The worst patches of each picture are compared with the whole bank. Where the image score smooths distances, they
+       are the patches around the largest smoothed distances.
 
     A distance before step 3 belongs to a real row of the bank, so it is an upper bound. Therefore the picture's largest
     distances are exact if the smallest distance of the patches of step 3, after this step, is no smaller than the
@@ -196,8 +197,8 @@ class CoarseSearch:
     def _worst(self, distance: paddle.Tensor, times: int) -> paddle.Tensor:
         """Numbers of each picture's patches with the largest distances: int64 [pictures * count].
 
-        They are `times` as many as the score is the mean of. Where the score smooths distances, they are the patches
-        around the largest smoothed distances.
+        `count` is `times` the share of the positions that the score is the mean of, see `worst_count`. Where the score
+        smooths distances, they are the patches around the largest smoothed distances.
         """
         count = worst_count(times * self.score.share, self.positions)
         values = self.score.around(self.score.smoothed(distance))
