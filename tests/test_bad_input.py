@@ -222,3 +222,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot create folder"):
         write_whole(path / "below" / "file", "x")
+
+
+def test_a_script_that_is_told_to_end_does_so_without_a_word(run_warm: Callable) -> None:
+    """Paddle's own handler of SIGTERM prints a C++ trace."""
+    code = "import os, signal, time, paddle; from deploy.command_line.script import run_script\n"
+    code += "run_script(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)))"
+    result = run_warm("-c", code)
+    assert (result.returncode, result.stdout, result.stderr) == (128 + 15, "", "")
