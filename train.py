@@ -36,14 +36,14 @@ def main() -> int:
     parser = options.train_parser(__doc__)
     args = parser.parse()
 
-    check_published(args, args.eval)
+    check_published(args)
     if args.update is not None:
         return update(args, parser)
     preset, categories = options.settle(args), options.categories(args)
     with launched(options.runtime(args).use_gpu) as group:
         job = Job(group, [len(category.train_pictures()) for category in categories])
         if job.apart and (args.report or args.log):
-            raise UserError("--report, --log: processes with a category each write none: give them to eval.py then")
+            raise UserError("--report, --log: processes with a category each cannot write them: give them to eval.py")
         return run(args, parser, preset, categories, job)
 
 

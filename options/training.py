@@ -47,6 +47,8 @@ def train_parser(description: str) -> Parser:
     parser.group("evaluation", "--eval --eval_PRO")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     add_evaluation_options(parser)
+    for name in ("eval_PRO", "save_mask", "save_map", "save_regions", "report", "log", "test_batch_size"):
+        parser.only_with(name, "eval")
     add_run_options(parser)
     parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
     parser.no_effect("inc", "mean and covariance are always accumulated in one pass")

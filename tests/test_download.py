@@ -202,4 +202,7 @@ def test_train_downloads_what_is_missing(
     assert not list((tmp_path / "cache/paddlepatch").iterdir()), "the archive is not kept"
     again = done(run("train.py", *words, "--download", "--save_model", "False")).stdout
     assert "CC BY-NC-SA" not in again and len(server.asked) == 1
+    model = tmp_path / "out/patchcore_compact_2/bottle.safetensors"
+    refused(run("train.py", "--update", model, "--data_path", tmp_path / "new", "--download"), "none of the 8 pictures")
+    assert len(list((tmp_path / "new/bottle").rglob("*.png"))) == len(files), "an update downloads as well"
     refused(run("train.py", *words[:2], "--category", "bottel", *FAST, "--download"), "bottel", "zipper")
