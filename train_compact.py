@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--weight_decay", type=float, default=0.01, help="AdamW's")
     parser.add_argument("--average", type=float, default=0.999, help="what averaged weights keep per step")
     parser.add_argument("--seed", type=int, default=521, help="decides pictures and first weights")
-    parser.add_argument("--weights", default=None, help="resnet18's, see train.py; 'random' for tests")
+    parser.add_argument("--weights", default=None, help="resnet18's, as in train.py; 'random' for tests")
     parser.add_argument("--save_path", default="./output/compact", help="for the checkpoint and the result")
     parser.add_argument("--save_every", type=positive, default=1000, help="steps between checkpoints")
     parser.add_argument("--workers", type=natural, default=1, help="processes that draw pictures and run the teacher")

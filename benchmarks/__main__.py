@@ -47,7 +47,7 @@ def main() -> int:
                         help="with categories as in MVTec AD; sample data is drawn if not given")  # fmt: skip
     parser.add_argument("--category", default="all",
                         help="coreset, search, fits, quality: on all of them; other stages on the first")  # fmt: skip
-    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--weights", default=None, help="ResNet-18's, as in train.py; if not given, compact is used")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
     parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
     parser.add_argument("--noise", type=positive, default=200_000, metavar="ROWS",

@@ -60,7 +60,7 @@ def main() -> int:
     parser = Parser(prog="python -m benchmarks.compact_job", description=__doc__)
     several = parser.add_subparsers(dest="what", required=True)
     first, last = several.add_parser("prepare"), several.add_parser("finish")
-    first.add_argument("--weights", type=Path, default=None, help="resnet18's, as train.py looks for them")
+    first.add_argument("--weights", type=Path, default=None, help="resnet18's, as in train.py")
     first.add_argument("--seed", type=int, default=521, help="decides pictures and first weights")
     for one in (first, last):
         one.add_argument("--job", type=Path, required=True, help="what the training needs")

@@ -85,7 +85,7 @@ def main() -> int:
     parser = Parser(prog="python -m benchmarks.large_banks", description=__doc__)
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with categories as MVTec AD")
     parser.add_argument("--category", default="all", help="NAME[,NAME...] or all")
-    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--weights", default=None, help="ResNet-18's, as in train.py; if not given, compact is used")
     parser.add_argument("--rows", nargs="+", type=positive, default=[100_000, 1_000_000], help="of the banks")
     parser.add_argument("--every", type=positive, default=4, help="of so many test pictures of a kind, one is scored")
     parser.add_argument("--cpu_threads", type=positive, default=1, help="of every contestant")

@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with categories as MVTec AD")
     parser.add_argument("--category", required=True, help="the one that stands for all")
     parser.add_argument("--method", default="patchcore", choices=METHODS, help="with the settings of its preset")
-    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--weights", default=None, help="ResNet-18's, as in train.py; if not given, compact is used")
     parser.add_argument("--counts", nargs="+", type=positive, default=[20, 50, 100], metavar="PICTURES",
                         help="training pictures of the runs that the model is made from")  # fmt: skip
     parser.add_argument("--checks", nargs="*", type=positive, default=[35, 140, 200], metavar="PICTURES",

@@ -28,7 +28,7 @@ def train_parser(description: str) -> Parser:
     add_model_options(parser, several=True, seed=521)
     parser.group("model")
     parser.add_argument("--layers", nargs="+", default=None, help=LAYERS_HELP)
-    parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
+    parser.add_argument("--weights", nargs="+", default=None, help="its .pdparams or .safetensors file, or 'random'")
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
     parser.add_argument("--false_alarm", type=rate, default=FALSE_ALARM, help=RATE_HELP)
