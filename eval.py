@@ -79,7 +79,7 @@ def main() -> int:
                 folder = options.results_folder(args, model, path)
                 command = options.command(parser, args, model)
                 own = {"false_alarm": args.false_alarm, "watch_drift": args.enable_drift}
-                wanted = Wanted.of(args, options.pro_limit(args), **own)
+                wanted = Wanted.of(args, **own)
                 chapters.append(evaluated(model, path, category, folder, command, wanted, report, log))
         if report.rows:
             table = write_report(folder / seeds_table(args.category, [seed]), report)

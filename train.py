@@ -117,7 +117,7 @@ def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> Chapter:
     """Evaluate the model on the category; write results beside `table`, add the figures to `report`."""
-    wanted, path = Wanted.of(args, options.pro_limit(args)), table.parent / f"{category.name}.safetensors"
+    wanted, path = Wanted.of(args), table.parent / f"{category.name}.safetensors"
     return evaluated(model, path, category, table.parent, command, wanted, report, log)
 
 

@@ -133,11 +133,6 @@ def builder(args: Arguments, seed: int) -> Callable[[Preprocess], Detector]:
     return build
 
 
-def pro_limit(args: Arguments) -> float | None:
-    """Return the false positive rate up to which PRO_score integrates; None without --eval_PRO and --report."""
-    return 0.3 if args.eval_PRO or args.report else None
-
-
 def seeds(args: Arguments) -> list[int]:
     """Return the seeds of --seed; UserError if one is given twice."""
     found = [args.seed] if isinstance(args.seed, int) else args.seed

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..aupro import PRO_LIMIT
 from ..run import Outcome
 
-PRO_LIMIT = 0.3
-"""The curve is shown up to this false positive rate, which is also the limit of the figure `PRO_score`."""
 ROC_COLUMNS = ("category", "threshold", "false_positive_rate", "true_positive_rate")
 RECALL_COLUMNS = ("category", "threshold", "precision", "recall")
 PRO_COLUMNS = ("category", "false_positive_rate", "region_overlap")
