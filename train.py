@@ -51,7 +51,7 @@ def run(args: Arguments, parser: Parser, preset: Preset, categories: list[Catego
     """Train on all categories and seeds, as a process of the job; return the exit code."""
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     command, seeds = options.command(parser, args), options.seeds(args)
-    print(f"{options.run_name(args)}: {options.names(categories)}")
+    print(f"{options.run_name(args)}: {', '.join(category.name for category in categories)}")
     reports, failed = [], Failed(job.parts(len(seeds)))
     for seed in seeds:
         own = folder

@@ -383,8 +383,3 @@ def command(parser: Parser, args: Arguments, model: Detector | None = None) -> s
     values |= _described(args) if model is None else _described_model(model.header)
     values["seed"] = model.header["seed"] if model and "seed" not in args.given else args.seed
     return parser.command(args, values)
-
-
-def names(categories: list[Category]) -> str:
-    """Return the categories' names as text."""
-    return ", ".join(category.name for category in categories)
