@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.errors import UserError
@@ -70,15 +71,19 @@ def select_categories(data_path: str | Path, selection: str, layout: str | None 
 
     `selection` is `NAME[,NAME...]`, `all`, or `textures` or `objects` for those of MVTec AD that are there.
     """
-    found = {category.name: category for category in find_categories(data_path, layout)}
+    return chosen({category.name: category for category in find_categories(data_path, layout)}, selection, data_path)
+
+
+def chosen(found: Mapping[str, Category], selection: str, place: object) -> list[Category]:
+    """Return the categories that `selection` names, as in `select_categories`, of those `found` by name at `place`."""
     groups = {"all": tuple(found), **GROUPS}
     if selection in groups:
-        chosen = [found[name] for name in groups[selection] if name in found]
-        if not chosen:
-            raise UserError(f"--category {selection}: none of them in {data_path}; it holds {', '.join(found)}")
-        return chosen
+        there = [found[name] for name in groups[selection] if name in found]
+        if not there:
+            raise UserError(f"--category {selection}: none of them in {place}; it holds {', '.join(found)}")
+        return there
     names = names_in(selection)
     for name in names:
         if name not in found:
-            raise UserError(f"--category {name}: no such category in {data_path}; it holds {', '.join(found)}")
+            raise UserError(f"--category {name}: no such category in {place}; it holds {', '.join(found)}")
     return [found[name] for name in names]
