@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.command_line.parser import Parser, command_line, positive
+from deploy.command_line.parser import Parser, command_line, natural, positive
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.storage.files import scratch_folder, write_whole
@@ -45,7 +45,7 @@ def main() -> int:
                         help="of those that it is held against, in one process and in two")  # fmt: skip
     parser.add_argument("--scored", nargs=2, type=positive, default=[10, 60], metavar="PICTURES",
                         help="of the two runs that the costs of a prediction are taken from")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--seed", type=natural, default=521, help="decides everything random")
     parser.add_argument("--output", default="output/plan", help="where FILE.md and FILE.json go, without suffix")
     args = parser.parse()
     if not hasattr(os, "wait4") or not hasattr(os, "sched_setaffinity"):
