@@ -41,7 +41,7 @@ SUMMARY = {
 
 
 class Figures(NamedTuple):
-    """The result of `evaluate`."""
+    """The result of `compute_figures`."""
 
     row: dict[str, Any]
     """FIGURES by name, None if a figure does not exist (no masks, no defects, no good pictures); and `decisions`,
@@ -51,7 +51,7 @@ class Figures(NamedTuple):
     """The curve of `PRO_score`; None if that does not exist."""
 
 
-def evaluate(
+def compute_figures(
     predictions: Iterable[Prediction],
     defective: Sequence[bool],
     masks: Sequence[np.ndarray | None],

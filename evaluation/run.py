@@ -26,7 +26,7 @@ from deploy.runtime.stages import Stages
 from deploy.storage.files import fitting_path
 
 from .contact import ContactSheet
-from .report import Figures, evaluate
+from .report import Figures, compute_figures
 
 NAMED_REGIONS = 5
 """Number of a picture's regions, those with the largest map values, that are kept for the report."""
@@ -195,9 +195,9 @@ def evaluate_category(
     known = set((levels.labelled or {}).get("pictures", ()))
     again = sum(digest in known for digest in picture_digests(paths)) if known else 0
     if again:
-        print(f"note: {again} of these {len(paths)} pictures set the threshold, so what it decides looks too good")
+        print(f"note: {again} of these {len(paths)} pictures set the threshold, so its decisions look too good")
     with stages.timed("metrics"):
-        figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, wanted.pro)
+        figures = compute_figures(found, [picture.defective for picture in pictures], masks, levels, wanted.pro)
     stages.add("total", time.perf_counter() - begin)
     return Outcome(category.name, figures, levels, shown, stages.seconds, contact_sheet)
 
