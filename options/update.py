@@ -20,7 +20,11 @@ OF_DATA = ("eval", "download", "false_alarm", "max_size", "skip_bad")
 
 
 def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
-    """Return the model, which was read from `path`; UserError if it is an ensemble, or if options contradict it."""
+    """Return the model, which was read from `path`, after setting --model_path to that of --update.
+
+    Raises:
+        UserError: it is an ensemble, options contradict it, or options have no effect on an update.
+    """
     if not isinstance(model, AnomalyMethod):
         raise UserError(
             f"--update {path}: it is an ensemble, which cannot be updated: train it again with all pictures"

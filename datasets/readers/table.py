@@ -28,7 +28,9 @@ class TableCategory(Category):
     """A category made of rows of a table."""
 
     fitted: tuple[Path, ...] = field(default=(), repr=False)
+    """Good pictures to fit on, in the table's order."""
     tested: tuple[LabelledPicture, ...] = field(default=(), repr=False)
+    """Pictures to test on."""
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
