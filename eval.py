@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 import options
-from datasets.readers import Category
 from datasets.readers.labelled import labelled_pictures
 from deploy.calibration import RATE_HELP
 from deploy.command_line.parser import Arguments, Parser, rate
@@ -65,20 +64,22 @@ def main() -> int:
         )
     reports, seeds = [], options.asked_seeds(args)
     failed, log = Failed(len(seeds) * len(categories)), partial(print, flush=True)
-    files = [model_files(args, categories, seed, failed) for seed in seeds]
+    by_name = {category.name: category for category in categories}
+    files = [options.model_files(args, list(by_name), seed, failed) for seed in seeds]  # before any is evaluated
     for found in files:
-        report, seed, chapters = Report(), options.shared_seed([path for path, _ in found]), []
-        for path, category in found:
-            with failed.noted(category.name):
+        report, seed, chapters = Report(), options.shared_seed(list(found.values())), []
+        for name, path in found.items():
+            category = by_name[name]
+            with failed.noted(name):
                 model = load_model(path, options.runtime(args))
                 options.check_model(args, model, path)
-                print(f"== {category.name}: {model_text(model)}", flush=True)
+                print(f"== {name}: {model_text(model)}", flush=True)
                 if args.calibrate is not None:
                     calibrate(args, model, path)
                 folder = options.results_folder(args, model, path)
                 command = options.command(parser, args, model)
                 own = {"false_alarm": args.false_alarm, "watch_drift": args.enable_drift}
-                wanted = Wanted.of(args, options.pro_limit(args), **own)
+                wanted = Wanted.of(args, **own)
                 chapters.append(evaluated(model, path, category, folder, command, wanted, report, log))
         if report.rows:
             table = write_report(folder / seeds_table(args.category, [seed]), report)
@@ -89,25 +90,6 @@ def main() -> int:
         path = options.run_folder(args) / seeds_table(args.category, seeds)
         print(f"mean and deviation: {write_seeds_report(path, reports)}")
     return failed.finish()
-
-
-def model_files(
-    args: Arguments, categories: list[Category], seed: int | None, failed: Failed
-) -> list[tuple[Path, Category]]:
-    """Return the path of every category's model; missing ones are noted in `failed`. UserError if all are missing."""
-    found: list[tuple[Path, Category]] = []
-    missing: dict[str, UserError] = {}
-    for category in categories:
-        try:
-            found.append((options.model_file(args, category.name, seed), category))
-        except UserError as error:  # noqa: PERF203
-            missing[category.name] = error
-    if not found:
-        raise next(iter(missing.values()))
-    for name, error in missing.items():
-        with failed.noted(name):
-            raise error
-    return found
 
 
 def calibrate(args: Arguments, model: Detector, path: Path) -> None:

@@ -40,12 +40,13 @@ def main() -> int:
     args = parser.parse()
     check_alone("export_model.py")
 
-    files = options.model_files(args)
-    failed, find = Failed(len(files)), cache(find_categories)  # the data are looked through once for all models
-    for category, path in files.items():
+    [seed] = options.asked_seeds(args)
+    names = options.model_names(args, seed)
+    failed, find = Failed(len(names)), cache(find_categories)  # the data are looked through once for all models
+    for category, path in options.model_files(args, names, seed, failed).items():
         with failed.noted(category):
-            stats = export_one(args, category, path, find, alone=len(files) == 1)
-    if len(files) > 1 and not failed:
+            stats = export_one(args, category, path, find, alone=len(names) == 1)
+    if len(names) > 1 and not failed:
         folder = args.save_dir or stats.parents[2]
         print(f"serve them: python infer.py --serve 8080 --stats {shown(Path(folder))}")
     return failed.finish()

@@ -36,14 +36,14 @@ def main() -> int:
     parser = options.train_parser(__doc__)
     args = parser.parse()
 
-    check_published(args, args.eval)
+    check_published(args)
     if args.update is not None:
         return update(args, parser)
     preset, categories = options.settle(args), options.categories(args)
     with launched(options.runtime(args).use_gpu) as group:
         job = Job(group, [len(category.train_pictures()) for category in categories])
         if job.apart and (args.report or args.log):
-            raise UserError("--report, --log: processes with a category each write none: give them to eval.py then")
+            raise UserError("--report, --log: processes with a category each cannot write them: give them to eval.py")
         return run(args, parser, preset, categories, job)
 
 
@@ -51,7 +51,7 @@ def run(args: Arguments, parser: Parser, preset: Preset, categories: list[Catego
     """Train on all categories and seeds, as a process of the job; return the exit code."""
     folder = options.run_folder(args) if args.save_model_subfolder else Path(args.save_path)
     command, seeds = options.command(parser, args), options.seeds(args)
-    print(f"{options.run_name(args)}: {options.names(categories)}")
+    print(f"{options.run_name(args)}: {', '.join(category.name for category in categories)}")
     reports, failed = [], Failed(job.parts(len(seeds)))
     for seed in seeds:
         own = folder
@@ -117,7 +117,7 @@ def evaluate(
     args: Arguments, model: Detector, category: Category, table: Path, command: str, report: Report, log: TimedLog
 ) -> Chapter:
     """Evaluate the model on the category; write results beside `table`, add the figures to `report`."""
-    wanted, path = Wanted.of(args, options.pro_limit(args)), table.parent / f"{category.name}.safetensors"
+    wanted, path = Wanted.of(args), table.parent / f"{category.name}.safetensors"
     return evaluated(model, path, category, table.parent, command, wanted, report, log)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from datasets.pretraining.crops import Crops
 from datasets.pretraining.photographs import PHOTOGRAPHS, load_photographs, pictures_sha256
-from deploy.command_line.parser import Parser, natural, positive
+from deploy.command_line.parser import Parser, natural, positive, rate
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.runtime.program import Runtime, gpu_usable
@@ -49,15 +49,13 @@ def main() -> int:
     parser.add_argument(
         "--sizes", type=positive, nargs="+", default=list(SIZES), help="crop sizes, most frequent first"
     )
-    parser.add_argument("--lr", type=float, default=6e-3, help="highest learning rate")
+    parser.add_argument("--lr", type=rate, default=6e-3, help="highest learning rate")
     parser.add_argument("--warmup", type=positive, default=500, help="steps until the learning rate is reached")
-    parser.add_argument(
-        "--decay", type=float, default=0.3, help="last share of the steps, in which the rate falls to 0"
-    )
+    parser.add_argument("--decay", type=rate, default=0.3, help="last share of the steps, in which the rate falls to 0")
     parser.add_argument("--weight_decay", type=float, default=0.01, help="AdamW's")
-    parser.add_argument("--average", type=float, default=0.999, help="what averaged weights keep per step")
-    parser.add_argument("--seed", type=int, default=521, help="decides pictures and first weights")
-    parser.add_argument("--weights", default=None, help="resnet18's, see train.py; 'random' for tests")
+    parser.add_argument("--average", type=rate, default=0.999, help="what averaged weights keep per step")
+    parser.add_argument("--seed", type=natural, default=521, help="decides pictures and first weights")
+    parser.add_argument("--weights", default=None, help="resnet18's, as in train.py; 'random' for tests")
     parser.add_argument("--save_path", default="./output/compact", help="for the checkpoint and the result")
     parser.add_argument("--save_every", type=positive, default=1000, help="steps between checkpoints")
     parser.add_argument("--workers", type=natural, default=1, help="processes that draw pictures and run the teacher")

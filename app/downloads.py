@@ -15,8 +15,7 @@ from deploy.results.tables import ScoreSheet, provenance_columns
 from deploy.storage.files import make_folder
 from evaluation.chapter import Chapter
 from evaluation.page import write_page
-from evaluation.page.curves import PRO_LIMIT
-from evaluation.report import Report, evaluate, write_report
+from evaluation.report import Report, compute_figures, write_report
 from evaluation.run import NAMED_REGIONS, Outcome, Shown
 from models.export.export import export
 
@@ -87,7 +86,7 @@ def _chapter(workspace: Workspace) -> Chapter:
     """Evaluate the labelled pictures; return the results for a report."""
     model, thresholds, known = workspace.model, levels(workspace), labelled_results(workspace)
     predictions, truth = [result.prediction for result in known], [bool(result.truth) for result in known]
-    figures = evaluate(predictions, truth, [result.truth_mask for result in known], thresholds, PRO_LIMIT)
+    figures = compute_figures(predictions, truth, [result.truth_mask for result in known], thresholds, pro=True)
     pictures = [
         Shown(Path(one.name), result.kind, bool(result.truth), one.score, bool(thresholds.is_defect(one.score)), None)
         for one, result in zip(predictions, known)

@@ -6,13 +6,12 @@ python -m benchmarks --data_path data/mvtec --category bottle,carpet --weights r
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 
 from datasets.readers import Category, select_categories
 from datasets.sample import write_sample
-from deploy.command_line.parser import Parser, command_line, positive
+from deploy.command_line.parser import Arguments, Parser, command_line, natural, positive, threads
 from deploy.command_line.script import run_script
 from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime
@@ -47,7 +46,7 @@ def main() -> int:
                         help="with categories as in MVTec AD; sample data is drawn if not given")  # fmt: skip
     parser.add_argument("--category", default="all",
                         help="coreset, search, fits, quality: on all of them; other stages on the first")  # fmt: skip
-    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--weights", default=None, help="ResNet-18's, as in train.py; if not given, compact is used")
     parser.add_argument("--resize", type=positive, default=256, help="short side in pixels")
     parser.add_argument("--crop_size", type=positive, default=224, help="centre crop in pixels")
     parser.add_argument("--noise", type=positive, default=200_000, metavar="ROWS",
@@ -55,9 +54,9 @@ def main() -> int:
     parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="PATCHES:PERCENT",
                         help="stage sweep: how many are there, how many chosen")  # fmt: skip
     parser.add_argument("--rounds", type=positive, default=30, help="turns; a tenth of it for what takes seconds")
-    parser.add_argument("--cpu_threads", type=positive, default=None, help="one per core if not given")
+    parser.add_argument("--cpu_threads", type=threads, default=None, help="one per core if not given")
     parser.flag("enable_mkldnn", True, "use oneDNN")
-    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--seed", type=natural, default=521, help="decides everything random")
     parser.add_argument("--output", default="output/benchmarks", help="where FILE.md and FILE.json go, without suffix")
     parser.add_argument("--archs", nargs="+", choices=ARCHS, default=["resnet18", "compact"], metavar="ARCH",
                         help="stage backbones: which; the first is the measure")  # fmt: skip
@@ -66,7 +65,7 @@ def main() -> int:
                         help="stage scaling: how many pictures")  # fmt: skip
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD",
                         help="stage quality: whose presets")  # fmt: skip
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="stage quality: mean over these")
+    parser.add_argument("--seeds", nargs="+", type=natural, default=[1, 2, 3], help="stage quality: mean over these")
     args = parser.parse()
     with scratch_folder() as folder:
         if args.data_path is None:
@@ -78,7 +77,7 @@ def main() -> int:
     return 0
 
 
-def measure(args: Namespace, categories: list[Category]) -> None:
+def measure(args: Arguments, categories: list[Category]) -> None:
     """Run the stages; write the report after each of them."""
     subject = Subject(
         categories,
@@ -108,18 +107,22 @@ def measure(args: Namespace, categories: list[Category]) -> None:
     print(f"{args.output}.md, {args.output}.json")
 
 
-LEFT_OUT = ("archs", "layers", "counts", "shapes", "methods", "seeds", "output")  # not in the recorded command
+OF_A_STAGE = ("archs", "layers", "counts", "shapes", "methods", "seeds")
+"""Options of one stage, which the recorded command contains only if they were given."""
 
 
-def provenance(args: Namespace, subject: Subject) -> dict[str, object]:
+def provenance(args: Arguments, subject: Subject) -> dict[str, object]:
     """Return the command that repeats the run, and the data, weights and threads that it was run with."""
     pictures = []
     for category in subject.categories:
         pictures += [*category.train_pictures(), *(picture.path for picture in category.test_pictures())]
     backbone = subject.build("patchcore").backbone
-    given = {name: value for name, value in vars(args).items() if name not in LEFT_OUT}
+    given = {name: value for name, value in vars(args).items() if name not in OF_A_STAGE or name in args.given}
+    given |= {"stages": list(args.stages), "output": None}
+    if "shapes" in given:
+        given["shapes"] = [f"{rows}:{share:g}" for rows, share in args.shapes]
     return {
-        "command": command_line("python -m benchmarks", {**given, "stages": list(args.stages)}),
+        "command": command_line("python -m benchmarks", given),
         "seed": args.seed,
         "data": f"{', '.join(c.name for c in subject.categories)}"
         + ("" if args.data_path else " of the sample data")

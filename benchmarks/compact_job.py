@@ -17,7 +17,7 @@ import numpy as np
 
 from datasets.pretraining.crops import Crops
 from datasets.pretraining.photographs import load_photographs
-from deploy.command_line.parser import Parser
+from deploy.command_line.parser import Parser, natural
 from deploy.command_line.script import run_script
 from deploy.runtime.program import Runtime
 from deploy.storage.files import scratch_folder, write_whole
@@ -60,8 +60,8 @@ def main() -> int:
     parser = Parser(prog="python -m benchmarks.compact_job", description=__doc__)
     several = parser.add_subparsers(dest="what", required=True)
     first, last = several.add_parser("prepare"), several.add_parser("finish")
-    first.add_argument("--weights", type=Path, default=None, help="resnet18's, as train.py looks for them")
-    first.add_argument("--seed", type=int, default=521, help="decides pictures and first weights")
+    first.add_argument("--weights", type=Path, default=None, help="resnet18's, as in train.py")
+    first.add_argument("--seed", type=natural, default=521, help="decides pictures and first weights")
     for one in (first, last):
         one.add_argument("--job", type=Path, required=True, help="what the training needs")
     last.add_argument("--result", type=Path, required=True, help="what compact_torch.py wrote")

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import binom
 
 from datasets.readers import Category
-from deploy.command_line.parser import Parser, positive
+from deploy.command_line.parser import Parser, natural, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.pictures.decode import decode
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--category", default="all", help="NAME[,NAME...] or all")
     parser.add_argument("--method", nargs="+", default=list(K), choices=list(K), help="which are fitted")
     parser.add_argument("--splits", type=positive, default=200, help="random halves of every category's good pictures")
-    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--seed", type=natural, default=521, help="decides everything random")
     parser.add_argument("--output", default="output/false_alarms.md", help="receives the table")
     args = parser.parse()
     rows = []

@@ -11,14 +11,6 @@ from models.patchcore import PatchCore
 from .onnx_graph import Graph, add_backbone
 
 
-def flat_backbone(model: PatchCore | PaDiM) -> bytes:
-    """Return a graph of the model's backbone alone."""
-    graph, size = Graph(), model.preprocess.crop_size
-    outputs = add_backbone(graph, model.backbone, "image")
-    shapes = {name: (1, *feature) for name, feature in zip(outputs, model.backbone.features)}
-    return graph.model({"image": (1, 3, size, size)}, shapes)
-
-
 def flat_patchcore(model: PatchCore) -> bytes:
     """Return a graph of pooling, alignment, exact search, equation 7 and the map, for the method's default options."""
     graph, (height, width) = Graph(), model.grid

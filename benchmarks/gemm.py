@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import Callable
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def numpy_rate(threads: int) -> float:
     return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
-def best_rate(work: float, call: object) -> float:
+def best_rate(work: float, call: Callable[[], object]) -> float:
     """Return `work` (in billions) per second of the fastest of REPEATS calls; two calls before are not counted."""
     times = []
     for _ in range(REPEATS + 2):

@@ -21,7 +21,7 @@ import paddle
 
 import options
 from datasets.readers import Category, read_mask
-from deploy.command_line.parser import Parser, positive
+from deploy.command_line.parser import Parser, natural, positive
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.pictures.stream import batches, stream
@@ -85,11 +85,11 @@ def main() -> int:
     parser = Parser(prog="python -m benchmarks.large_banks", description=__doc__)
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with categories as MVTec AD")
     parser.add_argument("--category", default="all", help="NAME[,NAME...] or all")
-    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--weights", default=None, help="ResNet-18's, as in train.py; if not given, compact is used")
     parser.add_argument("--rows", nargs="+", type=positive, default=[100_000, 1_000_000], help="of the banks")
     parser.add_argument("--every", type=positive, default=4, help="of so many test pictures of a kind, one is scored")
     parser.add_argument("--cpu_threads", type=positive, default=1, help="of every contestant")
-    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--seed", type=natural, default=521, help="decides everything random")
     parser.add_argument("--output", default="output/large_banks.md", help="receives the table")
     args = parser.parse()
     if missing("faiss"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.command_line.parser import Parser, command_line, positive
+from deploy.command_line.parser import Parser, command_line, natural, positive
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
 from deploy.storage.files import scratch_folder, write_whole
@@ -38,14 +38,14 @@ def main() -> int:
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with categories as MVTec AD")
     parser.add_argument("--category", required=True, help="the one that stands for all")
     parser.add_argument("--method", default="patchcore", choices=METHODS, help="with the settings of its preset")
-    parser.add_argument("--weights", default=None, help="ResNet-18's (.pdparams); the backbone is compact if not given")
+    parser.add_argument("--weights", default=None, help="ResNet-18's, as in train.py; if not given, compact is used")
     parser.add_argument("--counts", nargs="+", type=positive, default=[20, 50, 100], metavar="PICTURES",
                         help="training pictures of the runs that the model is made from")  # fmt: skip
     parser.add_argument("--checks", nargs="*", type=positive, default=[35, 140, 200], metavar="PICTURES",
                         help="of those that it is held against, in one process and in two")  # fmt: skip
     parser.add_argument("--scored", nargs=2, type=positive, default=[10, 60], metavar="PICTURES",
                         help="of the two runs that the costs of a prediction are taken from")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=521, help="decides everything random")
+    parser.add_argument("--seed", type=natural, default=521, help="decides everything random")
     parser.add_argument("--output", default="output/plan", help="where FILE.md and FILE.json go, without suffix")
     args = parser.parse()
     if not hasattr(os, "wait4") or not hasattr(os, "sched_setaffinity"):

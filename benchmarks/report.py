@@ -28,7 +28,9 @@ class Row:
     gbyte: float | None
     """Work per unit: `gflop` of arithmetic, and `gbyte` that must at least be read from memory."""
     precision: str
+    """`fp32` or `bf16`, for the ceiling that it is compared with."""
     note: str
+    """Text for the last column of the table."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Stage:
     quotients: list[tuple[str, str, list[float]]] = field(default_factory=list)
     """Names A and B, and for each round the time of B divided by that of A."""
     absent: dict[str, str] = field(default_factory=dict)
+    """Contestants that do not take part, with the reasons."""
     notes: list[str] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
     """A second table; all rows have the same columns."""

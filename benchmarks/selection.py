@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from datasets.readers import Category, select_categories
+from datasets.readers import Category, find_categories
+from datasets.readers.layouts import chosen
 
 
-def categories_in(folders: list[str], selection: str) -> list[Category]:
-    """Return the selected categories; with several folders, each name is taken from the first folder that has it."""
-    if len(folders) == 1 or "," not in selection:
-        return [category for folder in folders for category in select_categories(folder, selection)]
-    found = []
-    for name in selection.split(","):
-        places = [folder for folder in folders if (Path(folder) / name.strip()).is_dir()]
-        found += select_categories(places[0] if places else folders[0], name)
-    return found
+def categories_in(folders: Sequence[str], selection: str) -> list[Category]:
+    """Return the selected categories of all folders; a name that several folders have is taken from the first of them.
+
+    Raises:
+        UserError: a folder has no category, or no folder has one of the names.
+    """
+    found: dict[str, Category] = {}
+    for folder in folders:
+        for category in find_categories(folder):
+            found.setdefault(category.name, category)
+    return chosen(found, selection, ", ".join(folders))
 
 
 def shape(text: str) -> tuple[int, float]:

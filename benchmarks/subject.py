@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from models.patchcore import PatchCore
 
 BATCH = 8
 METHODS: dict[str, tuple[type[AnomalyMethod], float]] = {"patchcore": (PatchCore, 10.0), "padim": (PaDiM, 100)}
+"""The methods whose programs are timed, with their values of k."""
 
 
 @dataclass
@@ -37,14 +38,14 @@ class Subject:
     """Numbers of training pictures for the stage `scaling`."""
     archs: list[str]
     layers: list[str]
-    """Layers for the stage `backbones`."""
+    """Backbones and layers for the stage `backbones`."""
     noise: int
     """Number of rows of uniform noise for the stage `coreset`."""
     shapes: list[tuple[int, float]]
     """Numbers of patches and percentages for the stage `sweep`."""
     methods: list[str]
     seeds: list[int]
-    """Seeds for the stage `quality`."""
+    """Methods and seeds for the stage `quality`."""
     folder: Path
     """Folder for the pictures of the report."""
     _fitted: dict[tuple[str, str, float], AnomalyMethod] = field(default_factory=dict)
@@ -116,8 +117,8 @@ class Subject:
         for group in batches(items, BATCH):
             yield embedding.run(self.images(group, preprocess))[0]
 
-    def images(self, group: list, preprocess: Preprocess | None = None) -> np.ndarray:
-        """Convert loaded pictures to program input."""
+    def images(self, group: Sequence[Loaded], preprocess: Preprocess | None = None) -> np.ndarray:
+        """Convert loaded pictures to program input, float32 [pictures, 3, height, width]."""
         preprocess = preprocess or self.preprocess
         return preprocess.normalise(np.stack([preprocess.crop(item.resized) for item in group]))
 

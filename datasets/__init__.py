@@ -1,1 +1,1 @@
-"""Bringing pictures in: data sets in MVTec AD's layout, and a generated sample of one."""
+"""Pictures: data sets on disk in several layouts, a sample data set drawn by code, and what `compact` is trained on."""

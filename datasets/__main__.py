@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.command_line.parser import Parser
+from deploy.command_line.parser import Parser, natural
 from deploy.command_line.script import run_script
 
 from .readers import LAYOUTS, select_categories
@@ -12,11 +12,11 @@ from .readers.survey import survey
 
 def main() -> int:
     """Print what is there; return 2 if training would fail."""
-    parser = Parser(prog="datasets", usage="python -m datasets DIR [OPTIONS]", description=__doc__)
+    parser = Parser(prog="python -m datasets", usage="%(prog)s DIR [OPTIONS]", description=__doc__)
     parser.add_argument("data_path", metavar="DIR", help="the folder that holds the pictures, or a table of them")
     parser.add_argument("--category", default="all", help="NAME[,NAME...], all, textures or objects")
     parser.add_argument("--layout", choices=LAYOUTS, default=None, help="found by looking if not given")
-    parser.add_argument("--num_workers", type=int, default=None, help="threads that read pictures; one per core")
+    parser.add_argument("--num_workers", type=natural, default=None, help="threads that read pictures; one per core")
     args = parser.parse()
     failing = 0
     for category in select_categories(args.data_path, args.category, args.layout):

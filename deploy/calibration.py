@@ -130,7 +130,7 @@ class Calibration:
         """
         if score <= self.scores[-1] or len(self.scores) <= TAIL_LEAST:
             return None
-        return min(least_rate(self.scores), self._tail.probability(score))
+        return min(self._tail.probability(score), least_rate(self.scores))  # in this order nan stays nan
 
     @cached_property
     def _tail(self) -> Tail:

@@ -27,8 +27,10 @@ def p_value(good: Sequence[float], score: float) -> float:
 
     Args:
         good: ascending scores of good pictures.
-        score: score of a new picture.
+        score: score of a new picture; nan, which is no score, has the value nan.
     """
+    if math.isnan(score):
+        return math.nan
     return (1 + len(good) - bisect_left(good, score)) / (1 + len(good))
 
 

@@ -15,6 +15,9 @@ import numpy as np
 
 from deploy.command_line.progress import progress
 
+PRO_LIMIT = 0.3
+"""False positive rate up to which the figure `PRO_score` integrates, and up to which curves are shown."""
+
 
 class ProCurve(NamedTuple):
     """Per-region overlap over the false positive rate, both 0 to 1 and ascending."""
@@ -50,14 +53,14 @@ class ProCurve(NamedTuple):
 
 
 def aupro(
-    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: Sequence[float] = (0.3,)
+    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: Sequence[float] = (PRO_LIMIT,)
 ) -> list[float] | None:
     """AU-PRO, 0 to 1, for each false positive rate in `limits` (above 0, at most 1); None as for `pro_curve`."""
     curve = pro_curve(maps, masks, max(limits))
     return None if curve is None else [curve.area(limit) for limit in limits]
 
 
-def pro_curve(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = 0.3) -> ProCurve | None:
+def pro_curve(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limit: float = PRO_LIMIT) -> ProCurve | None:
     """Compute the curve whose area is AU-PRO.
 
     Args:

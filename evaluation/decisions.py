@@ -101,8 +101,10 @@ class Decisions(NamedTuple):
 
     threshold: float
     good: int
+    """Number of good pictures, of which `false_alarms` were called defective."""
     false_alarms: int
     defective: int
+    """Number of defective pictures, of which `misses` were called good."""
     misses: int
     best_threshold: float | None
     """None if there are no good or no defective pictures."""

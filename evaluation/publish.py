@@ -14,12 +14,10 @@ from .logs import PACKAGES, write_log
 from .page import LIBRARIES, write_page
 
 
-def check_published(args: Arguments, evaluates: bool = True) -> None:
-    """Raise UserError if --report or --log cannot be written: nothing is evaluated, or a package is missing."""
+def check_published(args: Arguments) -> None:
+    """Raise UserError if --report or --log cannot be written because a package is missing."""
     needed = {"--report": LIBRARIES if args.report else {}, "--log": {args.log: PACKAGES[args.log]} if args.log else {}}
     for option, packages in needed.items():
-        if packages and not evaluates:
-            raise UserError(f"{option} is of an evaluation: give --eval too")
         for module, package in packages.items():
             if find_spec(module) is None:
                 told = f"--log {module}" if option == "--log" else option

@@ -13,7 +13,7 @@ from deploy.calibration import Calibration
 from deploy.predictor import Prediction
 from deploy.storage.table import write_csv
 
-from .aupro import ProCurve, pro_curve
+from .aupro import PRO_LIMIT, ProCurve, pro_curve
 from .decisions import Decisions
 from .ranking import Ranking, rank
 
@@ -41,7 +41,7 @@ SUMMARY = {
 
 
 class Figures(NamedTuple):
-    """The result of `evaluate`."""
+    """The result of `compute_figures`."""
 
     row: dict[str, Any]
     """FIGURES by name, None if a figure does not exist (no masks, no defects, no good pictures); and `decisions`,
@@ -51,21 +51,22 @@ class Figures(NamedTuple):
     """The curve of `PRO_score`; None if that does not exist."""
 
 
-def evaluate(
+def compute_figures(
     predictions: Iterable[Prediction],
     defective: Sequence[bool],
     masks: Sequence[np.ndarray | None],
     calibration: Calibration,
-    pro_limit: float | None,
+    pro: bool,
 ) -> Figures:
     """Compute the FIGURES of one category.
 
     Args:
         predictions: one per test picture.
         defective: the truth per picture.
-        masks: bool [crop, crop] per picture; None if not known: then the picture is left out of pixel figures.
+        masks: bool [height, width] as the map, per picture; None if not known: then the picture is left out of pixel
+            figures.
         calibration: has the image threshold for the decisions and `Image_F1`.
-        pro_limit: false positive rate up to which `PRO_score` integrates; None leaves AU-PRO out.
+        pro: whether AU-PRO is computed.
     """
     scores, maps = [], []
     for prediction in predictions:
@@ -87,9 +88,9 @@ def evaluate(
         known_maps, known_masks = [maps[number] for number in known], [masks[number] for number in known]
         pixel = rank_pixels(known_maps, known_masks)
         figures.update(Pixel_AUROC=pixel.auroc, Pixel_AP=pixel.average_precision, Pixel_F1max=pixel.f1_max)
-        curve = pro_curve(known_maps, known_masks, pro_limit) if pro_limit else None
+        curve = pro_curve(known_maps, known_masks) if pro else None
         if curve:
-            figures["PRO_score"], figures["PRO_score_0.05"] = curve.area(pro_limit), curve.area(0.05)
+            figures["PRO_score"], figures["PRO_score_0.05"] = curve.area(PRO_LIMIT), curve.area(0.05)
     return Figures({**figures, "decisions": str(decided)}, decided, curve)
 
 

@@ -26,7 +26,7 @@ from deploy.runtime.stages import Stages
 from deploy.storage.files import fitting_path
 
 from .contact import ContactSheet
-from .report import Figures, evaluate
+from .report import Figures, compute_figures
 
 NAMED_REGIONS = 5
 """Number of a picture's regions, those with the largest map values, that are kept for the report."""
@@ -52,9 +52,11 @@ class Wanted(NamedTuple):
     """Settings of what is computed and written for a category."""
 
     batch_size: int = 1
+    """Pictures per run of the program."""
     workers: int | None = None
-    pro_limit: float | None = None
-    """As in `evaluate`."""
+    """Decoding threads; None: one per core."""
+    pro: bool = False
+    """Whether AU-PRO is computed."""
     heat_maps: str = ALL
     """One of `deploy.command_line.parser.PICTURES`."""
     masks: bool = False
@@ -67,11 +69,15 @@ class Wanted(NamedTuple):
     """Print whether the good pictures look as the training pictures did."""
 
     @classmethod
-    def of(cls, args: Arguments, pro_limit: float | None, **more: Any) -> Wanted:
-        """Make the settings from the options of train.py and eval.py; regions are written for --report too."""
+    def of(cls, args: Arguments, **more: Any) -> Wanted:
+        """Make the settings from the options of train.py and eval.py; --report needs AU-PRO and regions too.
+
+        `more` are the settings from options that eval.py alone has.
+        """
         regions = args.min_area if args.save_regions or args.report else None
+        pro = args.eval_PRO or args.report is not None
         pictures = args.save_pic, args.save_mask, args.save_map, regions
-        return cls(args.test_batch_size, args.num_workers, pro_limit, *pictures, **more)
+        return cls(args.test_batch_size, args.num_workers, pro, *pictures, **more)
 
 
 @dataclass(frozen=True)
@@ -189,9 +195,9 @@ def evaluate_category(
     known = set((levels.labelled or {}).get("pictures", ()))
     again = sum(digest in known for digest in picture_digests(paths)) if known else 0
     if again:
-        print(f"note: {again} of these {len(paths)} pictures set the threshold, so what it decides looks too good")
+        print(f"note: {again} of these {len(paths)} pictures set the threshold, so its decisions look too good")
     with stages.timed("metrics"):
-        figures = evaluate(found, [picture.defective for picture in pictures], masks, levels, wanted.pro_limit)
+        figures = compute_figures(found, [picture.defective for picture in pictures], masks, levels, wanted.pro)
     stages.add("total", time.perf_counter() - begin)
     return Outcome(category.name, figures, levels, shown, stages.seconds, contact_sheet)
 

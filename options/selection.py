@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
 
 from datasets.readers import Category, select_categories
+from datasets.readers.category import names_in
 from datasets.readers.download import download
 from deploy.command_line.parser import Arguments, Parser
-from deploy.errors import UserError
+from deploy.errors import Failed, UserError
 from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime, gpu_usable
 from deploy.storage.files import plain_name
@@ -40,11 +42,15 @@ ALIKE = 2
 """Number of other models that an error names if the wanted model is missing."""
 
 
-def categories(args: Arguments) -> list[Category]:
-    """Return the categories of --data_path, --category and --layout; --download fetches missing ones before."""
+def categories(args: Arguments, selection: str | None = None) -> list[Category]:
+    """Return the categories of --data_path in --layout that `selection` names, or --category if that is None.
+
+    --download fetches missing ones before.
+    """
+    selection = args.category if selection is None else selection
     if args.download:
-        download(Path(args.data_path), args.category)
-    return select_categories(args.data_path, args.category, args.layout)
+        download(Path(args.data_path), selection)
+    return select_categories(args.data_path, selection, args.layout)
 
 
 def method_options(args: Arguments) -> dict[str, Any]:
@@ -125,11 +131,6 @@ def builder(args: Arguments, seed: int) -> Callable[[Preprocess], Detector]:
         )
 
     return build
-
-
-def pro_limit(args: Arguments) -> float | None:
-    """Return the false positive rate up to which PRO_score integrates; None without --eval_PRO and --report."""
-    return 0.3 if args.eval_PRO or args.report else None
 
 
 def seeds(args: Arguments) -> list[int]:
@@ -216,32 +217,49 @@ def model_file(args: Arguments, category: str, seed: int | None = None) -> Path:
     return path
 
 
-def model_files(args: Arguments) -> dict[str, Path]:
-    """Return the model files of the categories of --category; `all` means all models in the run folder.
+def model_files(args: Arguments, names: Sequence[str], seed: int | None, failed: Failed) -> dict[str, Path]:
+    """Return the model files of these categories, by name; missing ones are noted in `failed`.
 
     Raises:
-        UserError: no category is given, a model is missing, or several categories are given with --model_path.
+        UserError: all are missing.
     """
-    [seed], asked = asked_seeds(args), args.category or ""
+    found: dict[str, Path] = {}
+    missing: dict[str, UserError] = {}
+    for name in names:
+        try:
+            found[name] = model_file(args, name, seed)
+        except UserError as error:  # noqa: PERF203
+            missing[name] = error
+    if not found:
+        raise next(iter(missing.values()))
+    for name, error in missing.items():
+        with failed.noted(name):
+            raise error
+    return found
+
+
+def model_names(args: Arguments, seed: int | None) -> list[str]:
+    """Return the names in --category; `all` means those of all models in the run folder, or in that of `seed`.
+
+    Raises:
+        UserError: no category is given, there is no model, or several categories are given with --model_path.
+    """
+    asked = args.category or ""
     if asked != "all" and "," not in asked:
-        name = one_category(args)
-        return {name: model_file(args, name, seed)}
+        return [one_category(args)]
     if args.model_path is not None:
         raise UserError(f"--model_path is one model, --category {asked} are several: give one of both")
     if asked != "all":
-        names = [plain_name(name, "--category") for name in dict.fromkeys(asked.split(","))]
-    else:
-        folder = run_folder(args)
-        places = [folder, *([] if seed is None else [seed_folder(folder, seed)])]
-        names = sorted(
-            {path.stem for place in places for path in place.glob("*.safetensors") if not _is_backbone(path)}
+        return [plain_name(name, "--category") for name in names_in(asked)]
+    folder = run_folder(args)
+    places = [folder, *([] if seed is None else [seed_folder(folder, seed)])]
+    found = {path.stem for place in places for path in place.glob("*.safetensors") if not _is_backbone(path)}
+    if not found:
+        raise UserError(
+            f"--category all: no model in {places[-1]}: train first with the same --method, --arch, --k and "
+            "--save_path" + (_seeds_there(folder, "*.safetensors") if seed is None else "")
         )
-        if not names:
-            raise UserError(
-                f"--category all: no model in {places[-1]}: train first with the same --method, --arch, --k and "
-                "--save_path" + (_seeds_there(folder, "*.safetensors") if seed is None else "")
-            )
-    return {name: model_file(args, name, seed) for name in names}
+    return sorted(found)
 
 
 def _is_backbone(path: Path) -> bool:
@@ -365,8 +383,3 @@ def command(parser: Parser, args: Arguments, model: Detector | None = None) -> s
     values |= _described(args) if model is None else _described_model(model.header)
     values["seed"] = model.header["seed"] if model and "seed" not in args.given else args.seed
     return parser.command(args, values)
-
-
-def names(categories: list[Category]) -> str:
-    """Return the categories' names as text."""
-    return ", ".join(category.name for category in categories)

@@ -28,7 +28,7 @@ def train_parser(description: str) -> Parser:
     add_model_options(parser, several=True, seed=521)
     parser.group("model")
     parser.add_argument("--layers", nargs="+", default=None, help=LAYERS_HELP)
-    parser.add_argument("--weights", nargs="+", default=None, help="backbone weights (.pdparams), or 'random'")
+    parser.add_argument("--weights", nargs="+", default=None, help="its .pdparams or .safetensors file, or 'random'")
     parser.flag("save_model", True, "write the model")
     parser.flag("save_model_subfolder", True, "write below {method}_{arch}_{k}, not straight into --save_path")
     parser.add_argument("--false_alarm", type=rate, default=FALSE_ALARM, help=RATE_HELP)
@@ -47,6 +47,8 @@ def train_parser(description: str) -> Parser:
     parser.group("evaluation", "--eval --eval_PRO")
     parser.flag("eval", False, "evaluate on the test pictures afterwards")
     add_evaluation_options(parser)
+    for name in ("eval_PRO", "save_mask", "save_map", "save_regions", "report", "log", "test_batch_size"):
+        parser.only_with(name, "eval")
     add_run_options(parser)
     parser.add_argument("--batch_size", type=positive, default=8, help="pictures per run of the feature program")
     parser.no_effect("inc", "mean and covariance are always accumulated in one pass")

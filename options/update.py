@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.readers import Category, select_categories
+from datasets.readers import Category
 from deploy.command_line.parser import Arguments
 from deploy.errors import UserError
 from models import AnomalyMethod, Detector
 
 from .arguments import METHOD_OPTIONS
-from .selection import check_model
+from .selection import categories, check_model
 
 OWN = ("weights", "preset", "roi", "augment", "augment_force")
 """Options that are not allowed for an update, because the model has its own values."""
+OF_DATA = ("eval", "download", "false_alarm", "max_size", "skip_bad")
+"""Options that have no effect where --forget is given without --data_path."""
 
 
 def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
-    """Return the model, which was read from `path`; UserError if it is an ensemble, or if options contradict it."""
+    """Return the model, which was read from `path`, after setting --model_path to that of --update.
+
+    Raises:
+        UserError: it is an ensemble, options contradict it, or options have no effect on an update.
+    """
     if not isinstance(model, AnomalyMethod):
         raise UserError(
             f"--update {path}: it is an ensemble, which cannot be updated: train it again with all pictures"
@@ -43,6 +49,12 @@ def check_update(args: Arguments, model: Detector, path: Path) -> AnomalyMethod:
             raise UserError(f"--{name}: {path} has its own; leave the option out of an update")
     if args.shots is not None:
         raise UserError(f"--shots {args.shots}: an update adds all new pictures; leave the option out")
+    for name in () if adds(args) else OF_DATA:
+        if name in args.given and getattr(args, name) is not False:
+            raise UserError(
+                f"--{name} has an effect only with --data_path, whose good pictures are added: give it too, or leave "
+                f"out --{name}"
+            )
     return model
 
 
@@ -59,12 +71,11 @@ def adds(args: Arguments) -> bool:
 def update_category(args: Arguments, path: Path) -> Category:
     """Return the category whose pictures are added: that of --category, or that of the model file's name.
 
-    UserError for several categories.
+    If none are added, it has only a name. UserError for several categories.
     """
     if not adds(args):
         return Category(path.stem, Path(args.data_path) / path.stem)
-    name = args.category if "category" in args.given else path.stem
-    chosen = select_categories(args.data_path, name, args.layout)
+    chosen = categories(args, args.category if "category" in args.given else path.stem)
     if len(chosen) > 1:
         raise UserError(f"--update is of one model, --category {args.category} are {len(chosen)}: name one category")
     return chosen[0]

@@ -165,11 +165,16 @@ def test_predict_names_what_it_cannot_find(trained: SimpleNamespace, tmp_path: P
 @pytest.mark.parametrize(
     ("script", "words", "said"),
     [
-        ("predict.py", ["x.png", "--min_area", "9"], "--min_area has an effect with --save_regions alone"),
-        ("train.py", ["--min_area", "9"], "--min_area has an effect with --save_regions or --report alone"),
-        ("train.py", ["--forget", "x.png"], "--forget has an effect with --update alone"),
-        ("eval.py", ["--goal", "f1"], "--goal has an effect with --calibrate alone"),
-        ("infer.py", ["--stats", "x", "-i", "x", "--max_models", "2"], "--max_models has an effect with --serve alone"),
+        ("predict.py", ["x.png", "--min_area", "9"], "--min_area has an effect only with --save_regions"),
+        ("train.py", ["--min_area", "9"], "--min_area has an effect only with --save_regions or --report"),
+        ("train.py", ["--forget", "x.png"], "--forget has an effect only with --update"),
+        ("train.py", ["--eval_PRO"], "--eval_PRO has an effect only with --eval: give that too"),
+        ("train.py", ["--save_mask"], "--save_mask has an effect only with --eval"),
+        ("train.py", ["--save_map=True"], "--save_map has an effect only with --eval"),
+        ("train.py", ["--save_regions", "--eval=False"], "--save_regions has an effect only with --eval"),
+        ("train.py", ["--test_batch_size", "4"], "--test_batch_size has an effect only with --eval"),
+        ("eval.py", ["--goal", "f1"], "--goal has an effect only with --calibrate"),
+        ("infer.py", ["--stats", "x", "-i", "x", "--max_models", "2"], "--max_models has an effect only with --serve"),
     ],
 )
 def test_options_without_what_they_are_for_are_refused(script: str, words: list[str], said: str) -> None:
@@ -222,3 +227,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot create folder"):
         write_whole(path / "below" / "file", "x")
+
+
+def test_a_script_that_is_told_to_end_does_so_without_a_word(run_warm: Callable) -> None:
+    """Paddle's own handler of SIGTERM prints a C++ trace."""
+    code = "import os, signal, time, paddle; from deploy.command_line.script import run_script\n"
+    code += "run_script(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)))"
+    result = run_warm("-c", code)
+    assert (result.returncode, result.stdout, result.stderr) == (128 + 15, "", "")

@@ -52,7 +52,9 @@ def test_every_stage_measures_and_says_what_is_missing(measured: tuple[str, dict
     assert tuple(found["stages"]) == STAGES
     assert {"cpu", "versions"} <= set(found["machine"]) and found["machine"]["versions"]["numpy"] == np.__version__
     assert {"command", "seed", "data_sha256"} <= set(found["run"])
-    assert found["run"]["command"].startswith("python -m benchmarks --")
+    command = found["run"]["command"]
+    assert command.startswith("python -m benchmarks --") and "--shapes 100:5 400:50 9999:1 --" in command
+    assert "--counts 8 --" in command and "--archs compact --" in command and "--output" not in command
     assert found["ceilings"]["fp32"] > 1 and found["ceilings"]["copy"] > 0.1
     for stage in found["stages"].values():
         assert stage["rows"] or stage["figures"]
@@ -159,6 +161,8 @@ def test_categories_of_several_folders(data: Path, tmp_path: Path) -> None:
     folders = [str(data), str(tmp_path / "other")]
     assert [c.name for c in categories_in(folders, "rope,washer")] == ["rope", "washer"]
     assert [c.name for c in categories_in(folders[:1], "all")] == ["fabric", "washer"]
+    assert [c.name for c in categories_in(folders, "rope")] == ["rope"], "one name need not be in every folder"
+    assert [c.folder.parent for c in categories_in([folders[1], str(data)], "all")] == [tmp_path / "other", data, data]
     with pytest.raises(UserError, match="--category hose"):
         categories_in(folders, "rope,hose")
     assert shape("2000:0.5") == (2000, 0.5)

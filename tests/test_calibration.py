@@ -91,6 +91,8 @@ def test_levels_come_from_good_pictures_alone() -> None:
     assert found.map_low == pytest.approx(np.median(np.median(maps, axis=(1, 2))))
     assert found.map_low + found.map_high == pytest.approx(2 * found.pixel_threshold)
     assert Calibration.from_dict(found.to_dict()) == found
+    for share in (found.p_value, found.p_value_of_map, found.p_tail, found.scaled):
+        assert math.isnan(share(math.nan)), "what is no score is not called good"
     assert found.p_tail(found.scores[-1]) is None and 0 < found.p_tail(1.5) <= 1 / 40
     few, enough = (Calibration.from_good(zip(maps[:n], scores[:n]), 0.1) for n in (10, 11))
     assert few.p_tail(1.5) is None and 0 < enough.p_tail(1.5) <= 1 / 12, "a tail of ten tells next to nothing"

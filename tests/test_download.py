@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import resource
+import socket
+import ssl
 import tarfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,7 @@ from conftest import FAST, done, refused, run
 
 from datasets.readers import download as fetching
 from datasets.readers.download import Archive, fetch, unpack
+from datasets.readers.mvtec import OBJECTS
 from deploy import UserError
 
 pytestmark = pytest.mark.once
@@ -120,6 +123,18 @@ def test_what_lies_in_the_cache_is_checked_again(server: SimpleNamespace, tmp_pa
     assert not server.asked and fetch(archive, tmp_path).read_bytes() == b"right"
 
 
+@pytest.mark.parametrize("kind", [socket.timeout, ssl.SSLError])
+def test_an_error_of_the_connection_is_not_called_one_of_the_disk(
+    kind: type[OSError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(url: str, start: int) -> None:
+        raise kind("the read operation timed out")
+
+    monkeypatch.setattr(fetching, "_open", broken)
+    with pytest.raises(UserError, match="cannot fetch .*the read operation timed out.*it goes on where it was"):
+        fetch(Archive("https://127.0.0.1/none", "md5:0"), tmp_path)
+
+
 def test_no_server_no_file_and_no_space(server: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="404"):
         fetch(Archive(f"{server.url}/none", "md5:0"), tmp_path)
@@ -165,7 +180,7 @@ def test_more_than_half_come_in_one_archive_and_what_is_there_stays(
 ) -> None:
     packed = tar_of({f"{name}/train/good/0.png": name.encode() for name in fetching.ARCHIVES})
     monkeypatch.setattr(fetching, "WHOLE", archive_of(server, "all.tar.xz", packed))
-    for selection, wanted in (("objects", fetching.OBJECTS), ("all", fetching.ARCHIVES)):
+    for selection, wanted in (("objects", OBJECTS), ("all", fetching.ARCHIVES)):
         data = tmp_path / selection
         (data / "bottle").mkdir(parents=True)
         fetching.download(data, selection)
@@ -187,4 +202,7 @@ def test_train_downloads_what_is_missing(
     assert not list((tmp_path / "cache/paddlepatch").iterdir()), "the archive is not kept"
     again = done(run("train.py", *words, "--download", "--save_model", "False")).stdout
     assert "CC BY-NC-SA" not in again and len(server.asked) == 1
+    model = tmp_path / "out/patchcore_compact_2/bottle.safetensors"
+    refused(run("train.py", "--update", model, "--data_path", tmp_path / "new", "--download"), "none of the 8 pictures")
+    assert len(list((tmp_path / "new/bottle").rglob("*.png"))) == len(files), "an update downloads as well"
     refused(run("train.py", *words[:2], "--category", "bottel", *FAST, "--download"), "bottel", "zipper")

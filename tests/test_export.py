@@ -108,6 +108,10 @@ def test_all_models_of_a_run_are_exported_and_one_that_fails_does_not_stop_other
     assert "not done, see the errors: 1 of 2 (anther)" in found.stdout and "serve them" not in found.stdout
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["washer"]
 
+    found = run("export_model.py", "--category", "fabric,washer", "--save_dir", tmp_path / "more", *words)
+    assert found.returncode == 2 and "error: fabric: no model at" in found.stderr and "1 of 2 (fabric)" in found.stdout
+    assert [path.name for path in (tmp_path / "more").iterdir()] == ["washer"]
+
 
 @pytest.mark.once
 def test_which_models_are_exported_is_told_where_it_is_not_clear(trained: SimpleNamespace, tmp_path: Path) -> None:

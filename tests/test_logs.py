@@ -117,7 +117,7 @@ def test_mlflow_reads_it(logged: SimpleNamespace) -> None:
 
 def test_what_a_log_needs(logged: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tuple(PACKAGES) == LOGS
-    refused(run("train.py", *logged.words, "--log", "wandb"), "--log is of an evaluation: give --eval too")
+    refused(run("train.py", *logged.words, "--log", "wandb"), "--log has an effect only with --eval")
     refused(run("eval.py", *logged.words, "--log", "tensorboard"), "invalid choice")
     monkeypatch.setattr(evaluation.publish, "find_spec", lambda module: None)
     refused(run("eval.py", *logged.words, "--log", "mlflow"), "--log mlflow needs mlflow: pip install mlflow")

@@ -223,6 +223,15 @@ def test_masks_of_plain_folders_may_lie_in_ground_truth(washer: Path, tmp_path: 
     assert layout_of(found) == "plain" and content(found) == content(find_categories(washer)[0])
 
 
+@pytest.mark.parametrize("layout", ["btad", "kolektor", "plain"])
+def test_a_link_to_a_category_gives_it_the_links_name(layout: str, washer: Path, tmp_path: Path) -> None:
+    made = MAKERS[layout](washer, tmp_path / "made")
+    (tmp_path / "linked").mkdir()
+    [category] = find_categories(made, layout)
+    (tmp_path / "linked/mine").symlink_to(category.folder)
+    assert [one.name for one in find_categories(tmp_path / "linked", layout)] == ["mine"]
+
+
 def test_a_label_of_two_pictures_is_refused(washer: Path, tmp_path: Path) -> None:
     (label, *_) = sorted(as_kolektor(washer, tmp_path).glob("*/*_label.bmp"))
     stem = label.name.replace("_label.bmp", "")
@@ -254,6 +263,7 @@ def test_a_table_gives_the_figures_of_the_folders(trained, tmp_path: Path) -> No
     ("text", "said"),
     [
         ("path,label\nno.png,good\n", ["row 2", "no picture at"]),
+        ("path,label,category\na.png,good,../../evil\n", ["row 2", "category '../../evil' is not a plain name"]),
         ("path,label\na.png,\n", ["row 2", "label is empty"]),
         ("path,label,split\na.png,dent,train\n", ["row 2", "defective picture in split train"]),
         ("path,label,split\na.png,good,val\n", ["row 2", "'val'"]),
@@ -272,6 +282,8 @@ def test_tables_that_cannot_be_understood(washer: Path, tmp_path: Path, text: st
 def test_what_is_no_data_set(data: Path, tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("")
     refused(run("train.py", "--data_path", tmp_path / "x.txt", *FAST), "no table")
+    refused(run("train.py", "--data_path", tmp_path / "x.txt", "--layout", "mvtec", *FAST), "layout mvtec is a folder")
+    refused(run("-m datasets", tmp_path / "nowhere"), "no such folder", "train.py --download")
     refused(run("train.py", "--data_path", data, "--layout", "visa", *FAST), "layout visa")
     (tmp_path / "two/good").mkdir(parents=True)
     (tmp_path / "two/OK").mkdir()

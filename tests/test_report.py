@@ -274,7 +274,7 @@ def test_train_writes_it_too(trained: SimpleNamespace, tmp_path: Path) -> None:
 
 
 def test_what_a_report_needs(report: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused(run("train.py", *report.words, "--report"), "--report is of an evaluation")
+    refused(run("train.py", *report.words, "--report"), "--report has an effect only with --eval")
     refused(run("eval.py", *report.words, "--report", "fr"), "invalid choice")
     monkeypatch.setattr(evaluation.publish, "find_spec", lambda module: None)
     refused(run("eval.py", *report.words, "--report"), "--report needs matplotlib: pip install matplotlib")

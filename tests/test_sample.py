@@ -48,6 +48,7 @@ def test_the_command_writes_what_the_function_does(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sample category felt: choose from washer"):
         write_sample(tmp_path / "felt", categories=["felt"])
     refused(run("-m datasets.sample", tmp_path / "felt", "--categories", "felt"), "felt", "washer")
+    refused(run("-m datasets.sample", tmp_path / "felt", "--seed", "-1"), "--seed", "'-1'")
     assert not (tmp_path / "felt").exists()
 
 

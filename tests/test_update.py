@@ -271,10 +271,21 @@ def test_contradictions_are_refused(words: list[str], told: str, trained: Simple
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("words", [["--eval"], ["--false_alarm", "0.2"], ["--max_size", "5"], ["--skip_bad"]])
+def test_what_is_of_added_pictures_is_refused_where_none_are(
+    words: list[str], trained: SimpleNamespace, tmp_path: Path
+) -> None:
+    gone = trained.data / "washer/train/good/000.png"
+    command = ["--update", trained.model, "--forget", gone, "--save_path", tmp_path, *words]
+    refused(run("train.py", *command), f"{words[0]} has an effect only with --data_path")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.once
 def test_what_cannot_be_updated_is_refused(trained: SimpleNamespace, tmp_path: Path) -> None:
     refused(
         run("train.py", *trained.words, "--save_path", tmp_path, "--max_size", "9"),
-        "--max_size has an effect with --update alone",
+        "--max_size has an effect only with --update",
     )
     refused(run("train.py", "--update", tmp_path / "none", "--data_path", trained.data), "no model file at")
     old = load_model(trained.model)

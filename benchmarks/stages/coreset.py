@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Callable
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def choose_both(points: np.ndarray, count: int, rounds: int) -> tuple[tuple[list
     """Return seconds of ours and of brute force, measured in turns, and the rows; AssertionError if they differ."""
     chosen: list[np.ndarray] = [np.empty(0), np.empty(0)]
 
-    def choose(number: int, function: object) -> None:
+    def choose(number: int, function: Callable[..., np.ndarray]) -> None:
         chosen[number] = function(points, count, len(points) // 3)
 
     calls = {"ours": lambda: choose(0, k_center), "brute": lambda: choose(1, brute_force_k_center)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from datasets.readers import read_mask
-from evaluation.aupro import aupro
+from evaluation.aupro import PRO_LIMIT, aupro
 
 from ..report import Stage
 from ..subject import Subject
@@ -17,7 +17,6 @@ STEPS, ANEW = (
     "AU-PRO, 500 thresholds",
     "AU-PRO, 500 thresholds, regions found by scikit-image at each, as commonly written",
 )
-LIMIT = 0.3
 
 
 def run(subject: Subject) -> Stage:
@@ -26,14 +25,16 @@ def run(subject: Subject) -> Stage:
     pairs = zip(subject.test_images(subject.category), subject.category.test_pictures())
     found = [(program.run(image)[0][0], read_mask(picture, subject.preprocess)) for image, picture in pairs]
     maps, masks = map(np.stack, zip(*((anomaly_map, mask) for anomaly_map, mask in found if mask is not None)))
-    stage = Stage("pro", f"AU-PRO up to {LIMIT}, {len(maps)} maps of {maps[0].shape[0]} x {maps[0].shape[1]}", "run")
+    stage = Stage(
+        "pro", f"AU-PRO up to {PRO_LIMIT}, {len(maps)} maps of {maps[0].shape[0]} x {maps[0].shape[1]}", "run"
+    )
     values: dict[str, float] = {}
 
     def ours() -> None:
-        values[OURS] = aupro(maps, masks, (LIMIT,))[0]
+        values[OURS] = aupro(maps, masks)[0]
 
     def stepped(name: str) -> None:
-        values[name] = threshold_pro(maps, masks, LIMIT, anew=name == ANEW)
+        values[name] = threshold_pro(maps, masks, PRO_LIMIT, anew=name == ANEW)
 
     calls = {OURS: ours, STEPS: lambda: stepped(STEPS), SORT: lambda: np.sort(maps, axis=None)}
     times = in_turns(calls, subject.few, warm=False)

@@ -14,6 +14,7 @@ from deploy.errors import UserError
 from deploy.pictures.preprocess import Preprocess
 from deploy.runtime.program import Runtime
 from evaluation.ranking import rank
+from evaluation.report import rank_pixels
 from models.graph.compiled import compile_embedding
 from models.graph.scores import ImageScore
 from models.memory_bank.coreset import PROJECTED
@@ -183,10 +184,9 @@ def compare_answers(
             raise AssertionError(f"{name} computes something else: {score:.1e}, {anomaly_map:.1e}")
         scores = np.asarray([float(np.ravel(answer[1])[0]) for answer in answers])
         known = [(np.squeeze(a[0]), mask) for a, mask in zip(answers, masks) if mask is not None]
-        inside = np.concatenate([found[mask] for found, mask in known])
-        outside = np.concatenate([found[~mask] for found, mask in known])
+        pixel = rank_pixels(*zip(*known))
         row = {"data": category.name, "k": k, "contestant": name, SCORE_ERROR: score, MAP_ERROR: anomaly_map}
-        auroc = {"image AUROC": rank(scores[truth], scores[~truth]).auroc, "pixel AUROC": rank(inside, outside).auroc}
+        auroc = {"image AUROC": rank(scores[truth], scores[~truth]).auroc, "pixel AUROC": pixel.auroc}
         stage.figures.append({**row, **auroc})
 
 

@@ -32,7 +32,7 @@ def palette(height: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def cloud(size: int, random: np.random.Generator, grain: float) -> np.ndarray:
-    """Smooth noise of `grain` pixels, stretched to 0 to 1."""
+    """Return smooth noise, float32 [size, size], with spots of `grain` pixels, stretched to 0 to 1."""
     step = max(1, int(grain / 2))
     coarse = random.standard_normal((size // step + 2, size // step + 2)).astype(np.float32)
     coarse = cv2.GaussianBlur(coarse, (0, 0), max(grain / step, 0.4))
@@ -41,7 +41,7 @@ def cloud(size: int, random: np.random.Generator, grain: float) -> np.ndarray:
 
 
 def fractal(size: int, random: np.random.Generator) -> np.ndarray:
-    """Clouds of several sizes, rough or soft."""
+    """Clouds of several sizes added up, rough or soft."""
     decay, grain = random.uniform(0.4, 0.9), random.uniform(16, 60)
     field, weight = np.zeros((size, size), np.float32), 1.0
     while grain > 1:
@@ -118,7 +118,7 @@ def brushed(size: int, random: np.random.Generator) -> np.ndarray:
 
 
 def strokes(field: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A bent line of any width and strength drawn over `field`."""
+    """Return a copy of `field`, float32 [size, size], with a bent line, lighter or darker than it by up to .8."""
     size = len(field)
     start, angle, length = random.uniform(0, size, 2), random.uniform(0, 2 * np.pi), random.uniform(0.1, 1) * size
     steps = np.linspace(0, 1, 12)[:, None]

@@ -63,6 +63,14 @@ class Category:
         return []
 
 
+def names_in(selection: str) -> list[str]:
+    """Return the names in `NAME[,NAME...]`, each once and in this order; UserError if there is none."""
+    names = dict.fromkeys(name.strip() for name in selection.split(",") if name.strip())
+    if not names:
+        raise UserError("--category is empty: give NAME[,NAME...], all, textures or objects")
+    return list(names)
+
+
 def is_good(folder: str) -> bool:
     """Whether a folder of this name has good pictures."""
     return folder.strip().lower() in GOOD_NAMES

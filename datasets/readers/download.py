@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
+import ssl
 import tarfile
 import urllib.error
 import urllib.request
@@ -17,7 +19,8 @@ from deploy.command_line.progress import progress
 from deploy.errors import UserError
 from deploy.storage.files import make_folder, scratch_folder
 
-from .mvtec import OBJECTS, TEXTURES
+from .category import names_in
+from .mvtec import GROUPS
 
 LICENCE = (
     "MVTec AD (Bergmann et al., CVPR 2019) is licensed CC BY-NC-SA 4.0: for non-commercial use, "
@@ -63,6 +66,8 @@ BLOCK = 1 << 20
 TRIES = 4
 """Number of attempts to download a file, each of which resumes the one before."""
 TIMEOUT = 60  # seconds without a byte
+CUT = (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, socket.timeout, ssl.SSLError)
+"""Errors of a connection. In Python 3.9 a timeout of a socket is not a TimeoutError."""
 MOST_BYTES, MOST_FILES = 20 << 30, 100_000
 """Limits for the content of one archive; the whole data set has 5 GB in 6,700 files."""
 
@@ -92,8 +97,7 @@ def download(data_path: Path, selection: str) -> None:
 
 
 def _missing(data_path: Path, selection: str) -> list[str]:
-    groups = {"all": tuple(ARCHIVES), "textures": TEXTURES, "objects": OBJECTS}
-    names = groups.get(selection) or tuple(dict.fromkeys(name.strip() for name in selection.split(",")))
+    names = {"all": tuple(ARCHIVES), **GROUPS}.get(selection) or names_in(selection)
     unknown = [name for name in names if name not in ARCHIVES]
     if unknown:
         raise UserError(f"--download fetches MVTec AD, which has no {', '.join(unknown)}; it has {', '.join(ARCHIVES)}")
@@ -146,7 +150,7 @@ def _complete(url: str, part: Path) -> None:
             if error.code == 416:  # the range is empty: the file is complete
                 return
             raise UserError(f"cannot fetch {url}: the server answers {error.code} {error.reason}") from error
-        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+        except CUT as error:
             if attempt == TRIES - 1:
                 raise _cut(url, str(error)) from error
         except OSError as error:

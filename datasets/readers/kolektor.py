@@ -28,8 +28,9 @@ class Kolektor(Category):
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
         """Return `data_path` if it has items, else every folder in it that has items."""
-        folders = [data_path] if _labels(data_path) else [p for p in sorted(data_path.iterdir()) if p.is_dir()]
-        return [cls(folder.resolve().name, folder) for folder in folders if _labels(folder)]
+        if _labels(data_path):
+            return [cls(data_path.resolve().name, data_path)]
+        return [cls(p.name, p) for p in sorted(data_path.iterdir()) if p.is_dir() and _labels(p)]
 
     def train_pictures(self) -> list[Path]:
         """Return the good parts of all items except every fifth one."""

@@ -50,5 +50,5 @@ def _table(place: Path) -> list[tuple[Path, bool]]:
 
 
 def picture_digests(paths: list[Path]) -> list[str]:
-    """Return a short fingerprint of each picture's file."""
+    """Return the first DIGITS digits of each file's sha256; UserError if a file cannot be read."""
     return [file_sha256(path)[:DIGITS] for path in paths]

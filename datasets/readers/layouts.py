@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.errors import UserError
 
-from .category import Category
+from .category import Category, names_in
 from .kolektor import Kolektor
 from .loco import LOCO
-from .mvtec import OBJECTS, TEXTURES, MVTec
+from .mvtec import GROUPS, MVTec
 from .mvtec_ad2 import MVTecAD2
 from .plain import Plain
 from .table import TableCategory
@@ -38,7 +39,8 @@ def find_categories(data_path: str | Path, layout: str | None = None) -> list[Ca
     place = Path(data_path)
     if not place.exists():
         raise UserError(
-            f"--data_path {place}: no such folder; give the one that holds the categories, or --download for MVTec AD"
+            f"--data_path {place}: no such folder; give the one that holds the categories "
+            "(train.py --download fetches those of MVTec AD)"
         )
     if place.is_file() and layout is None:
         layout = "table"
@@ -55,6 +57,8 @@ def layout_of(category: Category) -> str:
 
 
 def _why_nothing(place: Path, layout: str | None) -> str:
+    if place.is_file() and layout != "table":
+        return f"is a file, and the layout {layout} is a folder: give one, or leave out --layout"
     if place.is_file():
         return "is a file, and no table: give a folder, or a .csv or .jsonl with the columns path and label"
     if layout is not None:
@@ -67,17 +71,19 @@ def select_categories(data_path: str | Path, selection: str, layout: str | None 
 
     `selection` is `NAME[,NAME...]`, `all`, or `textures` or `objects` for those of MVTec AD that are there.
     """
-    found = {category.name: category for category in find_categories(data_path, layout)}
-    groups = {"all": tuple(found), "textures": TEXTURES, "objects": OBJECTS}
+    return chosen({category.name: category for category in find_categories(data_path, layout)}, selection, data_path)
+
+
+def chosen(found: Mapping[str, Category], selection: str, place: object) -> list[Category]:
+    """Return the categories that `selection` names, as in `select_categories`, of those `found` by name at `place`."""
+    groups = {"all": tuple(found), **GROUPS}
     if selection in groups:
-        chosen = [found[name] for name in groups[selection] if name in found]
-        if not chosen:
-            raise UserError(f"--category {selection}: none of them in {data_path}; it holds {', '.join(found)}")
-        return chosen
-    names = [name.strip() for name in selection.split(",") if name.strip()]
+        there = [found[name] for name in groups[selection] if name in found]
+        if not there:
+            raise UserError(f"--category {selection}: none of them in {place}; it holds {', '.join(found)}")
+        return there
+    names = names_in(selection)
     for name in names:
         if name not in found:
-            raise UserError(f"--category {name}: no such category in {data_path}; it holds {', '.join(found)}")
-    if not names:
-        raise UserError("--category is empty: give NAME[,NAME...], all, textures or objects")
-    return [found[name] for name in dict.fromkeys(names)]
+            raise UserError(f"--category {name}: no such category in {place}; it holds {', '.join(found)}")
+    return [found[name] for name in names]

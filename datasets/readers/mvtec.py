@@ -29,6 +29,8 @@ OBJECTS = (
     "transistor",
     "zipper",
 )
+GROUPS = {"textures": TEXTURES, "objects": OBJECTS}
+"""The categories of MVTec AD that --category may name together."""
 MASKS = "ground_truth"
 
 

@@ -45,6 +45,7 @@ class Look(NamedTuple):
     kind: str
     """Type and number of channels in the file, for instance `uint8 x 3`."""
     digest: str
+    """sha256 of the file's bytes."""
     thumbnail: np.ndarray
     """float32 [THUMBNAIL * THUMBNAIL], grey levels 0-255."""
 
@@ -60,7 +61,10 @@ class Survey:
 
 
 def survey(category: Category, workers: int | None = None) -> Survey:
-    """Read every picture and mask of a category, in `workers` threads (None: one per core)."""
+    """Read every picture and mask of a category, in `workers` threads (None: one per core), and return what is found.
+
+    Pictures and masks that cannot be read are among the result's errors and warnings.
+    """
     found = Survey(category.name)
     try:
         train = category.train_pictures()
@@ -107,7 +111,7 @@ def test_overview(test: Sequence[LabelledPicture]) -> str:
 
 
 def look(path: Path) -> Look:
-    """Read one picture; UserError if it cannot be read."""
+    """Look at one picture; UserError if it cannot be read."""
     picture = decode_deep(path)
     data = np.fromfile(path, np.uint8)
     stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import UserError
+from deploy.storage.files import plain_name
 
 from .category import GOOD, Category, LabelledPicture, divide, is_good
 
@@ -27,7 +28,9 @@ class TableCategory(Category):
     """A category made of rows of a table."""
 
     fitted: tuple[Path, ...] = field(default=(), repr=False)
+    """Good pictures to fit on, in the table's order."""
     tested: tuple[LabelledPicture, ...] = field(default=(), repr=False)
+    """Pictures to test on."""
 
     @classmethod
     def find(cls, data_path: Path) -> list[Category]:
@@ -41,10 +44,13 @@ class TableCategory(Category):
 
     @classmethod
     def of_rows(cls, rows: Iterable[dict[str, str]], folder: Path) -> list[Category]:
-        """Return every category of these rows; the value `row` of each is its position in the table, for messages."""
+        """Return every category of these rows; the value `row` of each is its position in the table, for messages.
+
+        UserError for a category that is not a plain name, because results are written to a folder of this name.
+        """
         grouped: dict[str, list[dict[str, str]]] = {}
         for row in rows:
-            grouped.setdefault(row["category"], []).append(row)
+            grouped.setdefault(plain_name(row["category"], f"{row['row']}: category"), []).append(row)
         return [_category(cls, name, found, folder) for name, found in sorted(grouped.items())]
 
     def train_pictures(self) -> list[Path]:

@@ -89,7 +89,10 @@ class Parser(argparse.ArgumentParser):
         self.only_with("min_area", "save_regions", "report", "serve")
 
     def only_with(self, name: str, *others: str) -> None:
-        """Refuse the option `name` unless one of the `others` that this parser has is in use."""
+        """Refuse the option `name`, unless it is a flag given as False or one of the `others` is in use.
+
+        Those of `others` that this parser does not have are left out.
+        """
         self._only_with[name] = others
 
     def no_effect(self, name: str, reason: str, *more_names: str) -> None:
@@ -112,8 +115,8 @@ class Parser(argparse.ArgumentParser):
                 report(f"note: --{name} has no effect: {reason}")
         for name, others in self._only_with.items():
             known = [other for other in others if other in values]
-            if name in given and not any(values[other] for other in known):
-                raise UserError(f"--{name} has an effect with --{' or --'.join(known)} alone: give that too")
+            if name in given and values[name] is not False and not any(values[other] for other in known):
+                raise UserError(f"--{name} has an effect only with --{' or --'.join(known)}: give that too")
         args = Arguments(**{name: value for name, value in values.items() if name not in self._no_effect})
         args.given = tuple(name for name in given if name not in self._no_effect)
         return args

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 from typing import Callable, NoReturn
 
@@ -14,8 +15,11 @@ from ..errors import UserError, report
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's `main` and exit: 0 done, 2 bad input (one line on stderr), 1 a bug (traceback), 130 on Ctrl-C.
 
-    If stdout is closed before the end, for example by `| head`, the run ends with 141, like other programs.
+    If stdout is closed before the end, for example by `| head`, the run ends with 141, like other programs. SIGTERM
+    ends it at once and without a word.
     """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # so Python was told, but Paddle's handler, in C++, is there
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not so in a notebook
             stream.reconfigure(errors="backslashreplace")  # names of files may not be valid text

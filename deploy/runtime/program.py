@@ -80,7 +80,7 @@ class Runtime:
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UserError(f"--precision {self.precision} is unknown: choose fp32, bf16 or fp16")
         if self.precision == "fp16" and not self.use_gpu:
-            raise UserError("--precision fp16 needs --use_gpu True: on CPU use fp32 or bf16")
+            raise UserError("--precision fp16 needs a GPU (infer.py: --use_gpu): on the CPU use fp32 or bf16")
         if self.precision == "bf16" and (self.use_gpu or not self.onednn):
             raise UserError("--precision bf16 is oneDNN's: it needs the CPU and --enable_mkldnn True")
         if self.precision == "bf16" and _paddle_2():

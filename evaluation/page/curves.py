@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..aupro import PRO_LIMIT
 from ..run import Outcome
 
-PRO_LIMIT = 0.3
-"""The curve is shown up to this false positive rate, which is also the limit of the figure `PRO_score`."""
 ROC_COLUMNS = ("category", "threshold", "false_positive_rate", "true_positive_rate")
 RECALL_COLUMNS = ("category", "threshold", "precision", "recall")
 PRO_COLUMNS = ("category", "false_positive_rate", "region_overlap")
@@ -22,9 +21,11 @@ class Curves(NamedTuple):
     roc: Points | None
     """False and true positive rate, ascending."""
     roc_thresholds: np.ndarray
+    """The image score of each point of `roc`; `inf` where nothing is called defective. Empty if there is no curve."""
     recall: Points | None
     """Recall, descending, and precision."""
     recall_thresholds: np.ndarray
+    """The same for `recall`."""
     pro: Points | None
     """False positive rate of pixels and mean overlap of regions, ascending."""
 
@@ -52,12 +53,12 @@ def roc_rows(name: str, curves: Curves) -> list[tuple[str, ...]]:
 
 
 def recall_rows(name: str, curves: Curves) -> list[tuple[str, ...]]:
-    """Rows of RECALL_COLUMNS."""
+    """Return rows of RECALL_COLUMNS; the threshold that calls nothing defective is `inf`."""
     return [] if curves.recall is None else _rows(name, curves.recall_thresholds, *curves.recall[::-1])
 
 
 def pro_rows(name: str, curves: Curves) -> list[tuple[str, ...]]:
-    """Rows of PRO_COLUMNS."""
+    """Return rows of PRO_COLUMNS."""
     return [] if curves.pro is None else _rows(name, *curves.pro)
 
 

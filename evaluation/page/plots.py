@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..aupro import PRO_LIMIT
 from ..run import Outcome
-from .curves import PRO_LIMIT, Curves, Points
+from .curves import Curves, Points
 from .texts import words
 
 if TYPE_CHECKING:

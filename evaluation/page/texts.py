@@ -40,7 +40,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "good": ("good", "良品"),
     "show": ("Show", "显示"),
     "contents": ("Contents", "目录"),
-    "all_curves": ("All categories", "所有类别"),
     "kinds": ("By kind", "按类型"),
     "count": ("pictures", "图片数"),
     "wrong": ("wrong", "判错"),
