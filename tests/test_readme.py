@@ -30,6 +30,7 @@ HELP = (
         "benchmarks/onnx_runtime.py save",
         "benchmarks/onnx_runtime.py run",
         "-m benchmarks.false_alarms",
+        "-m benchmarks.small_defects",
         "-m benchmarks.plan",
         "-m benchmarks.large_banks",
         "-m datasets",
