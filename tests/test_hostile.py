@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import paddle
 import pytest
+from conftest import done, run_process
 
 from deploy import Preprocess, UserError
 from deploy.calibration import Calibration
@@ -366,3 +367,10 @@ def test_projections_that_are_damaged_or_not_finite_are_refused(tmp_path: Path) 
         except UserError as error:
             assert "--load_projection" in str(error)
     assert 0 < read < 100
+
+
+@pytest.mark.once
+def test_every_loader_reads_or_refuses_damaged_files() -> None:
+    """A short run of `tests/fuzz.py`, in a process of its own: a crash by signal would end it."""
+    result = run_process("tests/fuzz.py", "--count", "40", "--seed", "7")
+    assert done(result).stdout.endswith("1000 damaged files: each was read or refused\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import socket
@@ -10,6 +11,7 @@ import ssl
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -184,8 +186,9 @@ def unpack(file: Path, data_path: Path, wanted: Iterable[str]) -> None:
                         target.parent.mkdir(parents=True, exist_ok=True)
                         with archive.extractfile(member) as source, open(target, "xb") as made:
                             shutil.copyfileobj(source, made, BLOCK)
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            raise UserError(f"{file} is damaged ({error}): remove it and start again") from error
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
+            told = str(error).partition("\n")[0].rstrip(":")
+            raise UserError(f"{file} is damaged ({told}): remove it and start again") from error
         except OSError as error:
             raise UserError(f"cannot unpack {file} into {data_path}: {error.strerror or error}") from error
         for folder in sorted(aside.iterdir()):
