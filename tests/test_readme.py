@@ -31,6 +31,7 @@ HELP = (
         "benchmarks/onnx_runtime.py run",
         "-m benchmarks.false_alarms",
         "-m benchmarks.small_defects",
+        "tests/fuzz.py",
         "-m benchmarks.plan",
         "-m benchmarks.large_banks",
         "-m datasets",
