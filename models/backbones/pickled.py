@@ -174,7 +174,7 @@ class _Reader:
         _check(type(module) is str and type(name) is str, "a name that is no text")
         full = f"{module}.{name}"
         if full not in PLAIN:
-            raise UserError(f"it wants to run {full[:100]}, and weights may hold plain arrays only")
+            raise UserError(f"it wants to run {full[:100]!r}, and weights may hold plain arrays only")
         return _Name(PLAIN[full])
 
     def stack_global(self) -> _Name:
