@@ -10,7 +10,6 @@ checksum cannot tell a changed value: for them, the table says how many were rea
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import resource
@@ -33,6 +32,8 @@ from datasets.readers import select_categories
 from datasets.readers.download import unpack
 from datasets.readers.labelled import labelled_pictures
 from deploy import Predictor, Preprocess, UserError
+from deploy.command_line.parser import Parser, natural, positive
+from deploy.command_line.script import run_script
 from deploy.pictures.decode import decode, decode_mask
 from deploy.pictures.listing import list_pictures
 from deploy.results.watch import Journal
@@ -71,7 +72,7 @@ class Kind(NamedTuple):
     text: bool = False
 
 
-def damaged(whole: bytes, count: int, random: np.random.Generator, text: bool) -> Iterator[bytes]:
+def damaged(whole: bytes, count: int, random: np.random.Generator, text: bool = False) -> Iterator[bytes]:
     """Yield copies of `whole` with one to three changes: bits, numbers, pieces removed, doubled or cut off."""
     for _ in range(count):
         data = bytearray(whole)
@@ -170,15 +171,15 @@ def kinds(place: Path) -> Iterator[Kind]:
     [backbone] = set(place.glob("*.safetensors")) - {file}
     yield Kind("model", file, lambda path: load_model(path).fitted, digest=True)
     yield Kind("stored backbone", backbone, lambda _: load_model(file).fitted, digest=True)
-    export(model, place / "export")
     exported = place / "export"
-    for name in sorted(path.name for path in exported.iterdir() if path.name != "about.json"):
-        stats = exported / "stats"
+    export(model, exported)
 
-        def scored(_: Path, stats: Path = stats) -> list[float]:
-            return [prediction.score for prediction in Predictor.load(stats).predict(pictures[:1])]
+    def scored(_: Path) -> list[float]:
+        return [prediction.score for prediction in Predictor.load(exported / "stats").predict(pictures[:1])]
 
-        yield Kind(f"export's {name}", exported / name, scored, digest=True)
+    for path in sorted(exported.iterdir()):
+        if path.name != "about.json":
+            yield Kind(f"export's {path.name}", path, scored, digest=True)
 
     basis = np.linalg.qr(random.normal(size=(64, 10)))[0]
     np.save(place / "projection.npy", basis.astype(np.float32))
@@ -189,14 +190,14 @@ def kinds(place: Path) -> Iterator[Kind]:
     folder.mkdir()
     paths = [_written(folder / f"{number:03}.png", cv2.imencode(".png", pictures[number])[1]) for number in range(4)]
     lines = "".join(f"{path}\n" for path in paths).encode()
-    yield Kind("list .txt", _written(place / "list.txt", lines), lambda path: list_pictures(path), text=True)
+    yield Kind("list .txt", _written(place / "list.txt", lines), list_pictures, text=True)
     rows = [(f"pictures/{path.name}", "good" if number < 3 else "defective") for number, path in enumerate(paths)]
     table = "path,label\n" + "".join(f"{path},{label}\n" for path, label in rows)
     as_json = "".join(f'{{"path": "{path}", "label": "{label}"}}\n' for path, label in rows)
     for suffix, content in ((".csv", table), (".jsonl", as_json)):
         file = _written(place / f"table{suffix}", content.encode())
         yield Kind(f"data {suffix}", file, _categories, text=True)
-        yield Kind(f"labelled {suffix}", file, lambda path: labelled_pictures(path), text=True)
+        yield Kind(f"labelled {suffix}", file, labelled_pictures, text=True)
     grown = "path,score\n" + "".join(f"{path},{number}.5\n" for number, (path, _) in enumerate(rows))
     yield Kind("watcher's .csv", _written(place / "watch.csv", grown.encode()), _grown, text=True)
 
@@ -231,13 +232,17 @@ def _unpacked(path: Path) -> list[Any]:
         return [(str(found.relative_to(folder)), found.read_bytes()) for found in made]
 
 
+def _took_too_long(*_: object) -> None:
+    raise AssertionError(f"over {SECONDS} seconds")
+
+
 def main() -> int:
     """Print a row for each kind."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100, help="damaged copies of each kind")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(AssertionError(f"over {SECONDS} seconds")))
+    parser = Parser(prog="python tests/fuzz.py", description=__doc__)
+    parser.add_argument("--count", type=positive, default=100, help="damaged copies of each kind")
+    parser.add_argument("--seed", type=natural, default=1, help="decides the damage")
+    args = parser.parse()
+    signal.signal(signal.SIGALRM, _took_too_long)
     total = 0
     with tempfile.TemporaryDirectory() as folder:
         for number, kind in enumerate(kinds(Path(folder))):
@@ -253,4 +258,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

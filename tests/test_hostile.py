@@ -17,6 +17,7 @@ import numpy as np
 import paddle
 import pytest
 from conftest import done, run_process
+from fuzz import damaged
 
 from deploy import Preprocess, UserError
 from deploy.calibration import Calibration
@@ -29,24 +30,6 @@ from models import OrthoAD
 from models.backbones.weights import read_weights
 
 NAME = b"\x8c\x01a"  # the text "a"
-
-
-def mutations(whole: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """Copies of `whole` with a few bytes changed, taken out, doubled, or cut off at the end."""
-    random = np.random.default_rng(seed)
-    for _ in range(count):
-        data = bytearray(whole)
-        for _ in range(random.integers(1, 4)):
-            at, how = int(random.integers(len(data))), random.integers(8)
-            if how < 5:
-                data[at] = random.choice([random.integers(256), 0, 255, data[at] ^ 1])
-            elif how == 5:
-                del data[at : at + int(random.integers(1, 9))]
-            elif how == 6:
-                data[at:at] = data[at : at + int(random.integers(1, 40))]
-            else:
-                del data[at + 1 :]
-        yield bytes(data)
 
 
 def read_or_refused(path: Path, data: bytes) -> bool:
@@ -128,7 +111,9 @@ def test_damaged_weights_are_read_or_refused(tmp_path: Path) -> None:
     path, read = tmp_path / "w.pdparams", 0
     for protocol in (2, 4):
         paddle.save(state(), str(path), protocol=protocol)
-        read += sum(read_or_refused(path, data) for data in mutations(path.read_bytes(), 300, protocol))
+        read += sum(
+            read_or_refused(path, data) for data in damaged(path.read_bytes(), 300, np.random.default_rng(protocol))
+        )
     assert 20 < read < 580
 
 
@@ -242,7 +227,9 @@ def test_twelve_bits_in_sixteen_are_not_read_as_black(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("suffix", "settings"), FORMATS)
 def test_damaged_pictures_are_decoded_or_refused(tmp_path: Path, suffix: str, settings: tuple[int, ...]) -> None:
     data = encoded(suffix, SMOOTH[:64, :64], *settings)
-    read = sum(decoded_or_refused(tmp_path / f"x{suffix}", changed) for changed in mutations(data, 60, 1))
+    read = sum(
+        decoded_or_refused(tmp_path / f"x{suffix}", changed) for changed in damaged(data, 60, np.random.default_rng(1))
+    )
     assert read < 60
 
 
@@ -356,7 +343,7 @@ def test_projections_that_are_damaged_or_not_finite_are_refused(tmp_path: Path) 
         whole[:-1],
         whole.replace(b"{", b"("),
     ]
-    contents += [head + whole[128:] for head in mutations(whole[:128], 150, 3)]
+    contents += [head + whole[128:] for head in damaged(whole[:128], 150, np.random.default_rng(3))]
     model.options["load_projection"] = str(path)
     read = 0
     for content in contents:
