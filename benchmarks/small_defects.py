@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from datasets.readers import Category
-from deploy.command_line.parser import Parser, positive
+from deploy.command_line.parser import Parser, natural, positive
 from deploy.command_line.progress import progress
 from deploy.command_line.script import run_script
 from deploy.errors import UserError
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("model", nargs="+", metavar="MODEL", help="files of train.py, each named after its category")
     parser.add_argument("--data_path", nargs="+", required=True, metavar="FOLDER", help="with the categories")
     parser.add_argument("--pictures", type=positive, default=40, help="at most so many good test pictures")
-    parser.add_argument("--seed", type=int, default=521, help="decides where defects are, and their directions")
+    parser.add_argument("--seed", type=natural, default=521, help="decides where defects are, and their directions")
     parser.add_argument("--output", default="output/small_defects.md", help="receives the table")
     args = parser.parse()
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -44,9 +45,13 @@ class Tiles:
         rows, columns = (_places(length, tile, overlap) for length, tile in zip(shape, size))
         if inside is None:
             return cls(shape, size, rows, columns)
-        every = [(top, left) for top in rows for left in columns]
+        every = product(rows, columns)
         out = [(top, left) for top, left in every if not inside[top : top + size[0], left : left + size[1]].any()]
         return cls(shape, size, rows, columns, frozenset(out))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """First row and column of each tile that is examined."""
+        return (place for place in product(self.rows, self.columns) if place not in self.left_out)
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns) - len(self.left_out)
@@ -54,14 +59,11 @@ class Tiles:
     def cut(self, picture: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the tiles [*size, channels] of a picture [*shape, channels]; they are views if they lie within it."""
         height, width = self.size
-        for top in self.rows:
-            for left in self.columns:
-                if (top, left) in self.left_out:
-                    continue
-                tile = picture[top : top + height, left : left + width]
-                below, right = height - tile.shape[0], width - tile.shape[1]
-                border = below or right
-                yield cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_REPLICATE) if border else tile
+        for top, left in self:
+            tile = picture[top : top + height, left : left + width]
+            below, right = height - tile.shape[0], width - tile.shape[1]
+            border = below or right
+            yield cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_REPLICATE) if border else tile
 
     def stitch(self, maps: Iterable[np.ndarray]) -> np.ndarray:
         """Stitch the tiles' maps, [*size] each, in the order of `cut`; return the picture's map, float32 [*shape].
@@ -70,15 +72,14 @@ class Tiles:
         its map is less reliable, because convolutions see padded zeros there. The maps are taken one at a time. It is 0
         where no tile is examined.
         """
-        down, across = (_weights(*sides) for sides in zip((self.rows, self.columns), self.size, self.shape))
+        places = self.rows, self.columns
+        down, across = (dict(zip(own, _weights(own, *sides))) for own, *sides in zip(places, self.size, self.shape))
         whole, found = np.zeros(self.shape, np.float32), iter(maps)
-        for top, by_row in zip(self.rows, down):
-            for left, by_column in zip(self.columns, across):
-                if (top, left) in self.left_out:
-                    continue
-                here = whole[top : top + len(by_row), left : left + len(by_column)]
-                part = next(found)[: len(by_row), : len(by_column)]
-                here += part * by_row[:, None] * by_column
+        for top, left in self:
+            by_row, by_column = down[top], across[left]
+            here = whole[top : top + len(by_row), left : left + len(by_column)]
+            part = next(found)[: len(by_row), : len(by_column)]
+            here += part * by_row[:, None] * by_column
         return whole
 
 
