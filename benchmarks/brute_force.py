@@ -28,6 +28,6 @@ def brute_force_k_center(points: np.ndarray, count: int, first: int) -> np.ndarr
                 step = points[i, d] - target[d]
                 total += step * step
             if total <= MARGIN * squared[i]:
-                squared[i] = min(squared[i], exact(points[i], target))
+                squared[i] = min(squared[i], exact(points, i, points, point))
         point = np.argmax(squared)
     return chosen

@@ -1,4 +1,7 @@
-"""Squared distances of float32 rows, exact and approximate, and products of packed rows that give lower bounds."""
+"""Squared distances of float32 rows, exact and approximate, and products of packed rows that give lower bounds.
+
+Rows are named by array and number: in numba, making a view of a row takes longer than computing its distance.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from .native import native
 
 MARGIN = 1.0001  # factor above the relative rounding error of a float32 sum
 FAST = {"reassoc", "contract", "nsz"}
+CHUNK = 64  # values that are compared with a threshold together
 
 
 @native()
@@ -18,12 +22,12 @@ def copy(row: np.ndarray, out: np.ndarray) -> None:
 
 
 @native()
-def exact(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance of two float32 rows, summed in double precision and in a fixed order."""
+def exact(a: np.ndarray, i: int, b: np.ndarray, j: int) -> float:
+    """Squared distance of the float32 rows a[i] and b[j], summed in double precision and in a fixed order."""
     s0 = s1 = s2 = s3 = 0.0
-    for i in range(0, a.shape[0], 4):
-        d0, d1 = np.float64(a[i]) - b[i], np.float64(a[i + 1]) - b[i + 1]
-        d2, d3 = np.float64(a[i + 2]) - b[i + 2], np.float64(a[i + 3]) - b[i + 3]
+    for k in range(0, a.shape[1], 4):
+        d0, d1 = np.float64(a[i, k]) - b[j, k], np.float64(a[i, k + 1]) - b[j, k + 1]
+        d2, d3 = np.float64(a[i, k + 2]) - b[j, k + 2], np.float64(a[i, k + 3]) - b[j, k + 3]
         s0 += d0 * d0
         s1 += d1 * d1
         s2 += d2 * d2
@@ -32,11 +36,11 @@ def exact(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @native(fastmath=FAST)
-def roughly(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance of two float32 rows in single precision, within a factor of MARGIN."""
+def roughly(a: np.ndarray, i: int, b: np.ndarray, j: int) -> float:
+    """Squared distance of the float32 rows a[i] and b[j] in single precision, within a factor of MARGIN."""
     total = np.float32(0)
-    for i in range(len(b)):
-        step = a[i] - b[i]
+    for k in range(b.shape[1]):
+        step = a[i, k] - b[j, k]
         total += step * step
     return total
 
@@ -62,22 +66,23 @@ def pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
     return total
 
 
-@native(fastmath=FAST)
-def largest(products: np.ndarray) -> float:
-    """Return the largest value; written so that the compiler uses SIMD."""
-    found = np.float32(-np.inf)
-    for i in range(len(products)):
-        found = max(found, products[i])
-    return found
+@native()
+def reaching(values: np.ndarray, enough: float, found: np.ndarray) -> int:
+    """Write the places of the values that are at least `enough` to `found`; return how many they are.
 
-
-@native(fastmath=FAST)
-def any_reaches(products: np.ndarray, enough: np.ndarray) -> bool:
-    """Return whether any product reaches its own threshold in `enough`; written so that the compiler uses SIMD."""
-    found = np.float32(-np.inf)
-    for i in range(len(products)):
-        found = max(found, products[i] - enough[i])
-    return found >= 0
+    `found` needs room for one place more than there are values. Chunks without such a value are passed over by
+    counting, for which numba uses SIMD. For a maximum it does so in some versions only.
+    """
+    count = 0
+    for start in range(0, len(values), CHUNK):
+        some, hits = values[start : start + CHUNK], 0
+        for i in range(len(some)):
+            hits += some[i] >= enough
+        if hits:
+            for i in range(len(some)):
+                found[count] = start + i
+                count += some[i] >= enough
+    return count
 
 
 @native()

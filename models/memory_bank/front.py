@@ -8,14 +8,13 @@ import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, loaded before threads are limited
 
-from .distances import MARGIN, any_reaches, copy, exact, largest, least_product, pack, roughly
+from .distances import MARGIN, copy, exact, least_product, pack, reaching, roughly
 from .heap import before, rise, sink
 from .native import native
 
 ROWS, COLUMNS = 128, 512  # size of one matrix product's result, chosen so that it stays in the cache
-CHECK = 600  # time to check one pair of row and centre by its full distance. The unit is the time that one dimension of
-# one pair takes in a matrix-matrix product; in a product with a single centre a dimension takes about four units
-CHUNK = 32  # products that are compared with a threshold together, by SIMD
+CHECK = 1500  # time to check one pair of row and centre by its full distance. The unit is the time that one dimension
+# of one pair takes in a matrix-matrix product; in a product with a single centre a dimension takes about four units
 ONLY_PRANGE = {
     "prange": True,
     **dict.fromkeys(("comprehension", "numpy", "reduction", "inplace_binop", "setitem", "stencil", "fusion"), False),
@@ -55,7 +54,9 @@ class State(NamedTuple):
     front_half: np.ndarray
     """float64 [front]: half their squared lengths."""
     front_products: np.ndarray
-    """float32 [front]: their packed products with the latest centre."""
+    """float32 [front]: their packed products with the latest centre, less `front_enough`."""
+    front_found: np.ndarray
+    """int32 [front]: which of them need a check."""
     front_enough: np.ndarray
     """float32 [front]: products below this need no check, see `least_product`."""
     front_top: np.ndarray
@@ -64,6 +65,8 @@ class State(NamedTuple):
     """int64 [1]: the row number that belongs to `front_top`."""
     products: np.ndarray
     """float32 [threads, ROWS * COLUMNS]: scratch memory for matrix products."""
+    found: np.ndarray
+    """int32 [threads, COLUMNS + 1]: which products of one row need a check."""
     farthest: np.ndarray
     """int64 [threads]: the row that is farthest from the centres, among each thread's rows."""
     checked: np.ndarray
@@ -84,8 +87,8 @@ def _sweep_part(points: np.ndarray, s: State, thread: int, centre: int) -> None:
     share = (len(points) + len(s.products) - 1) // len(s.products)
     farthest, squared, changed = 0, -1.0, 0
     for row in range(thread * share, min(thread * share + share, len(points))):
-        if roughly(points[row], s.centres[centre]) <= MARGIN * s.bound[row]:
-            distance = exact(points[row], s.centres[centre])
+        if roughly(points, row, s.centres, centre) <= MARGIN * s.bound[row]:
+            distance = exact(points, row, s.centres, centre)
             if distance < s.bound[row]:
                 s.bound[row] = distance
                 changed += 1
@@ -123,6 +126,7 @@ def make_heap(points: np.ndarray, s: State, done: int) -> float:
 def _compare(s: State, thread: int, begin: int, end: int, done: int, width: int, reach: float) -> None:
     """Compare the front's rows `begin` to `end` with all centres that are new to them; the rows are sorted by `met`."""
     query, centres = s.front_packed[: end * width].reshape(end, width), s.packed[: done * width].reshape(done, width)
+    found = s.found[thread]
     for start in range(s.front_met[begin], done, COLUMNS):
         stop, last = min(start + COLUMNS, done), begin
         while last < end and s.front_met[last] < stop:
@@ -130,21 +134,20 @@ def _compare(s: State, thread: int, begin: int, end: int, done: int, width: int,
         products = s.products[thread, : (last - begin) * (stop - start)].reshape(last - begin, stop - start)
         np.dot(query[begin:last], centres[start:stop].T, products)
         for i in range(begin, last):
-            row, squared = s.front_points[i], s.front_squared[i]
-            enough = least_product(s.front_half[i], squared, width, reach)
-            for chunk in range(0, stop - start, CHUNK):
-                some = products[i - begin, chunk : chunk + CHUNK]
-                if largest(some) < enough:
-                    continue
-                for j in range(len(some)):
-                    if some[j] >= enough:
-                        s.checked[thread] += 1
-                        centre = s.centres[start + chunk + j]
-                        if roughly(row, centre) <= MARGIN * squared:
-                            distance = exact(row, centre)
-                            if distance < squared:
-                                squared = distance
-                                enough = least_product(s.front_half[i], squared, width, reach)
+            squared = s.front_squared[i]
+            enough, own = least_product(s.front_half[i], squared, width, reach), products[i - begin]
+            hits = reaching(own, enough, found)
+            for k in range(1, hits):  # the largest product first: it is likely to rule out the others
+                if own[found[k]] > own[found[0]]:
+                    found[0], found[k] = found[k], found[0]
+            for j in found[:hits]:
+                if own[j] >= enough:
+                    s.checked[thread] += 1
+                    if roughly(s.front_points, i, s.centres, start + j) <= MARGIN * squared:
+                        distance = exact(s.front_points, i, s.centres, start + j)
+                        if distance < squared:
+                            squared = distance
+                            enough = least_product(s.front_half[i], squared, width, reach)
             s.front_squared[i] = squared
 
 
@@ -197,16 +200,15 @@ def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
         pack(centre, True, packed)
         s.chosen[done] = row
         done += 1
-        np.dot(query, packed, s.front_products[:taken])
-        for start in range(0, taken, CHUNK):
-            stop = min(start + CHUNK, taken)
-            if any_reaches(s.front_products[start:stop], s.front_enough[start:stop]):
-                for i in range(start, stop):
-                    if s.front_products[i] >= s.front_enough[i]:
-                        s.checked[0] += 1
-                        if roughly(s.front_points[i], centre) <= MARGIN * s.front_squared[i]:
-                            s.front_squared[i] = min(s.front_squared[i], exact(s.front_points[i], centre))
-                            s.front_enough[i] = least_product(s.front_half[i], s.front_squared[i], width, reach)
+        products = s.front_products[:taken]
+        np.dot(query, packed, products)
+        for i in range(taken):
+            products[i] -= s.front_enough[i]
+        for i in s.front_found[: reaching(products, 0.0, s.front_found)]:
+            s.checked[0] += 1
+            if roughly(s.front_points, i, s.centres, done - 1) <= MARGIN * s.front_squared[i]:
+                s.front_squared[i] = min(s.front_squared[i], exact(s.front_points, i, s.centres, done - 1))
+                s.front_enough[i] = least_product(s.front_half[i], s.front_squared[i], width, reach)
     return done
 
 
@@ -236,8 +238,8 @@ def better_width(s: State, number: int, share: float, done: int) -> int:
     if number + 1 < len(s.widths) and s.widths[number] + CHECK * share > s.widths[number + 1]:
         s.failed[number] = done
         return number + 1
-    # a narrower product leaves about eight times as many pairs undecided
-    narrower = s.widths[number - 1] + 8 * CHECK * share < 0.9 * s.widths[number]
+    # a narrower product leaves about three times as many pairs undecided
+    narrower = s.widths[number - 1] + 3 * CHECK * share < 0.9 * s.widths[number]
     return number - 1 if narrower and number > 0 and done >= 2 * s.failed[number - 1] else number
 
 

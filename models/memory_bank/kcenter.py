@@ -61,7 +61,7 @@ FRONT, FRONT_MAX = 256, 8192  # smallest and largest number of rows in the front
 CACHE = 1 << 16  # most values in the front's heads, which are read for every centre; FRONT rows are always allowed
 HEAP, SCAN = 100_000, 60  # time to take a row out of the heap and put it back, and to look at it for one centre; in the
 # unit of CHECK in front.py
-WIDTHS = (32, 64)  # lengths of packed rows for products over the first dimensions; one over all dimensions is added
+WIDTHS = (32, 48, 64)  # lengths of packed rows for products over the first dimensions; one over all dimensions is added
 MANY = 50  # all rows are compared with a new centre while the last one was the nearest of more than 1 row in MANY
 EXCHANGE = 25_000  # time to send a row to the other processes, in the unit of CHECK
 BLAS = ThreadpoolController()  # made once: finding the libraries can take longer than a whole choice
@@ -113,6 +113,7 @@ def iterate_centres(
         waiting=np.arange(len(points), dtype=np.int32),
         **_empty_front(dimensions),
         products=np.empty((threads, ROWS * COLUMNS), np.float32),
+        found=np.empty((threads, COLUMNS + 1), np.int32),
         farthest=np.zeros(threads, np.int64),
         checked=np.zeros(threads, np.int64),
         widths=widths,
@@ -137,6 +138,7 @@ def _empty_front(dimensions: int) -> dict[str, np.ndarray]:
         "front_packed": np.empty(2 * FRONT_MAX * (dimensions + 2), np.float32),
         "front_half": np.empty(2 * FRONT_MAX),
         "front_products": np.empty(2 * FRONT_MAX, np.float32),
+        "front_found": np.empty(2 * FRONT_MAX + 1, np.int32),
         "front_enough": np.empty(2 * FRONT_MAX, np.float32),
         "front_top": np.empty(1),
         "front_top_row": np.empty(1, np.int64),
