@@ -45,6 +45,15 @@ def roughly(a: np.ndarray, i: int, b: np.ndarray, j: int) -> float:
     return total
 
 
+@native(fastmath=FAST)
+def length(a: np.ndarray, i: int) -> float:
+    """Squared length of the float32 row a[i] in single precision, within a factor of MARGIN."""
+    total = np.float32(0)
+    for k in range(a.shape[1]):
+        total += a[i, k] * a[i, k]
+    return total
+
+
 @native()
 def pack(row: np.ndarray, centre: bool, out: np.ndarray) -> float:
     """Write a row in packed form to `out`, [width], and return |row|^2.

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  numba's np.dot takes its BLAS, loaded before threads are limited
 
-from .distances import MARGIN, copy, exact, least_product, pack, reaching, roughly
+from .distances import MARGIN, copy, exact, least_product, length, pack, reaching, roughly
 from .heap import before, rise, sink
 from .native import native
 
@@ -113,10 +113,7 @@ def make_heap(points: np.ndarray, s: State, done: int) -> float:
     longest = np.float32(0)
     for row in range(len(points)):
         s.met[row] = done
-        length = np.float32(0)
-        for value in points[row]:
-            length += value * value
-        longest = max(longest, length)
+        longest = max(longest, length(points, row))
     for place in range(len(points) // 2 - 1, -1, -1):
         sink(s.bound, s.waiting, len(points), place)
     return MARGIN * longest
