@@ -181,7 +181,7 @@ def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
     rows of the front are copies of centres.
     """
     count = len(s.chosen)
-    query = s.front_packed[: taken * width].reshape(taken, width)
+    query, products = s.front_packed[: taken * width].reshape(taken, width), s.front_products[:taken]
     for i in range(taken):
         s.front_enough[i] = least_product(s.front_half[i], s.front_squared[i], width, reach)
     while done < count:
@@ -197,7 +197,6 @@ def choose(s: State, taken: int, done: int, width: int, reach: float) -> int:
         pack(centre, True, packed)
         s.chosen[done] = row
         done += 1
-        products = s.front_products[:taken]
         np.dot(query, packed, products)
         for i in range(taken):
             products[i] -= s.front_enough[i]

@@ -16,7 +16,7 @@ from .native import native
 BLOCK = 2048  # products of BLOCK rows with BLOCK rows are held in memory at a time
 AROUND = 5  # neighbours from which the density of the bank around a row is estimated
 NEAR = 16  # neighbours of a row that `least_spacing` regards: a search may find one of them to be nearer than the row
-CHUNK = 32  # products that are compared together, by SIMD; most chunks hold no row that is near enough
+CHUNK = 32  # products that are compared together; most chunks hold no row that is near enough
 
 
 def neighbours(
