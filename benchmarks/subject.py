@@ -84,7 +84,8 @@ class Subject:
         """Return a model with statistics from the category's training pictures, not calibrated; it is made once."""
         key = method, category.name, k or METHODS[method][1]
         if key not in self._fitted:
-            model = self.build(method, k=k)
+            # with the tables of the coarse search, however small the bank is; `scorer` may leave them out
+            model = self.build(method, k=k, **({"search": "coarse"} if method == "patchcore" else {}))
             fit_statistics(model, category.train_pictures())
             self._fitted[key] = model
         return self._fitted[key]

@@ -26,6 +26,7 @@ from .memory_bank.clusters import Clusters
 from .memory_bank.coreset import Sampler, thinned
 from .memory_bank.deviation import Deviation
 from .memory_bank.search import (
+    FEW,
     CoarseSearch,
     coarse_tables,
     distance_to,
@@ -66,7 +67,7 @@ class PatchCore(AnomalyMethod):
     - `score_sigma` and `score_top`: see `ImageScore`; without effect on `reweighted` and `smooth`.
     - `num_neighbors`: the distance of a patch is the mean over this many nearest rows; 1 in the paper.
     - `search`: `coarse`, see `models.memory_bank.search.CoarseSearch`, or `exact`. None is `coarse`, but `exact` with
-      several neighbours, `smooth`, or a `score_top` above 3, for which most patches are searched exactly anyway.
+      several neighbours, `smooth`, a `score_top` above 3 (most patches would be searched exactly), or up to FEW rows.
     - `reweight_neighbors`: b of equation 7, the number of bank rows around the nearest row, which is counted too.
     - `sigma`: Gaussian smoothing of the map, in pixels; 0 is none.
     """
@@ -100,12 +101,10 @@ class PatchCore(AnomalyMethod):
 
     @classmethod
     def resolve(cls, arch: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Return all options; `search` is chosen by the others unless it is given."""
+        """Return all options; `search` stays None where the number of rows decides."""
         found = {**cls.OPTIONS, **options}
-        if found["search"] is None:
-            coarse = found["num_neighbors"] == 1 and found["image_score"] != "smooth" and found["score_top"] <= 3
-            found["search"] = "coarse" if coarse else "exact"
-        return found
+        coarse = found["num_neighbors"] == 1 and found["image_score"] != "smooth" and found["score_top"] <= 3
+        return found if found["search"] or coarse else {**found, "search": "exact"}
 
     def check_k(self, k: float) -> float:
         """Return `k`: a percentage above 0 and up to 100, or above 100 a whole number of patches."""
@@ -118,6 +117,7 @@ class PatchCore(AnomalyMethod):
         check_options(self.options, self.NAME)
         self._scale: np.ndarray | None = None
         self._blocks = 1
+        self.search = self.options["search"] or "coarse"
         features, patch = self.backbone.features, self.options["patch_size"]
         stride, dim = self.options["patch_stride"], self.options["pretrain_dim"]
         given = self.backbone.feature_of(self.options["grid"])
@@ -165,7 +165,7 @@ class PatchCore(AnomalyMethod):
 
     def statistics(self) -> dict[str, paddle.Tensor]:
         """Return memory_bank [rows, channels] (centred), bank_mean, half_norms, and the tables for search and score."""
-        coarse, score = self.options["search"] == "coarse", self.options["image_score"]
+        coarse, score = self.search == "coarse", self.options["image_score"]
         names = ["memory_bank", "bank_mean", "half_norms", *(self.coarse.statistics() if coarse else [])]
         names += ["channel_scale"] if self.options["standardise"] else []
         names += {"reweighted": ["neighbors"], "density": ["spacing"]}.get(score, [])
@@ -174,7 +174,7 @@ class PatchCore(AnomalyMethod):
 
     def free_dimensions(self) -> dict[str, tuple[int, ...]]:
         """Return the dimensions of the coarse search's tables that depend on the bank."""
-        return self.coarse.free_dimensions() if self.options["search"] == "coarse" else {}
+        return self.coarse.free_dimensions() if self.search == "coarse" else {}
 
     def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:
         """As in `Detector`; in a bank of fewer rows than `reweight_neighbors`, each row has all rows as neighbours."""
@@ -189,7 +189,7 @@ class PatchCore(AnomalyMethod):
         given = dict(zip(self.statistics(), statistics))
         bank, half_norms, unit = given["memory_bank"], given["half_norms"], given.get("spacing")
         query = (features * given["channel_scale"] if "channel_scale" in given else features) - given["bank_mean"]
-        if self.options["search"] == "coarse":
+        if self.search == "coarse":
             tables = [given[name] for name in self.coarse.statistics()]
             nearest, distance = self.coarse(query, bank, half_norms, *tables, given.get("least_spacing", unit))
         elif self.options["num_neighbors"] == 1:
@@ -333,6 +333,7 @@ class PatchCore(AnomalyMethod):
         from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing  # only fits need numba
 
         half_norms = half_norms_of(bank)
+        self.search = self.options["search"] or ("exact" if len(bank) <= FEW else "coarse")
         names, near = self.statistics(), self.options["reweight_neighbors"]
         if "spacing" in names:
             near = 1 + (NEAR if "least_spacing" in names else AROUND)
@@ -343,7 +344,7 @@ class PatchCore(AnomalyMethod):
             found["spacing"] = spacing(bank, neighbors)
         if "least_spacing" in names:
             found["least_spacing"] = least_spacing(found["spacing"], neighbors)
-        found.update(coarse_tables(bank) if self.options["search"] == "coarse" else {})
+        found.update(coarse_tables(bank) if self.search == "coarse" else {})
         return {name: found[name] for name in names}
 
     def records(self) -> dict[str, np.ndarray]:
@@ -351,10 +352,8 @@ class PatchCore(AnomalyMethod):
         return {"bank_owner": self._owner.astype(np.int32)}
 
     def load_records(self, tensors: dict[str, np.ndarray]) -> None:
-        """Load which picture each row of the bank comes from.
-
-        Models of older versions do not record it. Then each row is treated as if it came from a picture of its own.
-        """
+        """Set the search by the tables that there are, and each row's picture: its own in models of older versions."""
+        self.search = self.options["search"] or ("coarse" if "coarse_bank" in tensors else "exact")
         unknown = -1 - np.arange(len(tensors.get("memory_bank", ())))
         owner = tensors.get("bank_owner", unknown)
         if owner.shape != unknown.shape or owner.dtype.kind != "i":

@@ -203,7 +203,7 @@ layers = {"archs": ["compact"], "layers": [["layer2", "layer3"]], "weights": ["r
 layers["preprocess"] = Preprocess(72, 64)
 with launched(False) as group:
     for method, options in {
-        "patchcore": {"k": 10, "image_score": "density", "lloyd": 0.5, "standardise": 0.5},
+        "patchcore": {"k": 10, "image_score": "density", "lloyd": 0.5, "standardise": 0.5, "search": "coarse"},
         "padim": {"k": 12}, "orthoad": {"k": 12},
         "spade": {"k": 3, "descriptor_layer": "layer3"},
     }.items():

@@ -36,7 +36,7 @@ def models(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     output, found = tmp_path_factory.mktemp("methods"), {}
     for method, k in METHODS.items():
         words = ["--data_path", data, "--category", "washer", "--method", method, "--arch", "compact", "--k", k]
-        words += ["--descriptor_layer", "layer2"] if method == "spade" else []
+        words += {"spade": ["--descriptor_layer", "layer2"], "patchcore": ["--search", "coarse"]}.get(method, [])
         layers = ["--layers", "layer1", "layer2", "--resize", "112", "--crop_size", "96"]
         done(run("train.py", *words, *layers, "--save_path", output))
         found[method] = output / f"{method}_compact_{k}/washer.safetensors"

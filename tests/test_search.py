@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
@@ -10,10 +12,9 @@ from deploy import Preprocess, UserError
 from models.graph.scores import ImageScore
 from models.memory_bank.neighbours import least_spacing, neighbours
 from models.memory_bank.search import (
-    AXES,
+    FEW,
     LEAST,
     LEAST_WORST,
-    MORE_AXES,
     SEGMENT,
     WORST,
     WORST_RELATIVE,
@@ -25,7 +26,6 @@ from models.memory_bank.search import (
     rows_replaced,
     worst_count,
 )
-from models.memory_bank.search import SMALL as SMALL_BANK
 from models.patchcore import PatchCore
 
 POSITIONS = 144
@@ -144,14 +144,8 @@ def test_coarse_nearness_is_close_to_the_true_one() -> None:
     left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
     coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].swapaxes(1, 2)
     true = (query @ bank.T - half_norms)[:, tables["coarse_rows"].T].swapaxes(0, 1)
-    assert coarse.shape == true.shape == (LEAST, 50, 63)
+    assert coarse.shape == true.shape == (LEAST, 50, -(-500 // LEAST))
     assert np.corrcoef(coarse.ravel(), true.ravel())[0, 1] > 0.99
-
-
-def test_small_banks_get_more_axes() -> None:
-    for rows, axes in ((SMALL_BANK, MORE_AXES), (SMALL_BANK + 1, AXES)):
-        bank, half_norms = bank_of(rows, 130)
-        assert coarse_tables(bank)["coarse_axes"].shape == (axes, 130)
 
 
 def test_segments_hold_every_row() -> None:
@@ -223,10 +217,30 @@ def test_both_searches_give_equal_image_scores(image_score: str, score_sigma: fl
 def test_several_neighbours_are_searched_exactly() -> None:
     assert PatchCore(preprocess=SMALL, arch="compact", weights="random", num_neighbors=2).options["search"] == "exact"
     assert PatchCore(preprocess=SMALL, arch="compact", weights="random", score_top=4).options["search"] == "exact"
-    assert PatchCore(preprocess=SMALL, arch="compact", weights="random").options["search"] == "coarse"
+    assert PatchCore(preprocess=SMALL, arch="compact", weights="random").options["search"] is None
     for options, word in (
         ({"search": "coarse", "num_neighbors": 2}, "--num_neighbors 2"),
         ({"search": "x"}, "--search x"),
     ):
         with pytest.raises(UserError, match=word):
             PatchCore(preprocess=SMALL, arch="compact", weights="random", **options)
+
+
+def test_the_number_of_rows_decides_the_search(tmp_path: Path) -> None:
+    """Also when an update or a picture that is forgotten changes the number; a loaded model and its export follow."""
+    assert FEW == 1500 and 20 * POSITIONS > FEW > 9 * POSITIONS
+    given = pictures(20)
+    model = PatchCore("compact", k=100, preprocess=SMALL, weights="random", image_score="density").fit(given[:10])
+    assert len(model.fitted["memory_bank"]) <= FEW and "coarse_bank" not in model.fitted
+    before = [prediction.score for prediction in model.predict(given[:3])]
+    model = PatchCore.load(model.save(tmp_path / "few.safetensors"))
+    assert [prediction.score for prediction in model.predict(given[:3])] == before
+    model.update(given[10:])
+    assert len(model.fitted["memory_bank"]) > FEW and "coarse_bank" in model.fitted
+    after = [prediction.score for prediction in model.predict(given[:3])]
+    model = PatchCore.load(model.save(tmp_path / "many.safetensors"))
+    assert "coarse_bank" in model.fitted and model.header["options"]["search"] is None
+    assert [prediction.score for prediction in model.predict(given[:3])] == after
+    model.forget(given[9:])
+    assert "coarse_bank" not in model.fitted
+    assert "coarse_bank" not in PatchCore.load(model.save(tmp_path / "few.safetensors")).fitted

@@ -20,7 +20,7 @@ from models.base import update
 from models.memory_bank.coreset import Sampler, squared_to, thinned
 
 OPTIONS = {
-    "patchcore": {"k": 5, "lloyd": 0.5, "image_score": "density"},
+    "patchcore": {"k": 5, "lloyd": 0.5, "image_score": "density", "search": "coarse"},
     "padim": {"k": 20},
     "orthoad": {"k": 20},
     "spade": {},

@@ -18,7 +18,7 @@ from evaluation.report import rank_pixels
 from models.graph.compiled import compile_embedding
 from models.graph.scores import ImageScore
 from models.memory_bank.coreset import PROJECTED
-from models.memory_bank.search import CoarseSearch, coarse_tables, distance_to, exact_nearest
+from models.memory_bank.search import FEW, CoarseSearch, coarse_tables, distance_to, exact_nearest
 from models.presets import DEFAULT, preset
 from options import preset_preprocess
 
@@ -105,7 +105,8 @@ def measure(subject: Subject, category: Category, k: float, everybody: bool, sta
     for name in OURS:
         stage.compare(here + name, here + BACKBONE, *(here + other for other in FLAT))
     stage.compare(here + SEARCH, here + FAISS)
-    return float(np.median(np.divide(times[COARSE], times[BACKBONE])))
+    default = EXACT if len(bank) <= FEW else COARSE
+    return float(np.median(np.divide(times[default], times[BACKBONE])))
 
 
 def contestants(subject: Subject, category: Category, k: float, everybody: bool, stage: Stage) -> dict[str, Run]:

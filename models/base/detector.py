@@ -323,6 +323,8 @@ class Detector(nn.Layer):
             self.fitted[name] = np.ascontiguousarray(value)
             buffer = paddle.to_tensor(value) if self.runtime.use_gpu else tensor_over(self.fitted[name])
             self.register_buffer(name, buffer)
+        wanted = self.statistics()  # those of an earlier fit may have been others
+        self.fitted = {name: value for name, value in self.fitted.items() if name in wanted}
         self._predictor = None
 
     def check_shapes(self, path: Path, statistics: dict[str, np.ndarray]) -> None:

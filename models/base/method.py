@@ -140,7 +140,7 @@ class AnomalyMethod(Detector):
         """Set the `constants` from a saved model."""
 
     def load_records(self, tensors: dict[str, np.ndarray]) -> None:
-        """Set the `records` from a saved model, if it has them."""
+        """Set the `records` from a saved model, if it has them, before its statistics are loaded."""
 
     def start_fit(self, pictures: int) -> None:
         """Start fitting on at most `pictures` pictures, or tiles of pictures."""
@@ -248,10 +248,10 @@ class AnomalyMethod(Detector):
             raise UserError(f"{backbone} is not the backbone that {path} was trained with: train it again")
         model.data = header["data"]
         model.load_constants({name: tensors[name] for name in model.constants() if name in tensors})
+        model.load_records(tensors)
         statistics = {name: tensors[name] for name in model.statistics() if name in tensors}
         model.check_shapes(path, statistics)
         model.load_statistics(statistics)
-        model.load_records(tensors)
         return model
 
     def fit_statistics(

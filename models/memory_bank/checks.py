@@ -28,7 +28,7 @@ def check_options(options: dict[str, Any], name: str) -> None:
         raise UserError(f"--reweight_neighbors {options['reweight_neighbors']} must be at least 2 (b of equation 7)")
     if options["num_neighbors"] < 1:
         raise UserError(f"--num_neighbors {options['num_neighbors']} must be at least 1")
-    if options["search"] not in ("coarse", "exact"):
+    if options["search"] not in (None, "coarse", "exact"):
         raise UserError(f"--search {options['search']} is unknown: choose coarse or exact")
     if options["search"] == "coarse" and options["num_neighbors"] > 1:
         raise UserError(

@@ -18,14 +18,13 @@ from ..graph.scores import ImageScore, columns
 from ..threads import one_thread
 from .coreset import principal_axes
 
-AXES, MORE_AXES = 78, 126
-"""Number of principal axes in the coarse stage: AXES for large banks, MORE_AXES for small ones, whose products cost
-little. The residual norm and the half norm are added, so the products have 80 or 128 terms."""
-SMALL = 4096  # largest number of rows of a small bank
+FEW = 1500
+"""Largest number of rows of a bank that is searched exactly by default: up to about 2,000 it is faster."""
+AXES = 78  # principal axes in the coarse stage; with the residual norm and the half norm, products have 80 terms
 SEGMENT = 256
 """Rows in a segment of the bank. The coarse stage finds the best row of the best segments. To find the place of the
 best row in a segment takes longer, per row, than to find which segments are best."""
-LEAST = 8  # least number of segments
+LEAST = 32  # least number of segments
 FINE = 3  # number of best segments, whose best rows are compared exactly
 WORST, WORST_RELATIVE = 4, 16
 """How many times the share `score_top` of the patches is searched exactly. WORST_RELATIVE is used where a distance is
@@ -226,7 +225,7 @@ def coarse_tables(bank: np.ndarray) -> dict[str, np.ndarray]:
             that are left over at the end hold the first rows again.
         coarse_axes: float32 [axes, channels].
     """
-    axes = principal_axes(bank)[1][:, : AXES if len(bank) > SMALL else MORE_AXES]
+    axes = principal_axes(bank)[1][:, :AXES]
     coarse = coarse_form(bank, axes)
     segments = max(LEAST, -(-len(bank) // SEGMENT))
     rows = np.resize(np.arange(len(bank)), (-(-len(bank) // segments), segments))
