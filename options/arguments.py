@@ -173,7 +173,7 @@ METHOD_OPTIONS: dict[str, tuple[Any, str]] = {
     "search": (
         str,
         "coarse (image scores exact, by density nearly always; lesser patches at times too far) or exact; "
-        "if not given, coarse for banks of more than 1,500 rows, where it can",
+        "if not given, coarse for banks of more than 1,000 rows, where it can",
     ),
     "num_neighbors": (positive, "a distance is the mean over this many nearest rows"),
     "reweight_neighbors": (positive, "b of the re-weighting, eq. 7"),

@@ -228,19 +228,19 @@ def test_several_neighbours_are_searched_exactly() -> None:
 
 def test_the_number_of_rows_decides_the_search(tmp_path: Path) -> None:
     """Also when an update or a picture that is forgotten changes the number; a loaded model and its export follow."""
-    assert FEW == 1500 and 20 * POSITIONS > FEW > 9 * POSITIONS
+    assert FEW == 1000 and 20 * POSITIONS > FEW > 6 * POSITIONS
     given = pictures(20)
-    model = PatchCore("compact", k=100, preprocess=SMALL, weights="random", image_score="density").fit(given[:10])
+    model = PatchCore("compact", k=100, preprocess=SMALL, weights="random", image_score="density").fit(given[:6])
     assert len(model.fitted["memory_bank"]) <= FEW and "coarse_bank" not in model.fitted
     before = [prediction.score for prediction in model.predict(given[:3])]
     model = PatchCore.load(model.save(tmp_path / "few.safetensors"))
     assert [prediction.score for prediction in model.predict(given[:3])] == before
-    model.update(given[10:])
+    model.update(given[6:])
     assert len(model.fitted["memory_bank"]) > FEW and "coarse_bank" in model.fitted
     after = [prediction.score for prediction in model.predict(given[:3])]
     model = PatchCore.load(model.save(tmp_path / "many.safetensors"))
     assert "coarse_bank" in model.fitted and model.header["options"]["search"] is None
     assert [prediction.score for prediction in model.predict(given[:3])] == after
-    model.forget(given[9:])
+    model.forget(given[5:])
     assert "coarse_bank" not in model.fitted
     assert "coarse_bank" not in PatchCore.load(model.save(tmp_path / "few.safetensors")).fitted

@@ -18,8 +18,9 @@ from ..graph.scores import ImageScore, columns
 from ..threads import one_thread
 from .coreset import principal_axes
 
-FEW = 1500
-"""Largest number of rows of a bank that is searched exactly by default: up to about 2,000 it is faster."""
+FEW = 1000
+"""Largest number of rows of a bank that is searched exactly by default. There it is faster; with 1,500 it depends on
+the machine and on the pictures of a batch (docs/speed.md)."""
 AXES = 78  # principal axes in the coarse stage; with the residual norm and the half norm, products have 80 terms
 SEGMENT = 256
 """Rows in a segment of the bank. The coarse stage finds the best row of the best segments. To find the place of the
