@@ -144,7 +144,7 @@ def test_coarse_nearness_is_close_to_the_true_one() -> None:
     left = np.sqrt(np.maximum((query**2).sum(1) - (main**2).sum(1), 0))
     coarse = np.concatenate([main, left[:, None], np.ones((50, 1))], 1) @ tables["coarse_bank"].swapaxes(1, 2)
     true = (query @ bank.T - half_norms)[:, tables["coarse_rows"].T].swapaxes(0, 1)
-    assert coarse.shape == true.shape == (LEAST, 50, -(-500 // LEAST))
+    assert coarse.shape == true.shape == (LEAST, 50, 16)
     assert np.corrcoef(coarse.ravel(), true.ravel())[0, 1] > 0.99
 
 
@@ -227,7 +227,7 @@ def test_several_neighbours_are_searched_exactly() -> None:
 
 
 def test_the_number_of_rows_decides_the_search(tmp_path: Path) -> None:
-    """Also when an update or a picture that is forgotten changes the number; a loaded model and its export follow."""
+    """Also when an update or a picture that is forgotten changes the number; a loaded model follows."""
     assert FEW == 1000 and 20 * POSITIONS > FEW > 6 * POSITIONS
     given = pictures(20)
     model = PatchCore("compact", k=100, preprocess=SMALL, weights="random", image_score="density").fit(given[:6])
