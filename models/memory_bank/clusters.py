@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from deploy.command_line.progress import progress
+from deploy.pictures.stream import cores
 
 from ..distributed.group import Group
+from ..threads import one_thread
 from .coreset import principal_axes
 from .search import coarse_form, patch_form
 
 PATCHES = 64  # patches per row, on average, that are used where means are wanted
 FEW = 8  # patches per row, on average, that are used where only replacements of rows are wanted
 AXES = 46  # principal axes of the bank, over which nearest rows are searched; the products then have 48 terms
-BLOCK = 128  # patches compared at a time
+BLOCK = 64  # patches that a thread compares at a time
 
 
 class Clusters:
@@ -44,6 +48,7 @@ class Clusters:
         group: the processes among which the pictures are divided.
     """
 
+    @one_thread  # of each product: the blocks of patches are divided among threads
     def __init__(
         self,
         bank: np.ndarray,
@@ -61,19 +66,21 @@ class Clusters:
         self._nearest: dict[int, np.ndarray] = {}
         self._farthest, self._farthest_patch = np.full(len(bank), -1, np.float32), np.zeros(len(bank), np.int64)
         axes = principal_axes(bank)[1][:, :AXES]
-        form = coarse_form(bank, axes).T.copy()
+        form, pool = coarse_form(bank, axes).T.copy(), ThreadPoolExecutor(cores())
         some = range(0, pictures, max(1, total // ((PATCHES if share else FEW) * len(bank))))
         looked_at = [picture for picture in some if picture in here]
         sums = np.zeros((len(bank), bank.shape[1] + 1 if share else 0), np.float32)
         for picture in progress(looked_at, len(looked_at), "clusters", delay=1):
             first, own = patches(picture)
             found = patch_form(own, axes)
-            nearest = np.concatenate([(found[i : i + BLOCK] @ form).argmax(axis=1) for i in range(0, len(own), BLOCK)])
+            blocks = [found[start : start + BLOCK] for start in range(0, len(own), BLOCK)]
+            nearest = np.concatenate(list(pool.map(lambda block: (block @ form).argmax(axis=1), blocks)))
             self._note_farthest(nearest, own, first, owner[nearest] != picture)
             if share:
                 self._nearest[picture] = nearest.astype(np.int32)
                 if group.rank == 0:  # later ranks add to its sums below, in the order of one process
                     self._add(sums, picture, own)
+        pool.shutdown()
         self._agree_on_farthest(group)
 
         def with_own(sums: np.ndarray) -> np.ndarray:
@@ -154,7 +161,10 @@ class Clusters:
         nearest = self._nearest[picture]
         order = np.argsort(nearest, kind="stable")
         rows, start, count = np.unique(nearest[order], return_index=True, return_counts=True)
-        total, free = np.add.reduceat(patches[order], start), rows >= self._fixed
+        # a sparse product with ones adds rows twenty times as fast as np.add.reduceat
+        ones, ends = np.ones(len(order), np.float32), np.append(start, len(order))
+        total = csr_matrix((ones, order, ends), (len(rows), len(order))) @ patches
+        free = rows >= self._fixed
         return rows[free].astype(np.int64), total[free], count[free].astype(np.float32)
 
     def _moved(self, bank: np.ndarray, total: np.ndarray, count: np.ndarray) -> np.ndarray:
