@@ -17,6 +17,7 @@ from .base.augment import copies_each
 from .base.data import part_ends
 from .base.method import AnomalyMethod
 from .base.spool import Spool
+from .base.tiling import together
 from .graph.pooling import PatchPool, adaptive_matrix, shrink
 from .graph.power import normalised
 from .graph.resample import to_pixels, upsample
@@ -25,6 +26,7 @@ from .memory_bank.checks import check_options
 from .memory_bank.clusters import Clusters
 from .memory_bank.coreset import Sampler, thinned
 from .memory_bank.deviation import Deviation
+from .memory_bank.held_out import HeldOut, rows_replaced
 from .memory_bank.search import (
     FEW,
     CoarseSearch,
@@ -33,11 +35,12 @@ from .memory_bank.search import (
     exact_nearest,
     half_norms_of,
     reweighting,
-    rows_replaced,
     several_nearest,
 )
 from .memory_bank.shards import picked, starts
 from .threads import one_thread
+
+MOST_PRODUCTS = 1 << 26  # products of patches and rows of the bank, of pictures that are held out together: 256 MB
 
 
 class PatchCore(AnomalyMethod):
@@ -206,6 +209,12 @@ class PatchCore(AnomalyMethod):
             score = score * reweighting(query, bank, around, nearest, patches)
         return anomaly_map, score
 
+    def held_out(self, pictures: int) -> int:
+        """As in `AnomalyMethod`; with large banks fewer, so that the products of patches and bank fit in the memory."""
+        rows = self.k / 100 * pictures * self.positions if self.k <= 100 else self.k
+        most = int(MOST_PRODUCTS / (self.positions * rows))
+        return 1 if self.preprocess.tiled or self.copied else together(pictures, most)
+
     def start_fit(self, pictures: int) -> None:
         """Open the spool file and the sampler."""
         self._first, self._limit = 0, 0
@@ -281,11 +290,12 @@ class PatchCore(AnomalyMethod):
         else:
             mean = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
             bank -= mean
-        self._owner, self._clusters = owner, None
+        self._owner, number = owner, owner - self._first
+        groups, changes = np.where(number < 0, number, number // self.at_once), []
         if self.options["lloyd"] > 0 or "greedy" in self.options["sampler"]:
-            self._clusters = Clusters(
+            clusters = Clusters(
                 bank,
-                owner - self._first,
+                groups,
                 self.options["lloyd"],
                 lambda picture: self._centred(picture, mean),
                 self.shard,
@@ -293,11 +303,14 @@ class PatchCore(AnomalyMethod):
                 patches,
                 fixed,
                 self.group,
+                self.at_once,
             )
-            bank = self._clusters.moved()
-            self._replaced, numbers = self._clusters.farthest_patches()
-            self._farthest_patches = self._scaled(picked(numbers, first, self._spool.read, self.group)) - mean
-        return self._tables(bank, mean)
+            bank, (rows, numbers) = clusters.moved(), clusters.farthest_patches()
+            farthest = self._scaled(picked(numbers, first, self._spool.read, self.group)) - mean
+            changes = [clusters, (rows, farthest)]
+        tables = self._tables(bank, mean, groups)
+        self._held_out = HeldOut(number, self._replacement, *changes)
+        return tables
 
     def without(self, numbers: list[int], features: np.ndarray) -> dict[str, np.ndarray]:
         """Return the statistics of the bank without the rows that came from these pictures."""
@@ -310,7 +323,7 @@ class PatchCore(AnomalyMethod):
         owner, self._blocks = self._owner[kept], 1
         self._owner = owner - np.searchsorted(np.sort(numbers), owner)
         self._scale = self.fitted.get("channel_scale")
-        return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"])
+        return self._tables(self.fitted["memory_bank"][kept], self.fitted["bank_mean"], self._owner)
 
     def _joined(self, new: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """Join the bank so far and the new rows, both centred with the same mean.
@@ -328,8 +341,8 @@ class PatchCore(AnomalyMethod):
         kept = thinned(bank, self._limit, self.seed, self.runtime.use_gpu)
         return bank[kept], owner[kept], int((kept < fixed).sum())
 
-    def _tables(self, bank: np.ndarray, mean: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the statistics: the centred bank and all tables that are computed from it."""
+    def _tables(self, bank: np.ndarray, mean: np.ndarray, owner: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the statistics: the centred bank and all tables that are computed from it; see `neighbours`."""
         from .memory_bank.neighbours import AROUND, NEAR, least_spacing, neighbours, spacing  # only fits need numba
 
         half_norms = half_norms_of(bank)
@@ -337,7 +350,7 @@ class PatchCore(AnomalyMethod):
         names, near = self.statistics(), self.options["reweight_neighbors"]
         if "spacing" in names:
             near = 1 + (NEAR if "least_spacing" in names else AROUND)
-        neighbors, self._replacement = neighbours(bank, half_norms, self._owner, min(near, len(bank)), self.group)
+        neighbors, self._replacement = neighbours(bank, half_norms, owner, min(near, len(bank)), self.group)
         found = {"memory_bank": bank, "bank_mean": mean, "half_norms": half_norms, "neighbors": neighbors}
         found["channel_scale"] = self._scale
         if "spacing" in names:
@@ -367,24 +380,10 @@ class PatchCore(AnomalyMethod):
         return told + more if self._blocks > 1 else told
 
     @contextmanager
-    def leave_one_out(
-        self, pictures: range, features: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Replace the held-out picture's rows of the bank in place; restore them when the context ends.
-
-        Each row is replaced by a patch of another picture (see `Clusters`), or, if there is none, by the nearest row
-        that comes from another picture. Rows that were moved towards patches of the held-out picture are set to where
-        they would have moved without these patches.
-        """
-        rows = np.flatnonzero(self._owner == self._first + pictures.start)
-        changed, values = rows[:0], self.fitted["memory_bank"][:0]
-        if self._clusters is not None:
-            changed, values = self._clusters.without(pictures.start, self._scaled(features) - self.fitted["bank_mean"])
-            own = np.flatnonzero(np.isin(self._replaced, rows))
-            kept, rows = ~np.isin(changed, rows), np.setdiff1d(rows, self._replaced)
-            changed = np.concatenate([changed[kept], self._replaced[own]])
-            values = np.concatenate([values[kept], self._farthest_patches[own]])
-        with rows_replaced(self.fitted, rows, self._replacement[rows], changed, values) as tables:
+    def hold_out(self, pictures: range, features: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Change the bank in place to what it would be without these pictures, see `HeldOut`; at the end, back."""
+        patches = self._scaled(features) - self.fitted["bank_mean"]
+        with rows_replaced(self.fitted, *self._held_out.changes(pictures, patches)) as tables:
             yield features, tables
 
     def _centred(self, picture: int, mean: np.ndarray) -> tuple[int, np.ndarray]:
@@ -395,4 +394,4 @@ class PatchCore(AnomalyMethod):
     def end_fit(self) -> None:
         """Close the spool file, and drop what was kept about the training patches."""
         del self._spool
-        self._clusters, self._farthest_patches = None, None
+        del self._held_out

@@ -281,9 +281,7 @@ class SPADE(AnomalyMethod):
         return range(self._earlier + parts.start, self._earlier + parts.stop)
 
     @contextmanager
-    def leave_one_out(
-        self, pictures: range, features: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def hold_out(self, pictures: range, features: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Move the descriptors of the held-out picture far away, so that it is not among the neighbours.
 
         If all pictures are neighbours, because there are few, it is still among them; so its descriptors point to the

@@ -22,13 +22,14 @@ def patches() -> np.ndarray:
     return np.random.default_rng(2).standard_normal((PICTURES, POSITIONS, CHANNELS)).astype(np.float32)
 
 
-def clusters_of(bank: np.ndarray, owner: np.ndarray, share: float, patches: np.ndarray) -> Clusters:
+def clusters_of(bank: np.ndarray, owner: np.ndarray, share: float, patches: np.ndarray, together: int = 1) -> Clusters:
     """Of a bank over all patches."""
 
     def numbered(picture: int) -> tuple[int, np.ndarray]:
         return picture * POSITIONS, patches[picture]
 
-    return Clusters(bank, owner, share, numbered, range(PICTURES), PICTURES, PICTURES * POSITIONS)
+    everything = range(PICTURES), PICTURES, PICTURES * POSITIONS
+    return Clusters(bank, owner // together, share, numbered, *everything, together=together)
 
 
 def expected(bank: np.ndarray, patches: np.ndarray, share: float) -> np.ndarray:
@@ -49,11 +50,12 @@ def test_rows_move_towards_the_mean_of_the_patches_nearest_to_them(patches: np.n
     step = clusters_of(bank, np.arange(len(bank)), share, patches)
     np.testing.assert_allclose(step.moved(), expected(bank, patches, share), atol=1e-5)
     assert (step.moved()[-1] == 90).all(), "no patch is nearest to it"
-    for picture in range(PICTURES):
-        rows, values = step.without(picture, patches[picture])
+    for first in range(PICTURES - 1):
+        held_out = range(first, first + 1 + first % 2)
+        rows, values = step.without(held_out, patches[held_out].reshape(-1, CHANNELS))
         alone = step.moved()
         alone[rows] = values
-        others = np.delete(patches, picture, axis=0)
+        others = np.delete(patches, held_out, axis=0)
         np.testing.assert_allclose(alone, expected(bank, others, share), atol=1e-5)
         assert 0 < len(rows) < len(bank)
 
@@ -64,51 +66,60 @@ def test_small_banks_look_at_some_pictures(patches: np.ndarray, monkeypatch: pyt
     bank = patches.reshape(-1, CHANNELS)[:4]
     step = clusters_of(bank, np.arange(4), 0.5, patches)
     np.testing.assert_allclose(step.moved(), expected(bank, patches[::3], 0.5), atol=1e-5)
-    assert len(step.without(1, patches[1])[0]) == 0 < len(step.without(3, patches[3])[0])
+    assert len(step.without(range(1, 2), patches[1])[0]) == 0 < len(step.without(range(3, 4), patches[3])[0])
+    both = patches[2:4].reshape(-1, CHANNELS)
+    for found, wanted in zip(step.without(range(2, 4), both), step.without(range(3, 4), patches[3])):
+        np.testing.assert_array_equal(found, wanted, "the third picture was not looked at")
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("together", [1, 2])
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_the_farthest_patch_of_another_picture_stands_in_for_a_row(patches: np.ndarray, share: float) -> None:
+def test_the_farthest_patch_of_another_picture_stands_in_for_a_row(
+    patches: np.ndarray, share: float, together: int
+) -> None:
     """By the definition, one row at a time; a row that stands for its own picture's patches alone has none."""
     every = patches.reshape(-1, CHANNELS)
     chosen = np.arange(0, len(every), 7)
     far = np.full((1, CHANNELS), 90, np.float32)
     bank, owner = np.concatenate([every[chosen], far]), np.append(chosen // POSITIONS, 0)
-    rows, found = clusters_of(bank, owner, share, patches).farthest_patches()
+    rows, found = clusters_of(bank, owner, share, patches, together).farthest_patches()
     distances = ((every[:, None] - bank[None]) ** 2).sum(2)
     nearest, picture = distances.argmin(1), np.arange(len(every)) // POSITIONS
     for row in range(len(bank)):
-        others = np.flatnonzero((nearest == row) & (picture != owner[row]))
+        others = np.flatnonzero((nearest == row) & (picture // together != owner[row] // together))
         assert (row in rows) == bool(len(others))
         if len(others):
             assert found[rows == row] == others[distances[others, row].argmax()]
     assert 10 < len(rows) < len(bank)
 
 
-def test_held_out_statistics_hold_nothing_of_the_picture() -> None:
+@pytest.mark.parametrize("together", [1, 2])
+def test_held_out_statistics_hold_nothing_of_the_pictures(together: int) -> None:
     options = {"lloyd": 0.5, "image_score": "density", "search": "coarse"}
     model = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", **options)
     step: list[Clusters] = []
-    model.end_fit = lambda: step.append(model._clusters)
+    model.end_fit = lambda: step.append(model._held_out.clusters)
+    model.held_out = lambda pictures: together
     model.fit(pictures(6))
     bank, owner = model.fitted["memory_bank"].copy(), model._owner
     before = {name: value.copy() for name, value in model.fitted.items()}
     centred = [model.training_features(range(i, i + 1)) - before["bank_mean"] for i in range(6)]
     everything, (replaced, numbers) = model.training_features(range(6)), step[0].farthest_patches()
     np.testing.assert_allclose(bank, step[0].moved(), atol=1e-5)
-    for picture in range(6):
-        features = model.training_features(range(picture, picture + 1))
-        with model.leave_one_out(range(picture, picture + 1), features) as (_, changed):
+    for first in range(0, 6, together):
+        held_out = range(first, first + together)
+        with model.hold_out(held_out, model.training_features(held_out)) as (_, changed):
             held = {name: value.copy() for name, value in {**model.fitted, **changed}.items()}
-        rows, values = step[0].without(picture, centred[picture])
+        rows, values = step[0].without(held_out, np.concatenate([centred[picture] for picture in held_out]))
         wanted = bank.copy()
         wanted[rows] = values
-        own = np.flatnonzero(owner == picture)
+        own = np.flatnonzero(np.isin(owner, held_out))
+        assert not np.isin(owner[model._replacement[own]], held_out).any()
         wanted[own] = wanted[model._replacement[own]]
         here = np.isin(replaced, own)
         wanted[replaced[here]] = everything[numbers[here]] - before["bank_mean"]
-        assert (numbers[here] // model.positions != picture).all() and here.any()
+        assert not np.isin(numbers[here] // model.positions, held_out).any() and here.any()
         np.testing.assert_allclose(held["memory_bank"], wanted, atol=1e-5)
         np.testing.assert_allclose(held["half_norms"], half_norms_of(held["memory_bank"]), rtol=1e-5)
         form = coarse_form(held["memory_bank"], held["coarse_axes"].T)

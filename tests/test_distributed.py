@@ -127,7 +127,7 @@ def test_neighbours_and_means_of_several_ranks(monkeypatch: pytest.MonkeyPatch) 
             for share in (0.5, 0.0)
         ]
         step = moved[0]
-        without = [step.without(picture, patches[picture])[1] for picture in here]
+        without = [step.without(range(i, i + 1), patches[i])[1] for i in here]
         held_out = group.concatenated(np.concatenate([*without, bank[:0]]))
         farthest = [*step.farthest_patches(), *moved[1].farthest_patches()]
         return [part.tobytes() for part in (*near, step.moved(), held_out, *farthest)]
@@ -226,7 +226,12 @@ def test_arrays_that_cannot_be_read_are_left_out_by_all_and_the_others_keep_thei
 
     def work(group: Group) -> tuple[list[str], list[str], list[float], range]:
         model = SimpleNamespace(
-            group=group, preprocess=Preprocess(32, 32), augment=Augment(), copied=(), HELD_OUT=1, start_fit=int
+            group=group,
+            preprocess=Preprocess(32, 32),
+            augment=Augment(),
+            copied=(),
+            held_out=lambda pictures: 1,
+            start_fit=int,
         )
 
         def add_features(pictures: list[np.ndarray], *_: object) -> list[str]:

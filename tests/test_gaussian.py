@@ -105,7 +105,7 @@ def test_held_out_distances_equal_a_fit_without_the_picture() -> None:
     model = PaDiM(k=12, preprocess=SMALL, arch="compact", weights="random").fit(pictures(30))
     features = literal_features(model, pictures(30))
     several = range(7, 10)
-    with model.leave_one_out(several, features[7:10].reshape(-1, 12).astype(np.float32)) as (stretched, changed):
+    with model.hold_out(several, features[7:10].reshape(-1, 12).astype(np.float32)) as (stretched, changed):
         offset = stretched.reshape(3, -1, 1, 12) - model.fitted["position_mean"][:, None]
     assert not changed
     found = np.linalg.norm((offset @ whitening(model.fitted))[:, :, 0], axis=2)

@@ -141,12 +141,15 @@ def test_whole_bank_finds_every_training_patch() -> None:
     assert max(prediction.anomaly_map.max() for prediction in model.predict(pictures(3))) < 1e-3
 
 
-def test_held_out_statistics_hold_nothing_of_the_picture(fitted: PatchCore) -> None:
+def test_held_out_statistics_hold_nothing_of_the_picture() -> None:
+    fitted = PatchCore(k=20, preprocess=SMALL, arch="compact", weights="random", sampler="random")
+    fitted.end_fit = int
+    fitted.fit(pictures(6))
     before = {name: value.copy() for name, value in fitted.fitted.items()}
     for picture in range(6):
         own = np.flatnonzero(fitted._owner == picture)
         others = fitted.memory_bank.numpy()[fitted._owner != picture]
-        with fitted.leave_one_out(range(picture, picture + 1), np.empty(0)) as (_, changed):
+        with fitted.hold_out(range(picture, picture + 1), np.empty((0, 128))) as (_, changed):
             held = {**fitted.fitted, **changed}["memory_bank"].copy()
         assert len(own) and (held[own][:, None] == others[None]).all(2).any(1).all()
         replacement = np.linalg.norm(held[own] - fitted.memory_bank.numpy()[own], axis=1)
@@ -255,3 +258,19 @@ def test_unusable_pictures_are_named() -> None:
 
 def test_registry_names_match() -> None:
     assert all(name == method.NAME for name, method in METHODS.items())
+
+
+def test_few_of_many_pictures_are_held_out_together() -> None:
+    def at_once(count: int, **settings: object) -> int:
+        model = PatchCore(arch="compact", weights="random", **{"preprocess": SMALL, "k": 1, **settings})
+        return model.held_out(count)
+
+    assert [at_once(n) for n in (2, 79, 80, 159, 160, 5000)] == [1, 1, 2, 2, 4, 4]
+    assert at_once(5000, k=30) == 2 and at_once(5000, k=50) == 1, "products of patches and bank would be large"
+    assert at_once(160, preprocess=Preprocess(None, 64, "tile", overlap=32)) == 1
+    model = PatchCore(k=40, preprocess=SMALL, arch="compact", weights="random", sampler="random")
+    done: list[range] = []
+    hold_out, model.held_out = model.hold_out, lambda pictures: 2
+    model.hold_out = lambda held_out, features: (done.append(held_out), hold_out(held_out, features))[1]
+    model.fit(pictures(5))
+    assert done == [range(0, 2), range(2, 4), range(4, 5)] and model.calibration.pictures == 5

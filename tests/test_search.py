@@ -10,6 +10,7 @@ import pytest
 
 from deploy import Preprocess, UserError
 from models.graph.scores import ImageScore
+from models.memory_bank.held_out import replace_rows, rows_replaced
 from models.memory_bank.neighbours import least_spacing, neighbours
 from models.memory_bank.search import (
     FEW,
@@ -22,8 +23,6 @@ from models.memory_bank.search import (
     coarse_tables,
     distance_to,
     exact_nearest,
-    replace_rows,
-    rows_replaced,
     worst_count,
 )
 from models.patchcore import PatchCore

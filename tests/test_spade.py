@@ -91,7 +91,7 @@ def test_held_out_scores_are_those_of_a_model_without_the_picture(k: int) -> Non
         )
         [expected] = rest.predict([one])
         program, held_out = compile_feature_scoring(model, model.runtime), range(picture, picture + 1)
-        with model.leave_one_out(held_out, model.training_features(held_out)) as (features, changed):
+        with model.hold_out(held_out, model.training_features(held_out)) as (features, changed):
             program.set({**model.fitted, **changed})
             anomaly_map, score = program.run(features, "features")
         np.testing.assert_allclose(anomaly_map[0], expected.anomaly_map, rtol=1e-5)

@@ -1,14 +1,19 @@
-"""Checks that a method's options and the seed have the right types and ranges."""
+"""Checks of arguments: types and ranges of a method's options and the seed, and pictures to change a model with."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deploy.errors import UserError
+from deploy.pictures.decode import Picture, several
+
+if TYPE_CHECKING:
+    from .method import AnomalyMethod
 
 MOST_SEED = 2**32 - 1
 BIG = 10**9  # limit for numbers in options
@@ -40,3 +45,17 @@ def checked_seed(seed: Any) -> int:
     if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
         raise UserError(f"--seed {seed}: give a whole number from 0 to {MOST_SEED}")
     return int(seed)
+
+
+def pictures_to(what: str, model: AnomalyMethod, pictures: Iterable[Picture]) -> list[Picture]:
+    """The pictures to `update` or `forget` in a model; UserError for none, or where the model cannot be changed."""
+    if model.calibration is None:
+        raise UserError(f"this {model.NAME} model is not fitted: there is nothing to {what}")
+    if "augment" in model.header:
+        raise UserError(f"--{what}: this model was trained with --augment, and cannot be changed: train it again")
+    if model.preprocess.tiled and len(model.data.get("tiles", ())) != model.data["pictures"]:
+        raise UserError(f"--{what}: the model is of an older version, which noted no tiles: train it again")
+    chosen = list(several(pictures))
+    if not chosen:
+        raise UserError(f"--{what}: the list of pictures is empty: give one or more")
+    return chosen

@@ -22,7 +22,7 @@ def fit_features(
 ) -> list[str]:
     """Start fitting and call `partial_fit` on this process's share of the pictures.
 
-    A share consists of whole batches, for the features and for leave-one-out. So each run of a program has the same
+    A share consists of whole batches, for the features and for held-out scores. So each run of a program has the same
     pictures as in a single process.
 
     Returns:
@@ -39,12 +39,13 @@ def fit_features(
         numbered = _readable(model, numbered, workers, on_bad)
     pictures = [picture for _, picture in numbered]
     _check_enough(len(pictures))
-    model.shard = group.shard(len(pictures), math.lcm(batch_size, model.HELD_OUT))
+    model.shard = group.shard(len(pictures), math.lcm(batch_size, model.held_out(len(pictures))))
     model.start_fit(most_parts(pictures, model.preprocess) * (1 + copies_each(model.copied, model.preprocess)))
     own = slice(model.shard.start, model.shard.stop)
     seen = group.joined(model.add_features(pictures[own], batch_size, workers, on_bad))
     model.brightness = group.joined(model.brightness)
     _check_enough(len(seen))
+    model.at_once = model.held_out(len(seen))
     if group.size > 1:  # a process names an array by its number in its own share
         model.names = [picture_name(picture, number) for number, picture in numbered]
     else:

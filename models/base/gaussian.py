@@ -314,9 +314,7 @@ class GaussianMethod(AnomalyMethod):
             self.end_fit()
 
     @contextmanager
-    def leave_one_out(
-        self, pictures: range, features: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def hold_out(self, pictures: range, features: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Yield features whose distance to the fitted Gaussians equals that of each picture to Gaussians without it.
 
         The statistics stay as they are; instead, each position's offset from the mean is stretched. Holding one picture

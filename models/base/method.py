@@ -1,4 +1,4 @@
-"""Base class of the methods: they are fitted on features in one pass, then all pictures get leave-one-out scores."""
+"""Base class of the methods: they are fitted on features in one pass, then all pictures get held-out scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import paddle
 
 from deploy.command_line.progress import progress
 from deploy.errors import UserError
-from deploy.pictures.decode import Picture, several
+from deploy.pictures.decode import Picture
 from deploy.pictures.preprocess import Preprocess
 from deploy.pictures.stream import batches, stream
 from deploy.results.description import size_text
@@ -23,7 +23,7 @@ from ..backbones.backbone import Backbone
 from ..graph.compiled import compile_embedding, compile_feature_scoring
 from ..threads import one_thread
 from .augment import Augment, as_augment, copies
-from .checks import checked, checked_seed
+from .checks import checked, checked_seed, pictures_to
 from .data import DIGITS, data_of, fingerprint_of
 from .detector import Detector, OnBad
 from .fitting import fit_features
@@ -37,7 +37,7 @@ class AnomalyMethod(Detector):
 
     A subclass defines how features are computed (`embed`), how statistics are fitted on them, batch by batch
     (`start_fit`, `partial_fit`, `finish_fit`), how features are scored with these statistics (`score_features`), and
-    how the statistics change when a training picture is held out (`leave_one_out`). `start_update` adds pictures to
+    how the statistics change when a training picture is held out (`hold_out`). `start_update` adds pictures to
     fitted statistics, `without` takes pictures out of them.
 
     Args:
@@ -66,13 +66,15 @@ class AnomalyMethod(Detector):
     STAGE: ClassVar[str] = "statistics"
     """Name of `finish_fit` in tables of times."""
     HELD_OUT: ClassVar[int] = 1
-    """How many pictures `leave_one_out` takes at a time, at most `tiling.AT_ONCE`."""
+    """How many pictures `hold_out` takes at a time, unless the method decides it by their number, see `held_out`."""
     channels: int
     """Values per row of features, set by `build`."""
     positions: int
     """Rows of features per picture or tile, set by `build`, for this class's `training_features`."""
     shard: range
     """Numbers of the pictures of the last fit or update whose features this process has; all, if it is alone."""
+    at_once: int
+    """How many pictures `hold_out` takes at a time, see `held_out`; set when the features have been computed."""
 
     def __init__(
         self,
@@ -171,14 +173,18 @@ class AnomalyMethod(Detector):
         first = parts.start - self.tiling.parts(self.shard).start
         return self._spool.read_block(first * self.positions, len(parts) * self.positions)
 
-    def leave_one_out(
+    def held_out(self, pictures: int) -> int:
+        """How many pictures `hold_out` takes at a time, at most `tiling.AT_ONCE`, if there are `pictures` in all."""
+        return self.HELD_OUT
+
+    def hold_out(
         self, pictures: range, features: np.ndarray
     ) -> AbstractContextManager[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Context manager that yields features and statistics with which pictures are scored as held out.
 
         The yielded statistics replace those of `fitted` with the same names. Other statistics in `fitted` may be
-        changed in place while the context is open. `pictures` are the numbers of at most HELD_OUT pictures of the last
-        fit or update, `features` are their `training_features`.
+        changed in place while the context is open. `pictures` are the numbers of at most `at_once` pictures of the
+        last fit or update, `features` are their `training_features`.
         """
         raise NotImplementedError
 
@@ -262,7 +268,7 @@ class AnomalyMethod(Detector):
         on_bad: OnBad | None,
         log: Callable[[str], None],
     ) -> Iterator[MapAndScore]:
-        """Fit on all pictures; yield leave-one-out map and score of each picture in this process's share."""
+        """Fit on all pictures; yield held-out map and score of each picture in this process's share."""
         seen = fit_features(self, pictures, batch_size, workers, on_bad)
         log(f"features: {len(seen)} pictures")
         self.make_statistics()
@@ -289,7 +295,7 @@ class AnomalyMethod(Detector):
             UserError: not fitted, an unreadable picture, no new picture, or `max_size` does not fit the method.
         """
         update_model(
-            self, self._pictures_to("update", pictures), batch_size, workers, on_bad, log, false_alarm, max_size
+            self, pictures_to("update", self, pictures), batch_size, workers, on_bad, log, false_alarm, max_size
         )
         return self
 
@@ -303,21 +309,8 @@ class AnomalyMethod(Detector):
         Raises:
             UserError: not fitted, a picture that the model was not fitted on, or too few pictures are left.
         """
-        forget_pictures(self, self._pictures_to("forget", pictures), log)
+        forget_pictures(self, pictures_to("forget", self, pictures), log)
         return self
-
-    def _pictures_to(self, what: str, pictures: Iterable[Picture]) -> list[Picture]:
-        """The pictures to `update` with or `forget`; UserError for none, or where the model cannot be changed."""
-        if self.calibration is None:
-            raise UserError(f"this {self.NAME} model is not fitted: there is nothing to {what}")
-        if "augment" in self.header:
-            raise UserError(f"--{what}: this model was trained with --augment, and cannot be changed: train it again")
-        if self.preprocess.tiled and len(self.data.get("tiles", ())) != self.data["pictures"]:
-            raise UserError(f"--{what}: the model is of an older version, which noted no tiles: train it again")
-        chosen = list(several(pictures))
-        if not chosen:
-            raise UserError(f"--{what}: the list of pictures is empty: give one or more")
-        return chosen
 
     def describe(self) -> str:
         """Return one line about the fitted statistics."""
@@ -386,10 +379,10 @@ class AnomalyMethod(Detector):
 
     def score_held_out(self) -> Iterator[MapAndScore]:
         """Yield map and score of each picture of the last fit or update, with statistics that it is held out from."""
-        scoring, size = self.scoring_program(compile_feature_scoring), self.HELD_OUT
+        scoring, size = self.scoring_program(compile_feature_scoring), self.at_once
         groups = [range(start, min(start + size, self.shard.stop)) for start in self.shard[::size]]
         for group in progress(groups, len(groups), "calibration"):
-            held_out = self.leave_one_out(group, self.training_features(group))
+            held_out = self.hold_out(group, self.training_features(group))
             with self.stages.timed("calibration"), held_out as (features, changed):
                 scoring.set({**self.fitted, **changed})
                 rows = len(features) // len(self.tiling.parts(group))

@@ -16,6 +16,11 @@ MapAndScore = tuple[np.ndarray, float]
 """Map [height, width] and image score of one picture."""
 AT_ONCE = 8
 """Number of parts whose features are scored in one run of a program."""
+TOGETHER = 4
+"""Most pictures that are held out together; with more, runs of a program are hardly faster."""
+FOR_EACH = 40
+"""One more picture is held out together for each FOR_EACH pictures, so that those left are nearly all. Held-out scores
+rise by .4 % at most (mean; KolektorSDD, bottle, magnetic tile), and differ by 3 to 6 % from picture to picture."""
 
 
 class Tiling:
@@ -77,6 +82,15 @@ class Tiling:
             here = slice(start, end)
             shape = self._shapes[picture] if self._preprocess.tiled else self._preprocess.size
             yield self._preprocess.join(maps[here], *shape), max(scores[here])
+
+
+def together(pictures: int, most: int) -> int:
+    """How many of `pictures` are held out together and scored in one run, which is faster than one by one.
+
+    A power of two, so that groups fit into batches; at least 1, and at most `most`.
+    """
+    count = min(pictures // FOR_EACH, TOGETHER, most)
+    return 1 << max(0, count.bit_length() - 1)
 
 
 def run_parts(scoring: Program, features: np.ndarray, rows: int) -> tuple[np.ndarray, list[float]]:

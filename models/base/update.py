@@ -67,7 +67,7 @@ def update_model(
         f"features: {len(seen)} new pictures"
         + (f"; {again} that the model holds already are left out" if again else "")
     )
-    model.shard = range(len(seen))
+    model.shard, model.at_once = range(len(seen)), model.held_out(model.data["pictures"] + len(seen))
     before = compared.score(model)
     model.make_statistics()
     log(model.describe())

@@ -28,15 +28,16 @@ class Clusters:
     - `moved` gives the rows, moved by `share` of the way towards the mean of their patches (Lloyd 1982, "Least squares
       quantization in PCM"). Greedy k-center chooses patches at the edge of the data, and which ones depends on its
       first row; the mean depends on it much less. Means alone would blur rare patches.
-    - `without` and `farthest_patches` estimate the bank that would have been chosen with a picture held out. If a row
-      came from that picture, greedy k-center would probably have chosen another patch in its place: of the patches that
+    - `without` and `farthest_patches` estimate the bank that would have been chosen with some pictures held out. If a
+      row came from these, greedy k-center would probably have chosen another patch in its place: of the patches that
       the row is nearest to and that come from other pictures, the farthest one.
 
     Where there are many patches per row, only every n-th picture is used.
 
     Args:
         bank: float32 [rows, channels], centred.
-        owner: the number of the picture that gave each row.
+        owner: the group of pictures that gave each row. Pictures are held out in groups: picture i is in group
+            i // together. Rows of the bank before an update have negative numbers.
         share: 0 (rows stay) to 1 (rows become the means).
         patches: returns, for a picture's number, the number of its first patch, and its patches, float32
             [patches, channels], centred like the bank; called by the constructor only.
@@ -46,6 +47,7 @@ class Clusters:
         fixed: the first `fixed` rows are not moved. These are the rows of the bank before an update: if they were moved
             again in every update, they would become means.
         group: the processes among which the pictures are divided.
+        together: how many pictures are held out together.
     """
 
     @one_thread  # of each product: the blocks of patches are divided among threads
@@ -60,6 +62,7 @@ class Clusters:
         total: int,
         fixed: int = 0,
         group: Group | None = None,
+        together: int = 1,
     ) -> None:
         group = group or Group()
         self._bank, self._share, self._fixed = bank, share, fixed
@@ -75,7 +78,7 @@ class Clusters:
             found = patch_form(own, axes)
             blocks = [found[start : start + BLOCK] for start in range(0, len(own), BLOCK)]
             nearest = np.concatenate(list(pool.map(lambda block: (block @ form).argmax(axis=1), blocks)))
-            self._note_farthest(nearest, own, first, owner[nearest] != picture)
+            self._note_farthest(nearest, own, first, owner[nearest] != picture // together)
             if share:
                 self._nearest[picture] = nearest.astype(np.int32)
                 if group.rank == 0:  # later ranks add to its sums below, in the order of one process
@@ -95,7 +98,7 @@ class Clusters:
 
     def _add(self, sums: np.ndarray, picture: int, patches: np.ndarray) -> None:
         """Add a picture to `sums`: the sum of each row's patches, and in the last column how many they are."""
-        rows, total, count = self._sums(picture, patches)
+        rows, total, count = self._sums(self._nearest[picture], patches)
         sums[rows, :-1] += total
         sums[rows, -1] += count
 
@@ -138,27 +141,29 @@ class Clusters:
         """The bank with its rows moved by `share` towards the means, float32 [rows, channels]."""
         return self._bank if not self._share else self._moved(self._bank, self._total, self._count)
 
-    def without(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that would have moved differently with a picture held out, and their values then.
+    def without(self, pictures: range, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that would have moved differently with pictures held out, and their values then.
 
         Args:
-            picture: the picture's number.
-            patches: its patches, centred.
+            pictures: the pictures' numbers.
+            patches: the patches of all of them, centred; each picture has equally many.
 
         Returns:
-            int64 [n] row numbers and float32 [n, channels] values; n is 0 if the picture did not move any row.
+            int64 [n] row numbers and float32 [n, channels] values; n is 0 if the pictures did not move any row.
         """
-        if picture not in self._nearest:
+        moving = [place for place, picture in enumerate(pictures) if picture in self._nearest]
+        if not moving:
             return np.zeros(0, np.int64), self._bank[:0]
-        rows, total, count = self._sums(picture, patches)
+        by_picture = patches.reshape(len(pictures), -1, patches.shape[1])
+        nearest = np.concatenate([self._nearest[pictures[place]] for place in moving])
+        rows, total, count = self._sums(nearest, by_picture[moving].reshape(-1, patches.shape[1]))
         return rows, self._moved(self._bank[rows], self._total[rows] - total, self._count[rows] - count)
 
-    def _sums(self, picture: int, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows that are nearest to a picture's patches, each row's sum of these patches, and how many they are.
+    def _sums(self, nearest: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that are nearest to some patches, each row's sum of these patches, and how many they are.
 
-        Fixed rows are left out.
+        Fixed rows are left out. `nearest` has the nearest row of each patch.
         """
-        nearest = self._nearest[picture]
         order = np.argsort(nearest, kind="stable")
         rows, start, count = np.unique(nearest[order], return_index=True, return_counts=True)
         # a sparse product with ones adds rows twenty times as fast as np.add.reduceat

@@ -22,21 +22,21 @@ CHUNK = 32  # products that are compared together; most chunks hold no row that 
 def neighbours(
     bank: np.ndarray, half_norms: np.ndarray, owner: np.ndarray, count: int, group: Group | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest rows of every row, and the row that replaces it in leave-one-out, in one pass over all pairs.
+    """Find the nearest rows of every row, and the row that replaces it when it is held out, in one pass over all pairs.
 
     Args:
         bank: float32 [rows, channels].
         half_norms: half the squared norm of each row.
-        owner: number of the picture that each row comes from.
+        owner: number of the picture, or of the group of pictures held out together, that each row comes from.
         count: how many nearest rows are wanted, 1 to rows.
         group: the processes that divide the pairs among them; each has the whole bank.
 
     Returns:
-        int64 [rows, count], first the row itself, then the others by distance; and int64 [rows], the nearest row that
-        comes from another picture. Of equally near rows, the one with the lowest number.
+        int64 [rows, count], first the row itself, then the others by distance; and int64 [rows], the nearest row
+        of another owner. Of equally near rows, the one with the lowest number.
 
     Raises:
-        UserError: all rows come from one picture.
+        UserError: all rows have one owner.
     """
     if (owner == owner[0]).all():
         raise UserError("all rows of the memory bank come from one picture: give more pictures or raise --k")

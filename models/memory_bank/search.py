@@ -7,15 +7,11 @@ result takes as long again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import paddle
 from paddle import nn
 
 from ..graph.scores import ImageScore, columns
-from ..threads import one_thread
 from .coreset import principal_axes
 
 FEW = 1000
@@ -266,51 +262,3 @@ def half_norms_of(rows: np.ndarray) -> np.ndarray:
 def _on_axes(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:
     # in parts, since BLAS copies what it is given
     return np.concatenate([rows[start : start + 4096] @ axes for start in range(0, len(rows), 4096)])
-
-
-@contextmanager
-def rows_replaced(
-    fitted: dict[str, np.ndarray], rows: np.ndarray, others: np.ndarray, changed: np.ndarray, values: np.ndarray
-) -> Iterator[dict[str, np.ndarray]]:
-    """Replace rows of a bank, and their entries in the tables that belong to it, in place until the context ends.
-
-    First row changed[i] is set to values[i], float32 [n, channels]; then row rows[i] is set to row others[i]. The
-    table of the coarse search is not changed in place: a changed copy is yielded, by name.
-    """
-    replacement = np.arange(len(fitted["memory_bank"]))
-    replacement[rows] = others
-    tables = replace_rows(fitted, replacement, changed, values) if "coarse_bank" in fitted else {}
-    names = "memory_bank", "half_norms", "neighbors", "spacing", "least_spacing"
-    by_row = [fitted[name] for name in names if name in fitted]
-    touched = np.union1d(rows, changed)
-    own = [value[touched] for value in by_row]
-    try:
-        fitted["memory_bank"][changed], fitted["half_norms"][changed] = values, half_norms_of(values)
-        for value in by_row:
-            value[rows] = value[others]
-        yield tables
-    finally:
-        for value, kept in zip(by_row, own):
-            value[touched] = kept
-
-
-@one_thread
-def replace_rows(
-    tables: dict[str, np.ndarray], rows: np.ndarray, changed: np.ndarray, values: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the coarse search's table for a changed bank, a copy, by name.
-
-    First row changed[i] is set to values[i], float32 [n, channels]; then row i is set to row rows[i], for all rows. A
-    row that replaces another one must not be replaced itself.
-    """
-    coarse_bank, places = tables["coarse_bank"].copy(), tables["coarse_rows"].T
-    if len(changed):
-        form, number = coarse_form(values, tables["coarse_axes"].T), np.full(len(rows), -1)
-        number[changed] = np.arange(len(changed))
-        segment, place = np.nonzero(number[places] >= 0)
-        coarse_bank[segment, place] = form[number[places[segment, place]]]
-    moved = rows[places]
-    segment, place = np.nonzero(moved != places)
-    other, segments = moved[segment, place], len(coarse_bank)
-    coarse_bank[segment, place] = coarse_bank[other % segments, other // segments]
-    return {"coarse_bank": coarse_bank}
