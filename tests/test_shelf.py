@@ -36,8 +36,9 @@ def folder(trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -
     bank, mean, owner = model.fitted["memory_bank"], model.fitted["bank_mean"], model._owner
     for number, name in enumerate(NAMES):
         shutil.copytree(trained.export, folder / name)
-        model._owner = owner[number :: number + 1]
-        model.load_statistics(model._tables(np.array(bank[number :: number + 1]), mean))
+        some = slice(number, None, number + 1)
+        model._owner = owner[some]
+        model.load_statistics(model._tables(np.array(bank[some]), mean, owner[some]))
         model.describe_fit()
         header = read_tensors(folder / name / "stats", "stats")[1]
         write_tensors(folder / name / "stats", model.tensors(), header)
