@@ -40,7 +40,7 @@ from .memory_bank.search import (
 from .memory_bank.shards import picked, starts
 from .threads import one_thread
 
-MOST_PRODUCTS = 1 << 26  # products of patches and rows of the bank, of pictures that are held out together: 256 MB
+MOST_PRODUCTS = 1 << 24  # of patches and rows of the bank, of pictures held out together; with more, little is gained
 
 
 class PatchCore(AnomalyMethod):
@@ -210,7 +210,7 @@ class PatchCore(AnomalyMethod):
         return anomaly_map, score
 
     def held_out(self, pictures: int) -> int:
-        """As in `AnomalyMethod`; with large banks fewer, so that the products of patches and bank fit in the memory."""
+        """As in `AnomalyMethod`; with large banks one, since their products take most of the time, and memory."""
         rows = self.k / 100 * pictures * self.positions if self.k <= 100 else self.k
         most = int(MOST_PRODUCTS / (self.positions * rows))
         return 1 if self.preprocess.tiled or self.copied else together(pictures, most)

@@ -266,7 +266,7 @@ def test_few_of_many_pictures_are_held_out_together() -> None:
         return model.held_out(count)
 
     assert [at_once(n) for n in (2, 79, 80, 159, 160, 5000)] == [1, 1, 2, 2, 4, 4]
-    assert at_once(5000, k=30) == 2 and at_once(5000, k=50) == 1, "products of patches and bank would be large"
+    assert at_once(5000, k=5) == 2 and at_once(5000, k=20) == 1, "a product of patches and bank takes most of the time"
     assert at_once(160, preprocess=Preprocess(None, 64, "tile", overlap=32)) == 1
     model = PatchCore(k=40, preprocess=SMALL, arch="compact", weights="random", sampler="random")
     done: list[range] = []
