@@ -211,7 +211,8 @@ class PatchCore(AnomalyMethod):
 
     def held_out(self, pictures: int) -> int:
         """As in `AnomalyMethod`; with large banks one, since their products take most of the time, and memory."""
-        rows = self.k / 100 * pictures * self.positions if self.k <= 100 else self.k
+        share = 100 if self.options["sampler"] == "identity" else self.k
+        rows = share / 100 * pictures * self.positions if share <= 100 else share
         most = int(MOST_PRODUCTS / (self.positions * rows))
         return 1 if self.preprocess.tiled or self.copied else together(pictures, most)
 

@@ -267,6 +267,7 @@ def test_few_of_many_pictures_are_held_out_together() -> None:
 
     assert [at_once(n) for n in (2, 79, 80, 159, 160, 5000)] == [1, 1, 2, 2, 4, 4]
     assert at_once(5000, k=5) == 2 and at_once(5000, k=20) == 1, "a product of patches and bank takes most of the time"
+    assert at_once(5000, sampler="identity") == 1, "the bank has all patches, whatever k is"
     assert at_once(160, preprocess=Preprocess(None, 64, "tile", overlap=32)) == 1
     model = PatchCore(k=40, preprocess=SMALL, arch="compact", weights="random", sampler="random")
     done: list[range] = []
